@@ -1,0 +1,98 @@
+"""Files that are never half written: temporary name in the same folder, flush, fsync, rename, fsync of the folder.
+
+Rows of a `.jsonl` are appended with one write and synced; a torn last line (power loss in the middle of an append) is dropped when read
+and cut off before the next append, so a reader never sees half a row.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in `folder` survive power loss."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success sync it and rename it to `path`, on any error remove it.
+
+    Raises OSError as the file system does (a full disk leaves the old file as it was).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the whole new one."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write UTF-8 text; see `write_bytes`."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with a final newline; see `write_bytes`. NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """Append one row to a JSON-lines file and sync it; a torn last line left by a crash is cut off first."""
+    created = not path.exists()
+    line = json.dumps(row, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    with open(path, "ab+") as handle:
+        end = handle.seek(0, os.SEEK_END)
+        if end:
+            handle.seek(end - 1)
+            if handle.read(1) != b"\n":
+                handle.seek(0)
+                handle.truncate(handle.read().rfind(b"\n") + 1)
+        handle.write(line)
+        handle.flush()
+        os.fsync(handle.fileno())
+    if created:
+        sync_folder(path.parent)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file, oldest first; an absent file has none; a torn last line is ignored.
+
+    Raises ValueError when a complete line is not JSON.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    return [json.loads(line) for line in lines[:-1]]  # what follows the last newline is torn or empty
+
+
+def sha256_file(path: Path, *, progress: Callable[[int], None] | None = None) -> str:
+    """Hex SHA-256 of a file's bytes; `progress` is given the number of bytes of each block read."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+            if progress:
+                progress(len(block))
+    return digest.hexdigest()
