@@ -3,6 +3,9 @@
 The command line turns them into one sentence on stderr and an exit code; every other exception is a bug and keeps its traceback.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """What the user gave cannot be used: exit code 2.
@@ -16,3 +19,22 @@ class CheckError(Exception):
 
     The message says which number does not hold, its limit and what was measured.
     """
+
+
+def near(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
+    """How a message goes on after a name that is not known: the names most like it, or all when they are few.
+
+    Args:
+        name: what the user wrote.
+        choices: the names that exist.
+        limit: most names to give.
+
+    Returns:
+        "did you mean 'a' or 'b'?", or "choose from a, b, c" when none is alike; "" when there are no choices.
+    """
+    known = list(choices)
+    by_lower = {choice.lower(): choice for choice in known}
+    alike = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.6)]
+    if alike:
+        return f"did you mean {' or '.join(repr(choice) for choice in alike)}?"
+    return f"choose from {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}" if known else ""

@@ -1,0 +1,108 @@
+"""What happened in a run: one row per stage, with what went in, what came out, what was measured, and why it was kept or refused.
+
+The ledger also seals the test split: a row says which splits a stage read, and the test split is read once per artifact.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from netsmith.errors import InputError
+from netsmith.run.clock import Clock
+from netsmith.run.files import append_jsonl, read_jsonl
+
+Verdict = Literal["kept", "refused", "done", "failed"]
+Split = Literal["train", "val", "test"]
+SHA256 = r"^[0-9a-f]{64}$"
+
+
+class LedgerRow(BaseModel):
+    """One stage of a run.
+
+    Attributes:
+        time: when it ended, ISO 8601 UTC.
+        stage: its name, such as "audit", "race", "export".
+        inputs: SHA-256 of what it read (data fingerprint, artifacts, recipes).
+        output: SHA-256 of what it made, or None.
+        before, after: what was measured before and after it, by name.
+        verdict: "kept" or "refused" for a stage that had to prove itself, "done" or "failed" for any other.
+        reason: one sentence.
+        splits_read: the splits whose labels it looked at.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    time: str
+    stage: str = Field(min_length=1)
+    inputs: list[str] = []
+    output: str | None = Field(default=None, pattern=SHA256)
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    verdict: Verdict
+    reason: str
+    splits_read: list[Split] = []
+
+
+class Ledger:
+    """The rows of one `ledger.jsonl`; rows are only ever added.
+
+    Args:
+        path: the file; absent means nothing happened yet.
+        clock: gives the time of new rows.
+
+    Raises:
+        InputError: a complete line is not a ledger row.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock) -> None:
+        self.path = path
+        self._clock = clock
+        try:
+            self._rows = [LedgerRow.model_validate(row) for row in read_jsonl(path)]
+        except (ValidationError, ValueError) as error:
+            raise InputError(
+                f"{path} is not a ledger ({str(error).splitlines()[0]}); restore it from a copy or run again elsewhere"
+            ) from error
+
+    @property
+    def rows(self) -> tuple[LedgerRow, ...]:
+        """All rows, oldest first."""
+        return tuple(self._rows)
+
+    def add(
+        self,
+        stage: str,
+        *,
+        verdict: Verdict,
+        reason: str,
+        inputs: Sequence[str] = (),
+        output: str | None = None,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+        splits_read: Sequence[Split] = (),
+    ) -> LedgerRow:
+        """Append a row and sync it; see `LedgerRow` for the arguments."""
+        row = LedgerRow(
+            time=self._clock.wall(),
+            stage=stage,
+            inputs=list(inputs),
+            output=output,
+            before=dict(before or {}),
+            after=dict(after or {}),
+            verdict=verdict,
+            reason=reason,
+            splits_read=list(splits_read),
+        )
+        append_jsonl(self.path, row.model_dump())
+        self._rows.append(row)
+        return row
+
+    def newest(self, stage: str) -> LedgerRow | None:
+        """The last row of this stage, or None."""
+        return next((row for row in reversed(self._rows) if row.stage == stage), None)
+
+    def test_reading(self, artifact: str) -> LedgerRow | None:
+        """The row in which the test split was read for the artifact with this SHA-256, or None while it is sealed."""
+        return next((row for row in self._rows if "test" in row.splits_read and artifact in row.inputs), None)

@@ -1,0 +1,121 @@
+"""Time decides, the plan records, replay obeys.
+
+`plan.jsonl` holds one row per machine-dependent choice (total steps, threads, dtype, micro-batch ...), written and synced before the
+choice takes effect. A resumed or replayed run finds the row and obeys it without computing anything, also where the row lies beyond the
+checkpoint it continues from; so training is a pure function of recipe, data and plan.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from netsmith.errors import InputError
+from netsmith.run.files import append_jsonl, read_jsonl
+
+
+class PlanRow(BaseModel):
+    """One choice.
+
+    Attributes:
+        at: step from which the choice holds, >= 0.
+        kind: what was chosen, such as "total_steps".
+        value: the choice, any JSON value.
+        why: the reason, for people.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    at: int = Field(ge=0)
+    kind: str = Field(min_length=1)
+    value: Any
+    why: str
+
+
+class Plan:
+    """The rows of one `plan.jsonl`.
+
+    Args:
+        path: the file; absent means no choice was made yet.
+
+    Raises:
+        InputError: a complete line is not a plan row.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._rows = [PlanRow.model_validate(row) for row in read_jsonl(path)]
+        except (ValidationError, ValueError) as error:
+            raise InputError(
+                f"{path} is not a plan ({_first_line(error)}); start the run again in another folder"
+            ) from error
+
+    @property
+    def rows(self) -> tuple[PlanRow, ...]:
+        """All rows, oldest first."""
+        return tuple(self._rows)
+
+    def record(self, kind: str, value: Any, *, at: int, why: str) -> Any:
+        """Append a row and sync it; the choice holds from step `at` on.
+
+        Args:
+            kind: what was chosen.
+            value: any JSON value without NaN and infinity.
+            at: step, not before the newest row of this kind.
+            why: the reason, for people.
+
+        Returns:
+            `value` as it will be read back (tuples become lists), so that a first run and its replay see the same.
+        """
+        row = PlanRow(at=at, kind=kind, value=json.loads(json.dumps(value, allow_nan=False)), why=why)
+        newest = max((other.at for other in self._rows if other.kind == kind), default=0)
+        if at < newest:
+            raise InputError(
+                f"{self.path} has a row for {kind} at step {newest} but none at step {at}: "
+                "it was made by another recipe; start the run again in another folder"
+            )
+        append_jsonl(self.path, row.model_dump())
+        self._rows.append(row)
+        return row.value
+
+    def value(self, kind: str, step: int) -> Any:
+        """The newest choice of this kind at or before `step`.
+
+        Raises:
+            KeyError: there is none.
+        """
+        row = max((row for row in reversed(self._rows) if row.kind == kind and row.at <= step), key=_at, default=None)
+        if row is None:
+            raise KeyError(f"no row for {kind} at or before step {step} in {self.path}")
+        return row.value
+
+    def decide(self, kind: str, *, at: int, compute: Callable[[], Any], why: str) -> Any:
+        """The recorded choice for exactly (`kind`, `at`), or else `compute()`, recorded before it is returned.
+
+        Args:
+            kind: what is chosen.
+            at: step at which the choice is due; the same in every replay.
+            compute: makes the choice; not called when a row exists.
+            why: the reason written beside a new row.
+
+        Returns:
+            The choice as JSON gives it back.
+
+        Raises:
+            InputError: the plan has later rows of this kind but none here, so it belongs to another recipe.
+        """
+        for row in reversed(self._rows):
+            if row.kind == kind and row.at == at:
+                return row.value
+        return self.record(kind, compute(), at=at, why=why)
+
+
+def _at(row: PlanRow) -> int:
+    return row.at
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
