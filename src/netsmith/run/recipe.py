@@ -1,0 +1,179 @@
+"""Every number that decides what training does, as one frozen record; `recipe.yaml` of a run is this record.
+
+Defaults suit training from scratch on a few thousand photos: SGD with Nesterov momentum, cosine after a short warm-up, label smoothing,
+flips and random resized crops. Schedules are functions of progress (0 at the start, 1 at the end), so the same recipe serves any length.
+What the machine decides within it ("auto") is written to the plan, never back into the recipe.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from netsmith.errors import InputError, near
+from netsmith.run.files import write_text
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Recipe(BaseModel):
+    """A training run, before any machine is known.
+
+    Attributes:
+        model: name of the network, as `netsmith models` lists it.
+        img_size: R, side of the training input, pixels.
+        epochs: passes over the training split, or None when `time_s` decides.
+        time_s: seconds of training, or None when `epochs` decides; exactly one of the two is given.
+        batch_size: images per optimizer step.
+        opt: optimizer.
+        lr: peak learning rate for this batch size.
+        momentum: of SGD; beta1 of AdamW.
+        nesterov: Nesterov's form of momentum, SGD only.
+        weight_decay: L2 penalty (SGD) or decoupled decay (AdamW) on weights of convolutions and linear layers.
+        sched: shape of the learning rate after warm-up.
+        warmup: share of progress in which the rate rises linearly from 0 (for "onecycle" the rising part of the cycle).
+        step_milestones: shares of progress at which "step" multiplies the rate by `step_gamma`, ascending.
+        step_gamma: factor per milestone.
+        final_lr_ratio: last rate of "cosine" and "onecycle" as a share of `lr`.
+        smoothing: label smoothing, probability spread over all classes.
+        flip: mirror half of the images left to right.
+        pad: pixels of border added before a random crop back to R; 0 is off.
+        shift: largest random translation as a share of R; 0 is off.
+        crop_scale: smallest and largest share of the area that a random resized crop keeps, or None for no such crop.
+        crop_ratio: smallest and largest width / height of that crop.
+        ema: decay per step of the averaged weights that are evaluated, or None for the weights themselves.
+        grad_clip: largest norm of the gradient, or None.
+        drop_rate: dropout before the classifier, where the network has none of its own.
+        drop_path: probability of skipping the last residual block; earlier blocks skip less, linearly.
+        seed: of initialisation, order and augmentation.
+        device: "auto" takes CUDA where there is a device, else the CPU.
+        dtype: of activations; "auto" is measured on the machine.
+        channels_last: memory layout; "auto" is measured on the machine.
+        threads: CPU threads of the computation, or None for the usable cores.
+        workers: threads that prepare batches ahead, >= 0.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    model: str = Field(min_length=1)
+    img_size: int = Field(ge=8, le=4096)
+    epochs: float | None = Field(default=None, gt=0.0)
+    time_s: float | None = Field(default=None, gt=0.0)
+    batch_size: int = Field(default=64, ge=1)
+
+    opt: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(default=0.05, gt=0.0)
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
+    nesterov: bool = True
+    weight_decay: float = Field(default=5e-4, ge=0.0)
+    sched: Literal["constant", "step", "cosine", "onecycle"] = "cosine"
+    warmup: float = Field(default=0.05, ge=0.0, lt=1.0)
+    step_milestones: tuple[Share, ...] = (0.5, 0.75)
+    step_gamma: float = Field(default=0.1, gt=0.0, le=1.0)
+    final_lr_ratio: Share = 0.0
+    smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
+    ema: float | None = Field(default=None, gt=0.0, lt=1.0)
+    grad_clip: float | None = Field(default=None, gt=0.0)
+    drop_rate: float = Field(default=0.0, ge=0.0, lt=1.0)
+    drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+    flip: bool = True
+    pad: int = Field(default=0, ge=0)
+    shift: Share = 0.0
+    crop_scale: tuple[Share, Share] | None = (0.35, 1.0)
+    crop_ratio: tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]] = (0.75, 4 / 3)
+
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    channels_last: Literal["auto"] | bool = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    workers: int = Field(default=1, ge=0)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if (self.epochs is None) == (self.time_s is None):
+            raise ValueError("give exactly one of epochs and time_s")
+        if list(self.step_milestones) != sorted(set(self.step_milestones)):
+            raise ValueError("step_milestones must ascend")
+        if self.crop_scale is not None and not 0.0 < self.crop_scale[0] <= self.crop_scale[1]:
+            raise ValueError("crop_scale must be (smallest, largest) with 0 < smallest <= largest <= 1")
+        if self.crop_ratio[0] > self.crop_ratio[1]:
+            raise ValueError("crop_ratio must be (smallest, largest)")
+        return self
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a recipe from YAML.
+
+        Args:
+            path: a mapping of the fields above; fields left out take their defaults.
+
+        Raises:
+            InputError: no such file, not YAML, unknown keys (with near names), values out of range.
+        """
+        return cls.from_mapping(_read_yaml(path), where=str(path))
+
+    @classmethod
+    def from_mapping(cls, values: dict[str, Any], *, where: str) -> Self:
+        """Check values from outside (a file, flags); `where` names their origin in messages.
+
+        Raises:
+            InputError: names the first key that is wrong and the mend.
+        """
+        for key in values:
+            if key not in cls.model_fields:
+                raise InputError(f"{where} has the unknown key {key!r}; {near(key, cls.model_fields)}")
+        # YAML has no tuples; strict validation takes no lists for them.
+        lists_as_tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        try:
+            return cls.model_validate(lists_as_tuples)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"][:1])
+            problem = first["msg"].removeprefix("Value error, ")
+            given = f" is {values[key]!r}" if key in values else ""
+            raise InputError(f"{where}: {key}{given}: {problem}" if key else f"{where}: {problem}") from error
+
+    def save(self, path: Path) -> None:
+        """Write all fields as YAML that `load` reads back to an equal recipe."""
+        write_text(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice and reads 1e-4 as a number, as YAML 1.2 does."""
+
+
+def _construct_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    twice = next((key for position, key in enumerate(keys) if key in keys[:position]), None)
+    if twice is not None:
+        raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} is given twice", node.start_mark)
+    return loader.construct_mapping(node, deep=True)
+
+
+def _construct_float(loader: _UniqueKeyLoader, node: yaml.ScalarNode) -> float:
+    return float(node.value)
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+_UniqueKeyLoader.add_implicit_resolver("!exponent", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+_UniqueKeyLoader.add_constructor("!exponent", _construct_float)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no recipe {path}; give the path of a YAML file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give the path of a YAML file") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{where} is not YAML: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise InputError(f"{path} must hold `key: value` lines, such as `model: resnet18`")
+    return value
