@@ -1,0 +1,110 @@
+"""`results.json`: what a run made, what was measured on it, on which machine, by which commands. Written last; `verify` holds it to its word."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from netsmith.errors import InputError
+from netsmith.run.budget import BudgetRow
+from netsmith.run.files import write_text
+from netsmith.run.machine import Machine
+from netsmith.run.metrics import Interval
+
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Latency(BaseModel):
+    """Milliseconds of one prediction, batch 1, resize excluded.
+
+    Attributes:
+        p50, p90: median and 90th percentile.
+        low, high: 95 % interval of p90; the budget is held against `high`.
+        noise: how uneven the machine was while measuring, relative, >= 0.
+    """
+
+    model_config = _STRICT
+
+    p50: float = Field(gt=0.0)
+    p90: float = Field(gt=0.0)
+    low: float = Field(gt=0.0)
+    high: float = Field(gt=0.0)
+    noise: float = Field(ge=0.0)
+
+
+class Top1(BaseModel):
+    """Share of pictures whose most probable class is right, per split; None where the split was not read."""
+
+    model_config = _STRICT
+
+    val: Interval | None
+    test: Interval | None
+
+
+class Final(BaseModel):
+    """The artifact that a run ships.
+
+    Attributes:
+        model: name of the network.
+        precision: of its graph.
+        runtime, threads: with which it was measured and which it prefers.
+        params, macs: of the network.
+        size_bytes: bytes the predictor must open.
+        latency_ms: of one prediction.
+        top1: per split.
+    """
+
+    model_config = _STRICT
+
+    model: str
+    precision: Literal["float32", "bfloat16", "int8"]
+    runtime: str
+    threads: int = Field(ge=1)
+    params: int = Field(ge=0)
+    macs: int = Field(ge=0)
+    size_bytes: int = Field(gt=0)
+    latency_ms: Latency
+    top1: Top1
+
+
+class Result(BaseModel):
+    """A finished run.
+
+    Attributes:
+        format: version of this record.
+        final: the artifact that ships.
+        budget: each limit against its measurement; empty without a budget.
+        machine, versions: where it was measured and with what.
+        commands: what was typed, the first run and each resume, as one line each.
+        artifact: SHA-256 of the model folder.
+    """
+
+    model_config = _STRICT
+
+    format: Literal[1] = 1
+    final: Final
+    budget: list[BudgetRow]
+    machine: Machine
+    versions: dict[str, str]
+    commands: list[str]
+    artifact: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read `results.json`.
+
+        Raises:
+            InputError: absent, not JSON, or not this record; names the first field that is wrong.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise InputError(f"there is no {path}; the run did not finish, go on with --resume") from error
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise InputError(f"{path} is not a result: {where}: {first['msg']}; run again or restore it") from error
+
+    def save(self, path: Path) -> None:
+        """Write the record as indented JSON, whole or not at all."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
