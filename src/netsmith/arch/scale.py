@@ -1,0 +1,84 @@
+"""Scaling: pure functions Spec -> Spec over depth, width and resolution.
+
+Compound scaling is Tan and Le 2019 (EfficientNet, equation 3): depth alpha^phi, width beta^phi, resolution gamma^phi. Multipliers compose
+exactly because the paper's table stays unscaled in the Spec.
+"""
+
+import math
+from dataclasses import replace
+
+from netsmith.arch.lower import total_stride
+from netsmith.arch.spec import Spec, StemPool
+from netsmith.errors import InputError
+
+SMALLEST_MAP = 4
+
+
+def scale(spec: Spec, *, depth: float = 1.0, width: float = 1.0, resolution: float = 1.0) -> Spec:
+    """Multiply a network's depth, width and resolution.
+
+    Args:
+        spec: any network.
+        depth: multiplies the blocks of every stage (rounded up at lowering), > 0.
+        width: multiplies channels (rounded to multiples of 8 at lowering), > 0.
+        resolution: multiplies the input's sides, rounded to whole pixels, > 0.
+
+    Raises:
+        InputError: for a multiplier that is not positive and finite, or a resolution below one pixel.
+    """
+    for name, multiplier in (("depth", depth), ("width", width), ("resolution", resolution)):
+        if not (multiplier > 0 and math.isfinite(multiplier)):
+            raise InputError(f"{spec.name}: {name} is multiplied by {multiplier:g}; give a number above 0")
+    sides = tuple(max(1, round(side * resolution)) for side in spec.input.size)
+    return replace(
+        spec, depth=spec.depth * depth, width=spec.width * width, input=replace(spec.input, size=sides)
+    )  # fmt: skip
+
+
+def compound(spec: Spec, phi: float, *, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Spec:
+    """Scale depth, width and resolution together by alpha^phi, beta^phi, gamma^phi; phi below 0 shrinks.
+
+    The defaults are EfficientNet's, found by its grid search at phi = 1 under alpha * beta^2 * gamma^2 ~ 2.
+    """
+    return scale(spec, depth=alpha**phi, width=beta**phi, resolution=gamma**phi)
+
+
+def for_size(spec: Spec, size: int) -> Spec:
+    """The network for square pictures of side `size`, with the small stem and fewer strides where they are needed.
+
+    The last map keeps at least 4 positions a side: when the standard stem leaves fewer, the small stem takes its place; then strides are
+    dropped, earliest first (pools that no longer stride go), until the map is large enough.
+
+    Args:
+        spec: any network.
+        size: side of the input, pixels, at least 4.
+
+    Raises:
+        InputError: when `size` is below 4.
+    """
+    if size < SMALLEST_MAP:
+        raise InputError(
+            f"{spec.name}: a resolution of {size} is below {SMALLEST_MAP} pixels; choose a larger --img-size"
+        )
+    spec = replace(spec, input=replace(spec.input, size=(size,) * len(spec.input.size)))
+
+    def fits(stem: Spec) -> bool:
+        return math.ceil(size / total_stride(stem.stem, stem.stages)) >= SMALLEST_MAP
+
+    if fits(spec):
+        return spec
+    spec = replace(spec, stem=spec.small_stem)
+    while not fits(spec):
+        spec = _without_first_stride(spec)
+    return spec
+
+
+def _without_first_stride(spec: Spec) -> Spec:
+    for i, piece in enumerate(spec.stem):
+        if piece.stride > 1:
+            changed = () if isinstance(piece, StemPool) else (replace(piece, stride=1),)
+            return replace(spec, stem=(*spec.stem[:i], *changed, *spec.stem[i + 1 :]))
+    for i, stage in enumerate(spec.stages):
+        if stage.stride > 1:
+            return replace(spec, stages=(*spec.stages[:i], replace(stage, stride=1), *spec.stages[i + 1 :]))
+    raise AssertionError("a network without strides keeps its map")
