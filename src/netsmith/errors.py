@@ -1,6 +1,7 @@
 """The two ways a command can fail that are not defects.
 
-The command line turns them into one sentence on stderr and an exit code; every other exception is a bug and keeps its traceback.
+The command line turns them into one sentence on stderr and an exit code; every other exception is a bug and keeps its
+traceback.
 """
 
 import difflib

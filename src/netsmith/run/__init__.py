@@ -1,1 +1,1 @@
-"""The words all parts share: budget, recipe, preprocessing, plan, ledger, result, run folder, clock, metrics, machine."""
+"""The words all parts share: budget, recipe, preprocessing, plan, ledger, result, folder, clock, metrics, machine."""

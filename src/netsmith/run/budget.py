@@ -1,12 +1,13 @@
 """The budget a user writes, `latency=5ms,size=4MB,macs=300M,params=2M`, and the units in it.
 
-Numbers are read as decimals, so that a budget printed and read again is the same to the last bit. Sizes: kB, MB, GB are powers of 10^3
-and KiB, MiB, GiB of 2^10.
+Numbers are read as decimals, so that a budget printed and read again is the same to the last bit. Sizes: kB, MB, GB are
+powers of 10^3 and KiB, MiB, GiB of 2^10.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -56,7 +57,8 @@ class Budget(BaseModel):
     """Limits of a deployment; None is no limit.
 
     Attributes:
-        latency_ms: upper 95 % bound of the p90 of one prediction, batch 1, in the artifact's preferred runtime and threads.
+        latency_ms: upper 95 % bound of the p90 of one prediction, batch 1, in the artifact's preferred runtime and
+            threads.
         size_bytes: bytes the predictor must open.
         macs: multiply-accumulates of convolutions and linear layers for one picture.
         params: trainable numbers.
@@ -153,7 +155,7 @@ def parse_duration(text: str, *, what: str = "time") -> float:
     units = [part.group(2) for part in parts]
     seconds = sum((_read(part.group(), DURATION_UNITS, what=what) for part in parts), Decimal(0))
     factors = [DURATION_UNITS[unit] for unit in units]
-    if any(later >= earlier for earlier, later in zip(factors, factors[1:], strict=False)):
+    if any(later >= earlier for earlier, later in pairwise(factors)):
         raise InputError(f"{what} {text!r} must go from days to seconds; write it like 1h30m")
     return float(seconds)
 

@@ -1,7 +1,7 @@
 """The only place that reads time.
 
-Everything that depends on time takes a `Clock`, so a test can replace it and a search for another reader of time finds none.
-What time decides is written to the plan before it takes effect (see `plan.py`).
+Everything that depends on time takes a `Clock`, so a test can replace it and a search for another reader of time finds
+none. What time decides is written to the plan before it takes effect (see `plan.py`).
 """
 
 import time

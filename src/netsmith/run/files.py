@@ -1,14 +1,14 @@
 """Files that are never half written: temporary name in the same folder, flush, fsync, rename, fsync of the folder.
 
-Rows of a `.jsonl` are appended with one write and synced; a torn last line (power loss in the middle of an append) is dropped when read
-and cut off before the next append, so a reader never sees half a row.
+Rows of a `.jsonl` are appended with one write and synced; a torn last line (power loss in the middle of an append) is
+dropped when read and cut off before the next append, so a reader never sees half a row.
 """
 
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Generator[Path]:
     """Give a temporary path beside `path`; on success sync it and rename it to `path`, on any error remove it.
 
     Raises OSError as the file system does (a full disk leaves the old file as it was).

@@ -1,7 +1,7 @@
 """A run folder: the names of its files, its lock, and the rule that nothing is overwritten without being asked.
 
-A folder belongs to a run from the moment `run.json` stands in it; the run is finished when `results.json` does. The lock is the kernel's
-(flock), so it ends with the process that holds it, however that process dies.
+A folder belongs to a run from the moment `run.json` stands in it; the run is finished when `results.json` does. The
+lock is the kernel's (flock), so it ends with the process that holds it, however that process dies.
 """
 
 import fcntl
@@ -148,7 +148,7 @@ class RunFolder:
 
     @property
     def state(self) -> State:
-        """ "new" before anything but the claim was written, "finished" once `results.json` stands, else "interrupted"."""
+        """Whether the run was only claimed ("new"), has written something, or holds `results.json` ("finished")."""
         if self.finished:
             return "finished"
         own = {self.marker.name, ".lock"}

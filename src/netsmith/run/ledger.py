@@ -1,6 +1,7 @@
-"""What happened in a run: one row per stage, with what went in, what came out, what was measured, and why it was kept or refused.
+"""What happened in a run: a row per stage with what went in and came out, what was measured, and the verdict.
 
-The ledger also seals the test split: a row says which splits a stage read, and the test split is read once per artifact.
+The ledger also seals the test split: a row says which splits a stage read, and the test split is read once per
+artifact.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
-"""The machine a number was measured on: processor, cores this process may use, memory, instructions that matter, versions.
+"""The machine a number was measured on: processor, usable cores, memory, instructions that matter, versions.
 
-Cores are those of the affinity mask within the control group's quota, because a container sees all of its host's. Nothing is imported to
-learn its version.
+Cores are those of the affinity mask within the control group's quota, because a container sees all of its host's.
+Nothing is imported to learn its version.
 """
 
 import hashlib

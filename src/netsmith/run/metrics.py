@@ -1,7 +1,7 @@
-"""Numbers with their uncertainty, in plain numpy: accuracy and loss from logits, intervals, and when two models cannot be told apart.
+"""Numbers with their uncertainty, in plain numpy: accuracy and loss, intervals, and when two models are alike.
 
-Sources: Wilson 1927 (score interval of a proportion); order statistics for quantiles (David and Nagaraja, Order Statistics, 7.1);
-McNemar's test in its exact binomial form.
+Sources: Wilson 1927 (score interval of a proportion); order statistics for quantiles (David and Nagaraja, Order
+Statistics, 7.1); McNemar's test in its exact binomial form.
 """
 
 import math
@@ -105,7 +105,8 @@ def samples_for_quantile(q: float, *, confidence: float = 0.95) -> int:
 def quantile_interval(samples: "NDArray[np.floating]", *, q: float, confidence: float = 0.95) -> Interval:
     """A quantile with an interval that holds for any distribution of independent samples.
 
-    The bounds are order statistics x_(l), x_(u) with P(Bin(n, q) < l) and P(Bin(n, q) >= u) each at most half of what confidence leaves.
+    The bounds are order statistics x_(l), x_(u) with P(Bin(n, q) < l) and P(Bin(n, q) >= u) each at most half of what
+    confidence leaves.
 
     Args:
         samples: float [n], any order, n >= `samples_for_quantile(q)`.

@@ -1,8 +1,9 @@
 """Time decides, the plan records, replay obeys.
 
-`plan.jsonl` holds one row per machine-dependent choice (total steps, threads, dtype, micro-batch ...), written and synced before the
-choice takes effect. A resumed or replayed run finds the row and obeys it without computing anything, also where the row lies beyond the
-checkpoint it continues from; so training is a pure function of recipe, data and plan.
+`plan.jsonl` holds one row per machine-dependent choice (total steps, threads, dtype, micro-batch ...), written and
+synced before the choice takes effect. A resumed or replayed run finds the row and obeys it without computing anything,
+also where the row lies beyond the checkpoint it continues from; so training is a pure function of recipe, data and
+plan.
 """
 
 import json

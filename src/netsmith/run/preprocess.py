@@ -9,7 +9,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Preprocess(BaseModel):
-    """Rules of evaluation preprocessing; `data.prepare.prepare` carries them out, the model subtracts mean and divides by std.
+    """Rules of evaluation preprocessing; `data.prepare.prepare` carries them out, the model normalises.
 
     Attributes:
         size: R, the side of the square model input, pixels.

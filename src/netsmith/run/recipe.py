@@ -1,8 +1,9 @@
 """Every number that decides what training does, as one frozen record; `recipe.yaml` of a run is this record.
 
-Defaults suit training from scratch on a few thousand photos: SGD with Nesterov momentum, cosine after a short warm-up, label smoothing,
-flips and random resized crops. Schedules are functions of progress (0 at the start, 1 at the end), so the same recipe serves any length.
-What the machine decides within it ("auto") is written to the plan, never back into the recipe.
+Defaults suit training from scratch on a few thousand photos: SGD with Nesterov momentum, cosine after a short warm-up,
+label smoothing, flips and random resized crops. Schedules are functions of progress (0 at the start, 1 at the end), so
+the same recipe serves any length. What the machine decides within it ("auto") is written to the plan, never back into
+the recipe.
 """
 
 import re

@@ -1,4 +1,7 @@
-"""`results.json`: what a run made, what was measured on it, on which machine, by which commands. Written last; `verify` holds it to its word."""
+"""`results.json`: what a run made, what was measured on it, on which machine, by which commands.
+
+Written last, so its presence means the run is finished; `verify` holds it to its word.
+"""
 
 from pathlib import Path
 from typing import Literal, Self
