@@ -89,7 +89,7 @@ class BottleneckBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class InvertedResidualBlock:
-    """1x1 expansion to `expand` channels (absent when None), depthwise kernel x kernel, linear 1x1; added to the input when `skip`."""
+    """1x1 expansion to `expand` channels (absent when None), depthwise, linear 1x1; added to the input when `skip`."""
 
     kind: ClassVar[str] = "inverted_residual"
     name: str
@@ -106,7 +106,7 @@ class InvertedResidualBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class MBConvBlock:
-    """Inverted residual with squeeze-excitation of width `squeeze` (absent when None) after the depthwise convolution."""
+    """Inverted residual; squeeze-excitation of width `squeeze` (absent when None) follows the depthwise convolution."""
 
     kind: ClassVar[str] = "mbconv"
     name: str
@@ -126,7 +126,7 @@ Block = BasicBlock | BottleneckBlock | InvertedResidualBlock | MBConvBlock
 
 
 class Draft:
-    """Collects the operations of a graph; `channels` of every output are known as it grows, so blocks state only what they decide."""
+    """Collects a graph's operations; every output's channels are known as it grows, so blocks state only decisions."""
 
     def __init__(self, *, channels: int, dimensions: int, norm_eps: float, norm_momentum: float) -> None:
         self.ops: list[g.Op] = []
@@ -182,7 +182,8 @@ class Draft:
     ) -> str:
         each = self.dimensions
         op = g.Pool(
-            name=name, source=source, reduce=reduce, kernel=(kernel,) * each, stride=(stride,) * each, padding=(padding,) * each,
+            name=name, source=source, reduce=reduce,
+            kernel=(kernel,) * each, stride=(stride,) * each, padding=(padding,) * each,
         )  # fmt: skip
         return self.add(op, self.channels[source])
 

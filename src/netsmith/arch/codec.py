@@ -1,7 +1,8 @@
 """Strict JSON for the frozen records of this package.
 
-A record becomes an object of its fields; a record that stands in a union also carries its `kind`. Reading checks every type, refuses unknown
-and missing fields, booleans given as numbers, NaN and infinity, and says where in the document the fault is. No code is ever run from a document.
+A record becomes an object of its fields; a record that stands in a union also carries its `kind`. Reading checks every
+type, refuses unknown and missing fields, booleans given as numbers, NaN and infinity, and says where in the document
+the fault is. No code is ever run from a document.
 """
 
 import dataclasses

@@ -1,8 +1,9 @@
 """Cost of a layout, counted on its graph: parameters, MACs, activations, peak activation memory.
 
-MACs are multiply-accumulates of convolutions and linear layers for one input in evaluation (biases, norms and activations not counted).
-Activations are the outputs of convolutions and linear layers (Radosavovic et al. 2020). Peak memory is the largest sum of maps alive at once in
-float32, batch 1, when operations run in graph order and each allocates its output; a fused runtime needs less.
+MACs are multiply-accumulates of convolutions and linear layers for one input in evaluation (biases, norms and
+activations not counted). Activations are the outputs of convolutions and linear layers (Radosavovic et al. 2020). Peak
+memory is the largest sum of maps alive at once in float32, batch 1, when operations run in graph order and each
+allocates its output; a fused runtime needs less.
 """
 
 import math
@@ -47,7 +48,7 @@ def cost(layout: Layout) -> Cost:
 
 
 def parts(layout: Layout) -> list[Part]:
-    """Cost of the stem, of each block and of the head, in order; params, MACs and activations sum to those of `cost`."""
+    """Cost of the stem, each block and the head, in order; params, MACs and activations sum to those of `cost`."""
     graph = layout_graph(layout)
     shapes, live = g.shapes(graph), _live_bytes(graph)
     places = [(stage.name, block.name, block.kind) for stage in layout.stages for block in stage.blocks]
@@ -94,7 +95,7 @@ def _cost_of(
 
 
 def _live_bytes(graph: g.Graph) -> dict[str, int]:
-    """Bytes of the maps alive while each operation runs: its inputs, its output and all that a later operation still reads."""
+    """Bytes of the maps alive while each operation runs: its inputs, its output and all that is read later."""
     shapes = g.shapes(graph)
     last_use = {name: i for i, op in enumerate(graph.ops) for name in g.sources(op)}
     alive: dict[str, int] = {"input": 4 * math.prod(graph.input)}

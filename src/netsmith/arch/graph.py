@@ -1,8 +1,8 @@
 """Graph: the primitives a network is made of, with the names of their parameters.
 
-Every pass (cost, shapes, parameters, memory, ONNX, ties) is a walk over these operations and knows no block kinds. Operations stand in
-execution order; `name` is unique and, for operations that have parameters, the prefix of their names in the network's `state_dict`.
-Spatial attributes are tuples with one entry per dimension.
+Every pass (cost, shapes, parameters, memory, ONNX, ties) is a walk over these operations and knows no block kinds.
+Operations stand in execution order; `name` is unique and, for operations that have parameters, the prefix of their
+names in the network's `state_dict`. Spatial attributes are tuples with one entry per dimension.
 """
 
 from collections.abc import Iterator
@@ -175,7 +175,8 @@ def shape_of(op: Op, inputs: tuple[Shape, ...]) -> Shape:
         case Conv():
             if shape[0] != op.in_channels or op.in_channels % op.groups or op.out_channels % op.groups:
                 raise InputError(
-                    f"{op.name}: {shape[0]} channels reach a convolution {op.in_channels} -> {op.out_channels} in {op.groups} groups"
+                    f"{op.name}: {shape[0]} channels reach a convolution {op.in_channels} -> {op.out_channels} "
+                    f"in {op.groups} groups"
                 )
             return (op.out_channels, *map(_pooled, shape[1:], op.kernel, op.stride, op.padding))
         case Norm():

@@ -1,6 +1,7 @@
-"""Layout: a network with every width and decision written out, one record per block; the only thing the rest of netsmith reads.
+"""Layout: a network with every width and decision written out, one record per block; all that the other parts read.
 
-It is JSON beside the weights, so a scaled, pruned or searched network reloads like any other. `layout_graph` gives its operations.
+It is JSON beside the weights, so a scaled, pruned or searched network reloads like any other. `layout_graph` gives its
+operations.
 """
 
 from dataclasses import dataclass, replace

@@ -1,7 +1,8 @@
 """lower: Spec -> Layout. Decisions are made on the paper's widths, then the multipliers round every width.
 
-Rounding is that of the MobileNet and EfficientNet papers' code: to the nearest multiple of 8, up when that would lose more than a tenth;
-a multiplier of 1 changes nothing. Repeats scale on the stage's total, rounded up, and spread over its rows.
+Rounding is that of the MobileNet and EfficientNet papers' code: to the nearest multiple of 8, up when that would lose
+more than a tenth; a multiplier of 1 changes nothing. Repeats scale on the stage's total, rounded up, and spread over
+its rows.
 """
 
 import math
@@ -52,7 +53,7 @@ def scaled_width(width: Width, multiplier: float, *, groups: int = 1) -> int:
 
 
 def spread_repeats(rows: tuple[Row, ...], multiplier: float) -> list[int]:
-    """Repeats of a stage's rows under a depth multiplier: the scaled total, rounded up, spread by largest remainder; at least 1 a row."""
+    """Repeats of a stage's rows: the scaled total, rounded up, spread by largest remainder; at least 1 a row."""
     free = [row.repeats for row in rows if isinstance(row.repeats, int)]
     total = max(len(free), math.ceil(round(sum(free) * multiplier, 9)))
     shares = [repeats * total / sum(free) for repeats in free]
@@ -107,7 +108,8 @@ def _lower_stem(piece: StemSpec, spec: Spec) -> ConvNormAct | MaxPool:
     if isinstance(piece, StemConv):
         out = scaled_width(piece.out, spec.width)
         return ConvNormAct(
-            conv=piece.conv, norm=piece.norm, out=out, kernel=piece.kernel, stride=piece.stride, activation=spec.activation,
+            conv=piece.conv, norm=piece.norm, out=out,
+            kernel=piece.kernel, stride=piece.stride, activation=spec.activation,
         )  # fmt: skip
     return MaxPool(name=piece.name, kernel=piece.kernel, stride=piece.stride)
 

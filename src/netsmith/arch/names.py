@@ -1,7 +1,7 @@
 """The networks by name, and names of scaled ones.
 
-`NAME`, or `NAME@width=0.5,depth=0.75` (a lone number is the width: `resnet50@0.75`), or `NAME:phi=-1.5` for compound scaling with
-EfficientNet's coefficients.
+`NAME`, or `NAME@width=0.5,depth=0.75` (a lone number is the width: `resnet50@0.75`), or `NAME:phi=-1.5` for compound
+scaling with EfficientNet's coefficients.
 """
 
 import difflib
@@ -72,8 +72,8 @@ def find_layout(
         name: see the module.
         num_classes: number of logits; the published number when None.
         in_channels: channels of the input; 3 when None.
-        img_size: side of the square input, pixels; the published one when None. Other sizes may change the stem and the strides
-            (`for_size`).
+        img_size: side of the square input, pixels; the published one when None. Other sizes may change the stem and the
+            strides (`for_size`).
 
     Raises:
         InputError: unknown names, numbers out of range.

@@ -1,7 +1,7 @@
 """Scaling: pure functions Spec -> Spec over depth, width and resolution.
 
-Compound scaling is Tan and Le 2019 (EfficientNet, equation 3): depth alpha^phi, width beta^phi, resolution gamma^phi. Multipliers compose
-exactly because the paper's table stays unscaled in the Spec.
+Compound scaling is Tan and Le 2019 (EfficientNet, equation 3): depth alpha^phi, width beta^phi, resolution gamma^phi.
+Multipliers compose exactly because the paper's table stays unscaled in the Spec.
 """
 
 import math
@@ -46,8 +46,8 @@ def compound(spec: Spec, phi: float, *, alpha: float = 1.2, beta: float = 1.1, g
 def for_size(spec: Spec, size: int) -> Spec:
     """The network for square pictures of side `size`, with the small stem and fewer strides where they are needed.
 
-    The last map keeps at least 4 positions a side: when the standard stem leaves fewer, the small stem takes its place; then strides are
-    dropped, earliest first (pools that no longer stride go), until the map is large enough.
+    The last map keeps at least 4 positions a side: when the standard stem leaves fewer, the small stem takes its place;
+    then strides are dropped, earliest first (pools that no longer stride go), until the map is large enough.
 
     Args:
         spec: any network.

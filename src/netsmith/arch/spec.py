@@ -1,8 +1,9 @@
 """Spec: a network as its paper's table states it, with the multipliers that scale it.
 
-Deliberate choices: the table stays unscaled and the multipliers stand beside it, so scaling composes without rounding twice and every decision
-(is there an expand convolution, a skip, a projection) is made on the paper's widths, never on rounded ones. Widths are `int` (scaled),
-`Fixed` (never scaled) or `AtLeast` (scaled up only, as MobileNetV2's last convolution).
+Deliberate choices: the table stays unscaled and the multipliers stand beside it, so scaling composes without rounding
+twice and every decision (is there an expand convolution, a skip, a projection) is made on the paper's widths, never on
+rounded ones. Widths are `int` (scaled), `Fixed` (never scaled) or `AtLeast` (scaled up only, as MobileNetV2's last
+convolution).
 """
 
 from dataclasses import dataclass, replace
@@ -62,7 +63,8 @@ class Basic:
 class Bottleneck:
     """1x1, 3x3, 1x1 around a shortcut (He et al. 2016, figure 5 right); groups > 1 is ResNeXt's aggregated block.
 
-    `width` is the 3x3's number of channels over all groups. `stride_at` names the convolution that strides: "3x3" (v1.5) or "1x1" (v1).
+    `width` is the 3x3's number of channels over all groups. `stride_at` names the convolution that strides: "3x3"
+    (v1.5) or "1x1" (v1).
     """
 
     kind: ClassVar[str] = "bottleneck"
@@ -85,7 +87,7 @@ class InvertedResidual:
 
 @dataclass(frozen=True, kw_only=True)
 class MBConv:
-    """Inverted residual with squeeze-excitation (Tan and Le 2019, table 1); the squeeze width is a share of the block's input."""
+    """Inverted residual with squeeze-excitation (Tan and Le 2019, table 1); `squeeze` is a share of the input width."""
 
     kind: ClassVar[str] = "mbconv"
     out: Width
@@ -159,7 +161,8 @@ class Spec:
         name: what the network is called; scaled ones are derived names.
         input, stem, stages, head: the paper's table.
         small_stem: the stem for pictures too small for `stem`.
-        block_name: template of a block's parameter prefix, with {stage} from 1, {index} from 0 within the stage, {running} from 1 over all.
+        block_name: template of a block's parameter prefix, with {stage} from 1, {index} from 0 within the stage,
+            {running} from 1 over all.
         activation, norm_eps, norm_momentum: of every block.
         drop_path: rate of the last block in training, growing linearly from 0.
         width, depth: the multipliers.

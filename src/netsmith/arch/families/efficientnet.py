@@ -1,15 +1,23 @@
 """EfficientNet B0 to B7: Tan and Le 2019 (arXiv 1905.11946), table 1 and the published coefficients.
 
-Deliberate choices: parameter names, symmetric padding, norm constants (TensorFlow's from B5 on) and B2's 288 pixels are torchvision's. The
-published coefficients are a table: the formula does not regenerate the large ones.
+Deliberate choices: parameter names, symmetric padding, norm constants (TensorFlow's from B5 on) and B2's 288 pixels are
+torchvision's. The published coefficients are a table: the formula does not regenerate the large ones.
 """
 
 from netsmith.arch.spec import Input, MBConv, PooledHead, Row, Spec, Stage, StemConv
 
 FAMILY = "efficientnet"
 
-#        expand, kernel, out, repeats, stride
-ROWS = ((1, 3, 16, 1, 1), (6, 3, 24, 2, 2), (6, 5, 40, 2, 2), (6, 3, 80, 3, 2), (6, 5, 112, 3, 1), (6, 5, 192, 4, 2), (6, 3, 320, 1, 1))  # fmt: skip
+# expand, kernel, out, repeats, stride
+ROWS = (
+    (1, 3, 16, 1, 1),
+    (6, 3, 24, 2, 2),
+    (6, 5, 40, 2, 2),
+    (6, 3, 80, 3, 2),
+    (6, 5, 112, 3, 1),
+    (6, 5, 192, 4, 2),
+    (6, 3, 320, 1, 1),
+)
 STEM = (StemConv(out=32, kernel=3, stride=2, conv="features.0.0", norm="features.0.1"),)
 
 #               width, depth, resolution, dropout

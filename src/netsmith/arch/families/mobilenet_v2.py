@@ -1,14 +1,23 @@
 """MobileNetV2: Sandler et al. 2018 (arXiv 1801.04381), table 2.
 
-Deliberate choices: parameter names are torchvision's; the last convolution is never narrower than 1280, as in the paper's section 4.
+Deliberate choices: parameter names are torchvision's; the last convolution is never narrower than 1280, as in the
+paper's section 4.
 """
 
 from netsmith.arch.spec import AtLeast, Input, InvertedResidual, PooledHead, Row, Spec, Stage, StemConv
 
 FAMILY = "mobilenet_v2"
 
-#        expand, out, repeats, stride
-ROWS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))  # fmt: skip
+# expand, out, repeats, stride
+ROWS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 STEM = (StemConv(out=32, kernel=3, stride=2, conv="features.0.0", norm="features.0.1"),)
 
 TABLE = {

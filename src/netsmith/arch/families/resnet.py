@@ -1,8 +1,10 @@
-"""ResNet and its relatives: He et al. 2016 (arXiv 1512.03385), tables 1 and 6; ResNeXt, Xie et al. 2017 (1611.05431), table 1;
-Wide ResNet, Zagoruyko and Komodakis 2016 (1605.07146).
+"""ResNet and its relatives.
 
-Deliberate choices: the stride is on the 3x3 (v1.5, torchvision's); parameter names are torchvision's. CIFAR ResNets are the paper's section
-4.2: three stages of 2n layers, zero-padded identity shortcuts (option A), 6n+2 layers.
+He et al. 2016 (arXiv 1512.03385), tables 1 and 6; ResNeXt, Xie et al. 2017 (1611.05431), table 1; Wide ResNet,
+Zagoruyko and Komodakis 2016 (1605.07146).
+
+Deliberate choices: the stride is on the 3x3 (v1.5, torchvision's); parameter names are torchvision's. CIFAR ResNets are
+the paper's section 4.2: three stages of 2n layers, zero-padded identity shortcuts (option A), 6n+2 layers.
 """
 
 from netsmith.arch.spec import Basic, Bottleneck, Input, PooledHead, Row, Shortcut, Spec, Stage, StemConv, StemPool
