@@ -1,0 +1,144 @@
+"""What a command shows: its result on stdout, everything else on stderr.
+
+Progress is a live bar on a terminal and plain lines, at most one every two seconds, anywhere else. `--quiet` leaves the
+result, warnings and errors; `--json` makes the result one JSON document.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from cyclopts import Parameter
+
+from netsmith.run.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+INTERVAL = 2.0
+
+
+@Parameter(name="*", group="Output")
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Flags that every verb has.
+
+    Attributes:
+        quiet: no progress and no remarks; the result, warnings and errors only.
+        json: the result as one JSON document on stdout.
+    """
+
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=())] = False
+    json: Annotated[bool, Parameter(name="--json", negative=())] = False
+
+
+class Console:
+    """Shows what a verb does; use it in a `with` statement, which ends the live bar before anything else is printed.
+
+    Args:
+        output: the flags.
+        clock: decides when a plain line of progress is due and how much time is left.
+    """
+
+    def __init__(self, output: Output, *, clock: Clock | None = None) -> None:
+        self.output = output
+        self._clock = clock or SystemClock()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._title = ""
+        self._began = 0.0
+        self._shown = 0.0
+        self._line = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def say(self, text: str) -> None:
+        """A remark on stderr, unless `--quiet`."""
+        if not self.output.quiet:
+            self._error(text)
+
+    def warn(self, text: str) -> None:
+        """A warning on stderr, always."""
+        self._error(f"warning: {text}")
+
+    def result(self, document: Any, text: str) -> None:
+        """The outcome of the command, on stdout.
+
+        Args:
+            document: any JSON value without NaN and infinity, printed with `--json`.
+            text: for people, printed without it.
+        """
+        self._end()
+        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if self.output.json else text)
+
+    def progress(self, title: str, done: float, total: float | None, note: str = "") -> None:
+        """Show how far the work is; this method is a `netsmith.run.progress.Progress`."""
+        if self.output.quiet:
+            return
+        now = self._clock.now()
+        if title != self._title:
+            self._end()
+            self._title, self._began, self._shown = title, now, now
+        if sys.stderr.isatty():
+            self._draw(title, done, total, note)
+            return
+        self._line = _line(title, done, total, note, elapsed=now - self._began)
+        if now - self._shown >= INTERVAL:
+            self._shown = now
+            print(self._line, file=sys.stderr, flush=True)
+            self._line = ""
+
+    def _draw(self, title: str, done: float, total: float | None, note: str) -> None:
+        if self._bar is None:
+            from rich.console import Console as Terminal
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Terminal(stderr=True),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(title, total=total, note=note)
+        assert self._task is not None
+        self._bar.update(self._task, completed=done, total=total, note=note)
+
+    def _end(self) -> None:
+        """Finish the current piece of progress."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if self._line and self._shown > self._began:  # the last state of work that took long enough to show
+            print(self._line, file=sys.stderr, flush=True)
+        self._title = self._line = ""
+
+    def _error(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _line(title: str, done: float, total: float | None, note: str, *, elapsed: float) -> str:
+    from netsmith.run.budget import format_duration
+
+    parts = [title]
+    if total:
+        parts.append(f"{100 * done / total:.0f}%")
+        if 0 < done < total and elapsed > 0:
+            parts.append(f"{format_duration(elapsed * (total - done) / done)} left")
+    elif done:
+        parts.append(f"{done:g}")
+    return "  ".join([*parts, *([note] if note else [])])

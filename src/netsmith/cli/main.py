@@ -1,0 +1,126 @@
+"""The command `netsmith`.
+
+How a verb is added: write `netsmith/cli/VERB.py` with one function whose arguments are the command's (annotated with
+cyclopts, docstring first line = help, an `Examples:` part), then add a row to `VERBS`. The function parses nothing
+itself, calls one function of a lower layer, and prints through `console.Console`. It returns None, or raises:
+
+    InputError    the user's mistake: one sentence on stderr, exit code 2
+    CheckError    a check or a budget failed: one sentence on stderr, exit code 1
+    KeyboardInterrupt(HOW_TO_GO_ON)   exit code 130 after Ctrl-C, 143 after SIGTERM
+
+Everything else is a defect and keeps its traceback. Only the module of the verb that was typed is imported, so `--help`
+stays fast; torch, onnxruntime and numpy are imported inside the verb's function, never at the top of its module.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+from cyclopts import App, CycloptsError
+
+from netsmith import __version__
+from netsmith.errors import CheckError, InputError, near
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Where a verb's function is and what the list of verbs says about it."""
+
+    function: str
+    help: str
+
+
+VERBS = {
+    "audit": Verb("netsmith.cli.audit:audit", "Say what is in a data set and what is wrong with it."),
+}
+
+FLAGS = ("--help", "-h", "--version")
+HELP = "From a folder of labelled images and a deployment budget to the most accurate image classifier that fits."
+EXAMPLES = """\
+Examples:
+
+  netsmith audit photos/     what is in a folder of photos, and what is wrong
+
+Help on one verb: netsmith VERB --help
+"""
+
+
+def build() -> App:
+    """The application with every verb registered by name and none imported."""
+    app = App(
+        name="netsmith",
+        help=HELP,
+        help_epilogue=EXAMPLES,
+        help_format="plaintext",
+        version=__version__,
+        suppress_keyboard_interrupt=False,
+        print_error=False,
+        exit_on_error=False,
+        result_action="return_value",
+    )
+    app["--help"].group = "Help"
+    app["--version"].group = "Help"
+    for name, verb in VERBS.items():
+        app.command(verb.function, name=name, help=verb.help)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        arguments: what was typed after `netsmith`.
+
+    Returns:
+        The exit code.
+    """
+    first = arguments[0] if arguments else "--help"
+    if first not in VERBS and first not in FLAGS:
+        return _fail(
+            2, f"there is no {'flag' if first.startswith('-') else 'verb'} {first!r}; {near(first, [*VERBS, *FLAGS])}"
+        )
+    terminated = False
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        build()(list(arguments))
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _fail(2, f"{_sentence(str(error))}; see netsmith {first} --help")
+    except InputError as error:
+        return _fail(2, str(error))
+    except CheckError as error:
+        return _fail(1, str(error))
+    except KeyboardInterrupt as error:
+        how = f"; {error}" if str(error) else ""
+        return _fail(143 if terminated else 130, f"stopped by {'SIGTERM' if terminated else 'Ctrl-C'}{how}")
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; without this the interpreter complains when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return 0
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"netsmith: {message}", file=sys.stderr)
+    return code
+
+
+def _sentence(text: str) -> str:
+    """A parse error on one line, without its final stop."""
+    return " ".join(text.split()).rstrip(".")
