@@ -1,0 +1,103 @@
+"""What training minimises, as a module from a batch to a loss.
+
+An objective holds the network and makes the single forward call that DDP, sharding and compile wrap: calling
+anything past such a wrapper silently skips its synchronisation. It takes uint8 pictures, so that normalisation is
+part of what is trained and runs on the device.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one forward call.
+
+    Attributes:
+        loss: float32 scalar.
+        logits: float32 [N,C].
+    """
+
+    loss: Tensor
+    logits: Tensor
+
+
+class _Outputs(Protocol):
+    def forward_all(self, x: Tensor) -> Mapping[str, Tensor]: ...
+
+
+class Normalize(nn.Module):
+    """(x / 255 - mean) / std for uint8 pictures, in float32.
+
+    The cast to a narrower dtype is left to autocast at the first convolution: 255 * mean is not exact in bfloat16,
+        and the shift would
+    differ from the one that evaluation and the exported graph apply.
+
+    Args:
+        mean, std: per channel, in units of [0, 1] pixel values.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std)[:, None, None]), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.to(torch.float32, copy=True).sub_(self.mean).mul_(self.scale)
+
+
+class Classify(nn.Module):
+    """Cross-entropy with label smoothing, and of auxiliary classifiers where the network has them.
+
+    Args:
+        network: `forward(x)` -> logits; with `auxiliary`, `forward_all(x)` -> mapping with "logits" and the
+            auxiliary names.
+        mean, std: of the network's input, in units of [0, 1] pixel values.
+        smoothing: probability spread over all classes (Szegedy et al. 2016, section 7).
+        auxiliary: weight of each auxiliary output's loss by its name, such as {"aux1": 0.3, "aux2": 0.3} (Szegedy et
+            al. 2015, section 5) or {"aux": 0.4}.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        smoothing: float = 0.0,
+        auxiliary: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.normalize = Normalize(mean, std)
+        self.smoothing = smoothing
+        self.auxiliary = dict(auxiliary or {})
+
+    def forward(self, images: Tensor, targets: Tensor) -> Outcome:
+        """The loss of a batch.
+
+        Args:
+            images: uint8 or float [N,3,R,R], 0 to 255.
+            targets: int64 [N].
+        """
+        x = self.normalize(images)
+        if not self.auxiliary:
+            logits = self.network(x).float()
+            return Outcome(self._loss(logits, targets), logits)
+        outputs = cast(_Outputs, self.network).forward_all(x)
+        logits = outputs["logits"].float()
+        loss = self._loss(logits, targets)
+        for name, weight in self.auxiliary.items():
+            loss = loss + weight * self._loss(outputs[name].float(), targets)
+        return Outcome(loss, logits)
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, label_smoothing=self.smoothing)

@@ -1,0 +1,161 @@
+"""Dtype and memory layout of the activations, and their measurement on the machine at hand.
+
+- Weights, gradients and optimizer stay float32; bfloat16 means autocast of the activations, which needs no loss
+  scaling.
+- On a CPU depthwise convolutions stay float32 under bfloat16: their bfloat16 backward is up to 20 times slower than
+  float32.
+- bfloat16 pays only where the processor has its instructions and the channels are not tiny, channels_last nearly
+  always: neither is assumed, both are measured with whole updates on a copy of the network, and a faster way must
+      win by a margin that noise does not reach.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from statistics import median
+from types import MethodType
+from typing import TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from netsmith.run.clock import Clock
+from netsmith.run.machine import machine
+from netsmith.run.recipe import Recipe
+
+MARGIN = 1.1  # how much faster another way than the default must be
+WARM_UPS = 2  # the first updates build and cache kernels
+TIMED = 5
+HOPELESS = 4.0  # a candidate this much slower than the best in its first timed update is given up
+
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a network computes.
+
+    Attributes:
+        dtype: "float32" or "bfloat16", of the activations.
+        channels_last: layout of activations and 4-D weights.
+    """
+
+    dtype: str = "float32"
+    channels_last: bool = True
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """The context of the forward call."""
+        if self.dtype == "float32":
+            return nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+
+    def lay_out(self, images: Tensor) -> Tensor:
+        """Pictures [N,C,H,W] in the layout that the activations shall have."""
+        return images.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+
+    def apply(self, network: nn.Module) -> None:
+        """Give weights their layout and depthwise convolutions their dtype, in place; parameters stay the same
+        objects.""" The layout of the weights decides that of the activations: oneDNN and cuDNN follow it through the
+        network. layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        for parameter in network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=layout)
+        for module in network.modules():
+            if _is_depthwise(module):
+                vars(module).pop("forward", None)
+                if self.dtype != "float32" and module.weight.device.type == "cpu":
+                    module.forward = MethodType(_float32_forward, module)
+
+
+def _is_depthwise(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
+
+
+def _float32_forward(self: nn.Conv2d, input: Tensor) -> Tensor:
+    with torch.autocast(input.device.type, enabled=False):
+        return type(self).forward(self, input.float())
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A way to compute, measured.
+
+    Attributes:
+        precision: the way.
+        seconds: of one update, the median.
+    """
+
+    precision: Precision
+    seconds: float
+
+
+def candidates(recipe: Recipe, device: torch.device, *, measured: bool) -> list[Precision]:
+    """The ways worth trying, the default first.
+
+    Args:
+        recipe: where its `dtype` or `channels_last` is not "auto", it is obeyed.
+        device: where training runs.
+        measured: whether time may decide; without it "auto" gives the default alone, which depends on the kind of
+            device only, so that a run of fixed length is the same whenever it is repeated.
+
+    Returns:
+        One or more ways, none twice.
+    """
+    if device.type == "cuda":
+        dtypes = ["bfloat16"] if torch.cuda.is_bf16_supported(including_emulation=False) else ["float32"]
+    elif measured and BFLOAT16_FLAGS & set(machine().flags):
+        dtypes = ["float32", "bfloat16"]
+    else:
+        dtypes = ["float32"]
+    if recipe.dtype != "auto":
+        dtypes = [recipe.dtype]
+    layouts = [True, False] if measured else [True]
+    if recipe.channels_last != "auto":
+        layouts = [recipe.channels_last]
+    return [Precision(dtype, layout) for layout in layouts for dtype in dtypes]
+
+
+def measure(
+    ways: Sequence[Precision],
+    updates: Callable[[Precision], Callable[[], object]],
+    *,
+    clock: Clock,
+    seconds: float,
+) -> list[Timing]:
+    """Time whole updates of each way.
+
+    Args:
+        ways: the default first.
+        updates: gives for a way a function that does one update on a copy of the network.
+        clock: reads time.
+        seconds: about how long to measure in all; the default is timed in any case, others only while time is left.
+
+    Returns:
+        One timing per way that was tried, the default first.
+    """
+    started = clock.now()
+    timings: list[Timing] = []
+    for way in ways:
+        if timings and clock.now() - started + 2 * WARM_UPS * timings[0].seconds > seconds:
+            break  # not even its warm-up would fit
+        best = min((timing.seconds for timing in timings), default=float("inf"))
+        update = updates(way)
+        spent: list[float] = []
+        share = seconds / len(ways)
+        while len(spent) < WARM_UPS + TIMED:
+            before = clock.now()
+            update()
+            spent.append(clock.now() - before)
+            settled = len(spent) > WARM_UPS
+            if settled and (sum(spent) > share or spent[-1] > HOPELESS * best):
+                break
+            if len(spent) > 1 and sum(spent) > 2 * share:
+                break  # a large network: the first update is left out, the second counts
+        timings.append(Timing(way, median(spent[min(WARM_UPS, len(spent) - 1) :])))
+    return timings
+
+
+def fastest(timings: Sequence[Timing]) -> Timing:
+    """The fastest way, or the default (the first) where no other is faster by more than `MARGIN`."""
+    best = min(timings, key=lambda timing: timing.seconds)
+    return best if timings[0].seconds > MARGIN * best.seconds else timings[0]
