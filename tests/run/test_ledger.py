@@ -1,0 +1,61 @@
+import pytest
+from pydantic import ValidationError
+
+from netsmith.errors import InputError
+from netsmith.run.clock import FakeClock
+from netsmith.run.files import read_jsonl
+from netsmith.run.ledger import Ledger
+
+A, B = "a" * 64, "b" * 64
+
+
+def test_rows_round_trip(tmp_path):
+    clock = FakeClock()
+    ledger = Ledger(tmp_path / "ledger.jsonl", clock=clock)
+    ledger.add("audit", verdict="done", reason="1797 pictures", inputs=[A])
+    clock.tick(60)
+    row = ledger.add(
+        "race",
+        verdict="refused",
+        reason="below the best beyond noise",
+        inputs=[A],
+        output=B,
+        before={"top1": 0.9},
+        after={"top1": 0.8},
+        splits_read=["train", "val"],
+    )
+    assert row.time == "2026-01-01T00:01:00.000Z"
+    again = Ledger(ledger.path, clock=clock)
+    assert again.rows == ledger.rows
+    assert again.newest("race") == row
+    assert again.newest("final") is None
+    assert set(read_jsonl(ledger.path)[0]) == {
+        *("time", "stage", "inputs", "output", "before", "after", "verdict", "reason", "splits_read")
+    }
+
+
+def test_the_test_split_is_sealed_per_artifact(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", clock=FakeClock())
+    ledger.add("select", verdict="done", reason="", inputs=[A], splits_read=["val"])
+    assert ledger.test_reading(A) is None
+    row = ledger.add("evaluate", verdict="done", reason="", inputs=[A], splits_read=["test"])
+    assert ledger.test_reading(A) == row
+    assert ledger.test_reading(B) is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"verdict": "perhaps"}, {"output": "abc"}, {"splits_read": ["tests"]}, {"after": {"top1": {1}}}]
+)
+def test_wrong_rows_are_not_written(tmp_path, wrong):
+    ledger = Ledger(tmp_path / "ledger.jsonl", clock=FakeClock())
+    with pytest.raises((ValidationError, TypeError)):
+        ledger.add("race", **{"verdict": "kept", "reason": "", **wrong})
+    assert ledger.rows == ()
+    assert read_jsonl(ledger.path) == []
+
+
+def test_damaged_ledger(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    path.write_text('{"stage": "audit"}\n')
+    with pytest.raises(InputError, match=r"ledger\.jsonl is not a ledger"):
+        Ledger(path, clock=FakeClock())
