@@ -1,0 +1,60 @@
+import os
+
+import pytest
+
+from netsmith.run.files import append_jsonl, read_jsonl, replacing, sha256_file, write_json, write_text
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.json"
+    write_text(path, "old")
+    with pytest.raises(OSError, match="full"), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise OSError("disk full")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    path = tmp_path / "a.json"
+    write_text(path, "old")
+    with replacing(path) as temporary:
+        temporary.write_text("new, longer")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new, longer"
+
+
+def test_nan_is_not_json(tmp_path):
+    for write in (
+        lambda: write_json(tmp_path / "a", {"x": float("nan")}),
+        lambda: append_jsonl(tmp_path / "a", {"x": float("inf")}),
+    ):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("torn", [b'{"n": 2', b"", b'{"n": 2, "text": "\xc3'])
+def test_torn_rows(tmp_path, torn):
+    path = tmp_path / "rows.jsonl"
+    append_jsonl(path, {"n": 1, "text": "ü\n"})
+    path.write_bytes(path.read_bytes() + torn)
+    assert read_jsonl(path) == [{"n": 1, "text": "ü\n"}]
+    append_jsonl(path, {"n": 3})
+    assert [row["n"] for row in read_jsonl(path)] == [1, 3]
+
+
+def test_a_file_that_is_one_torn_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"n"')
+    assert read_jsonl(path) == []
+    append_jsonl(path, {"n": 1})
+    assert read_jsonl(path) == [{"n": 1}]
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    counted: list[int] = []
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_file(tmp_path / "a", progress=counted.append) == digest
+    assert counted == [3]
