@@ -1,0 +1,112 @@
+"""Which candidates to time, and which of those that fit to race: single-peaked guesses, replaced by measurements as they come.
+
+On small data the question is how much network the training time can feed. A candidate is guessed by the number of passes over the training
+pictures it would get in the time there is: fewer than a few dozen and it stays unripe, many more and a larger one would have done better. Time
+per picture in training follows time per picture in inference, which the stopwatch gives; before that, MACs at the family's measured speed.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from netsmith.search.candidates import Candidate
+
+RIPE_EPOCHS = 45.0
+TRAIN_PER_INFERENCE = 2.0
+"""Seconds per picture of a training step (batched, fused, low precision where it pays) over one picture's latency."""
+
+FIRST_RATE = {"mobilenet_v2": 1.5e10, "efficientnet_b0": 1.0e10}
+DEFAULT_RATE = 4.0e10
+"""MACs per second of inference assumed until a network of the family has been timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What the stopwatch said of a candidate: p50 and the upper bound of p90, milliseconds, and its exact exported size in bytes."""
+
+    p50_ms: float
+    high_ms: float
+    size_bytes: int
+
+
+def rates(candidates: Mapping[str, Candidate], timings: Mapping[str, Timing]) -> dict[str, float]:
+    """MACs per second by base network: the median over its timed candidates."""
+    speeds: dict[str, list[float]] = {}
+    for id_, timing in timings.items():
+        candidate = candidates[id_]
+        speeds.setdefault(candidate.base, []).append(candidate.cost.macs / (timing.p50_ms / 1e3))
+    return {base: sorted(values)[len(values) // 2] for base, values in speeds.items()}
+
+
+def guessed_latency(candidate: Candidate, *, timing: Timing | None, speeds: Mapping[str, float]) -> float:
+    """Seconds per picture of inference, measured or guessed from MACs."""
+    if timing is not None:
+        return timing.p50_ms / 1e3
+    speed = speeds.get(candidate.base, FIRST_RATE.get(candidate.base, DEFAULT_RATE))
+    return candidate.cost.macs / speed
+
+
+def promise(latency_s: float, *, train: int, seconds: float) -> float:
+    """How promising a candidate is, at most 0: minus the distance, in doublings, from the number of epochs that suits.
+
+    Args:
+        latency_s: seconds per picture of inference.
+        train: training pictures.
+        seconds: of training it would get as the winner.
+    """
+    epochs = seconds / (train * latency_s * TRAIN_PER_INFERENCE)
+    return -abs(math.log2(epochs / RIPE_EPOCHS))
+
+
+def calibration(candidates: Sequence[Candidate], *, each: int = 2) -> list[Candidate]:
+    """A few candidates per base network, evenly spread over its costs, to learn the family's speed from."""
+    by_base: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        by_base.setdefault(candidate.base, []).append(candidate)
+    chosen: list[Candidate] = []
+    for group in by_base.values():
+        ranked = sorted(group, key=lambda candidate: (candidate.cost.macs, candidate.id))
+        places = {round((i + 1) * (len(ranked) - 1) / (each + 1)) for i in range(each)}
+        chosen += [ranked[place] for place in sorted(places)]
+    return chosen
+
+
+def promising(
+    candidates: Sequence[Candidate],
+    timings: Mapping[str, Timing],
+    *,
+    count: int,
+    train: int,
+    seconds: float,
+    limit_ms: float | None,
+    per_base: int,
+) -> list[Candidate]:
+    """The most promising candidates, best first, spread over families and resolutions.
+
+    At most `per_base` of one base network, and no two of one base at the same resolution; a candidate whose guessed latency is clearly (a
+    quarter) over the limit is passed over.
+
+    Args:
+        candidates: to choose from.
+        timings: what is known of some of them, by id.
+        count: how many at most.
+        train, seconds: see `promise`.
+        limit_ms: the budget's latency, or None.
+        per_base: candidates of one base network at most.
+    """
+    speeds = rates({candidate.id: candidate for candidate in candidates}, timings)
+
+    def latency(candidate: Candidate) -> float:
+        return guessed_latency(candidate, timing=timings.get(candidate.id), speeds=speeds)
+
+    allowed = [c for c in candidates if limit_ms is None or latency(c) * 1e3 <= 1.25 * limit_ms]
+    ranked = sorted(allowed, key=lambda c: (-promise(latency(c), train=train, seconds=seconds), c.id))
+    chosen: list[Candidate] = []
+    for candidate in ranked:
+        same = [other for other in chosen if other.base == candidate.base]
+        side = candidate.layout.input.size
+        if len(same) < per_base and all(other.layout.input.size != side for other in same):
+            chosen.append(candidate)
+        if len(chosen) == count:
+            break
+    return chosen

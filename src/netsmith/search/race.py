@@ -1,0 +1,74 @@
+"""The race's decisions as pure functions of what was recorded, so that a replay must come to the same ones.
+
+Candidates answer the same validation pictures, so they are compared picture by picture (McNemar's exact test): one is eliminated only when it
+is worse than the leader beyond that test's noise, never for a difference that could be chance.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netsmith.run.metrics import mcnemar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a candidate stands after a rung.
+
+    Attributes:
+        id: the candidate's.
+        correct: bool [N], whether each validation picture was answered right.
+        loss: mean cross entropy on the same pictures; ranks candidates that are equally often right.
+    """
+
+    id: str
+    correct: NDArray[np.bool_]
+    loss: float
+
+    @property
+    def top1(self) -> float:
+        """Share of validation pictures answered right."""
+        return float(self.correct.mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What a rung decides.
+
+    Attributes:
+        leader: id of the candidate in front.
+        kept: ids that go on, best first, the leader among them.
+        eliminated: id -> p-value of the comparison with the leader.
+    """
+
+    leader: str
+    kept: tuple[str, ...]
+    eliminated: dict[str, float]
+
+
+def decide(standings: Sequence[Standing], *, confidence: float = 0.95) -> Decision:
+    """Who goes on after a rung.
+
+    Args:
+        standings: at least one, all on the same validation pictures.
+        confidence: a candidate goes when McNemar's p-value against the leader is below 1 - confidence.
+    """
+    ranked = ranking(standings)
+    leader = ranked[0]
+    p_values = {standing.id: mcnemar(leader.correct, standing.correct) for standing in ranked[1:]}
+    eliminated = {id_: p for id_, p in p_values.items() if p < 1 - confidence}
+    kept = tuple(standing.id for standing in ranked if standing.id not in eliminated)
+    return Decision(leader=leader.id, kept=kept, eliminated=eliminated)
+
+
+def ranking(standings: Sequence[Standing]) -> list[Standing]:
+    """Best first: more right answers, then lower loss, then the id."""
+    return sorted(standings, key=lambda standing: (-int(standing.correct.sum()), standing.loss, standing.id))
+
+
+def rung_shares(rungs: int, *, growth: float = 1.5) -> list[float]:
+    """Shares of the race's time per rung, growing: early rungs only need to tell the hopeless apart. They sum to 1."""
+    weights = [growth**rung for rung in range(rungs)]
+    return [weight / sum(weights) for weight in weights]
