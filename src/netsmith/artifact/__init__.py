@@ -1,0 +1,1 @@
+"""The model folder: written, opened, run, measured and verified, without torch."""

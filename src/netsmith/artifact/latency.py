@@ -1,0 +1,91 @@
+"""What a latency measurement says, and how its numbers come from samples.
+
+p90 is the 90th percentile of single calls; `low` and `high` are order statistics that hold it with 95 % for any
+distribution of independent samples. From fewer than 36 samples there is no such upper bound; the largest sample then
+stands for it (and the smallest for the lower). `noise` says how uneven the machine was: a fixed numpy workload runs
+between the calls, and noise = p90 / p50 - 1 of its times. 0.05 is a quiet machine; above 0.5 other work took the
+processor, and the latencies hold little.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from netsmith.run.metrics import Interval, quantile_interval, samples_for_quantile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Latency of a model, batch 1, resize excluded.
+
+    Attributes:
+        p50_ms, p90_ms: median and 90th percentile of a call, milliseconds.
+        low, high: 95 % interval of p90, milliseconds; a budget is held against `high`.
+        noise: unevenness of the machine, see the module.
+        peak_memory_bytes: largest resident memory of the whole fresh process, None where several models shared it or
+            the system does not tell.
+        threads, runtime: with which it ran.
+        warmup: calls before the first that counts.
+        runs: calls that count.
+        resize_ms: median time that `prepare` takes for one golden picture, None where none was at hand.
+    """
+
+    p50_ms: float
+    p90_ms: float
+    low: float
+    high: float
+    noise: float
+    peak_memory_bytes: int | None
+    threads: int
+    runtime: str
+    warmup: int
+    runs: int
+    resize_ms: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreadChoice:
+    """The number of threads to prefer, and the measurements by which it was chosen."""
+
+    threads: int
+    measurements: tuple[Measurement, ...]
+
+
+def p90_interval(samples: Sequence[float]) -> Interval:
+    """The 90th percentile of n >= 1 samples with its 95 % interval; see the module for n < 36."""
+    if len(samples) >= samples_for_quantile(0.9):
+        return quantile_interval(np.asarray(samples), q=0.9)
+    return Interval(value=float(np.quantile(samples, 0.9)), low=min(samples), high=max(samples), n=len(samples))
+
+
+def noise_of(reference: Sequence[float]) -> float:
+    """p90 / p50 - 1 of the times of the reference workload; 0 from fewer than 2."""
+    if len(reference) < 2:
+        return 0.0
+    p50, p90 = np.quantile(reference, (0.5, 0.9))
+    return float(p90 / p50 - 1)
+
+
+def settled(samples: Sequence[float], *, limit_ms: float | None, minimum: int = 40) -> bool:
+    """Whether more samples would not change what they are taken for.
+
+    With a limit: p90's interval lies clearly (10 %) on one side of it, or even the fastest call took half as long
+    again as the limit (three calls suffice). Without: the interval is within 3 % of p90.
+    """
+    if limit_ms is not None and len(samples) >= 3 and min(samples) > 1.5 * limit_ms:
+        return True
+    if len(samples) < minimum:
+        return False
+    p90 = p90_interval(samples)
+    if limit_ms is not None:
+        return p90.high < 0.9 * limit_ms or p90.low > 1.1 * limit_ms
+    return p90.high - p90.low < 0.03 * p90.value
+
+
+def fewest_threads(measurements: Sequence[Measurement]) -> int:
+    """Threads of the measurement to prefer: the fewest whose p90 cannot be told from the best (its interval reaches
+    the best's)."""
+    best = min(measurements, key=lambda measurement: measurement.p90_ms)
+    alike = (measurement for measurement in measurements if measurement.low <= best.high)
+    return min(alike, key=lambda measurement: measurement.threads).threads

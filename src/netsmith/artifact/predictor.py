@@ -1,0 +1,161 @@
+"""`Predictor`: encoded pictures in, named probabilities out, without torch.
+
+Pictures are prepared in threads (Pillow releases the interpreter while it decodes) one batch ahead of the model.
+"""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from netsmith.artifact.bundle import load_bundle
+from netsmith.artifact.runtimes import Warn, open_session
+from netsmith.data.prepare import prepare
+from netsmith.errors import InputError
+from netsmith.run.machine import machine
+
+Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of one picture, most probable first.
+
+    Attributes:
+        name: its path, or "image I" for what has none.
+        labels: class names.
+        probabilities: of those classes, 0 to 1.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture that cannot be predicted, and the sentence that says why."""
+
+    name: str
+    reason: str
+
+
+class Predictor:
+    """An artifact, opened to predict.
+
+    Args:
+        folder: the artifact, or a run that holds one.
+        threads, runtime: None takes those that the artifact prefers.
+        warn: is given a sentence where the machine cannot follow that preference; None uses `warnings.warn`.
+
+    Raises:
+        InputError: no artifact, a damaged one, or a runtime that is not there.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, threads: int | None = None, runtime: str | None = None, warn: Warn | None = None
+    ) -> None:
+        self.bundle = load_bundle(Path(folder))
+        self.session = open_session(self.bundle, runtime=runtime, threads=threads, warn=warn)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the probabilities."""
+        return self.bundle.config.labels
+
+    def predict(self, images: Picture | Sequence[Picture], *, top_k: int = 5, batch_size: int = 32) -> list[Prediction]:
+        """Name the most probable classes.
+
+        Args:
+            images: one picture or several: paths, encoded bytes, Pillow images, arrays uint8 [H,W,3], [H,W] or
+                [N,H,W,3].
+            top_k: classes per picture, at most all.
+            batch_size: pictures per call of the model.
+
+        Raises:
+            InputError: a picture cannot be read; names it.
+        """
+        answers: list[Prediction] = []
+        for answer in self.stream(_pictures(images), top_k=top_k, batch_size=batch_size):
+            if isinstance(answer, Unreadable):
+                raise InputError(answer.reason)
+            answers.append(answer)
+        return answers
+
+    def predict_proba(self, images: Picture | Sequence[Picture], *, batch_size: int = 32) -> NDArray[np.float32]:
+        """Probabilities float32 [N,C] in the order of `labels`; arguments and errors as `predict`."""
+        rows: list[NDArray[np.float32]] = []
+        for _, row in self._rows(_pictures(images), batch_size):
+            if isinstance(row, InputError):
+                raise row
+            rows.append(row)
+        return np.stack(rows) if rows else np.empty((0, len(self.labels)), np.float32)
+
+    def stream(
+        self, images: Iterable[tuple[str, Picture]], *, top_k: int = 5, batch_size: int = 32
+    ) -> Iterator[Prediction | Unreadable]:
+        """Predict any number of named pictures, in order, holding two batches of them at a time; unreadable ones are
+        told, not raised."""
+        if top_k < 1 or batch_size < 1:
+            raise InputError("top_k and batch_size must be at least 1")
+        for name, row in self._rows(images, batch_size):
+            if isinstance(row, InputError):
+                yield Unreadable(name, str(row))
+            else:
+                best = np.argsort(-row, kind="stable")[:top_k].tolist()
+                yield Prediction(name, tuple(self.labels[i] for i in best), tuple(float(row[i]) for i in best))
+
+    def _rows(
+        self, images: Iterable[tuple[str, Picture]], batch_size: int
+    ) -> Iterator[tuple[str, NDArray[np.float32] | InputError]]:
+        waiting = iter(images)
+        with ThreadPoolExecutor(machine().cores_usable) as pool:
+
+            def next_batch() -> list[tuple[str, Future[NDArray[np.uint8] | InputError]]]:
+                return [(name, pool.submit(self._pixels, name, image)) for name, image in islice(waiting, batch_size)]
+
+            ahead = next_batch()
+            while ahead:
+                batch, ahead = ahead, next_batch()
+                prepared = [(name, future.result()) for name, future in batch]
+                readable = [pixels for _, pixels in prepared if not isinstance(pixels, InputError)]
+                rows = iter(self.session.run(np.stack(readable)).probabilities if readable else ())
+                for name, pixels in prepared:
+                    yield name, pixels if isinstance(pixels, InputError) else next(rows)
+
+    def _pixels(self, name: str, image: Picture) -> NDArray[np.uint8] | InputError:
+        try:
+            return prepare(_content(image), self.bundle.config.preprocess)
+        except OSError as error:
+            return InputError(f"{name} cannot be read ({error.strerror or error}); check the path and its permissions")
+        except InputError as error:
+            return InputError(f"{name}: {error}")
+
+
+def _pictures(images: Picture | Sequence[Picture]) -> Iterator[tuple[str, Picture]]:
+    """Name the pictures of one picture, a sequence of them, or an array [N,H,W,3]."""
+    if isinstance(images, str | Path | bytes | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+        images = [images]
+    for index, image in enumerate(images):
+        yield str(image) if isinstance(image, str | Path) else f"image {index}", image
+
+
+def _content(image: Picture) -> bytes | NDArray[np.uint8]:
+    """What `prepare` takes: encoded bytes, or an array as it is. A Pillow image is encoded without loss, its EXIF
+    rotation kept."""
+    match image:
+        case str() | Path():
+            return Path(image).read_bytes()
+        case Image.Image():
+            content = io.BytesIO()
+            kind = "PNG" if image.mode in {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"} else "TIFF"
+            image.save(content, kind, exif=image.getexif())
+            return content.getvalue()
+        case _:
+            return image

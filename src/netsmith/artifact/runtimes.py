@@ -1,0 +1,204 @@
+"""What runs an artifact: one protocol, one table of runtimes.
+
+ONNX Runtime is the only one so far. Its settings are the same wherever netsmith opens a model, so that what is
+measured is what is shipped: all graph optimisations, one operator after the other, the given number of threads inside
+an operator, and threads that stop spinning when a call returns (between calls they would take the cores from decoding
+and from other processes).
+"""
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netsmith.artifact.bundle import Bundle, external_files, external_names
+from netsmith.errors import InputError, near
+from netsmith.run.machine import machine
+
+Warn = Callable[[str], None]
+
+
+class Outputs(NamedTuple):
+    """What a model says about N images: probabilities and logits, float32 [N,C]."""
+
+    probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+
+class Session(Protocol):
+    """An opened model.
+
+    Attributes:
+        runtime: name in `RUNTIMES`.
+        threads: it computes with.
+        size: R, side of its input, pixels.
+        classes: C, number of its outputs.
+    """
+
+    runtime: str
+    threads: int
+    size: int
+    classes: int
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        """Classify images uint8 [N,R,R,3], N >= 1."""
+        ...
+
+
+class OnnxRuntimeSession:
+    """A model in ONNX Runtime on the CPU.
+
+    Args:
+        model: path of an ONNX file, or its content.
+        threads: >= 1.
+
+    Raises:
+        InputError: ONNX Runtime refuses the file, or its inputs and outputs are not those of a netsmith classifier.
+    """
+
+    runtime = "onnxruntime"
+
+    def __init__(self, model: Path | bytes, *, threads: int) -> None:
+        import onnxruntime
+
+        assert threads >= 1
+        self.threads = threads
+        where = str(model) if isinstance(model, Path) else "the ONNX model"
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 4  # its errors arrive as exceptions
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        source = str(model) if isinstance(model, Path) else model
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no common class of their own
+            raise InputError(
+                f"{where} is refused by ONNX Runtime ({_first_line(error)}); export the artifact again"
+            ) from error
+        self.size, self.classes = _signature(self._session, where)
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        """Classify images uint8 [N,R,R,3], N >= 1."""
+        assert (images.dtype, images.shape[1:]) == (np.uint8, (self.size, self.size, 3)), (images.dtype, images.shape)
+        probabilities, logits = self._session.run(["probabilities", "logits"], {"image": images})
+        return Outputs(cast(NDArray[np.float32], probabilities), cast(NDArray[np.float32], logits))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+
+
+def _signature(session: Any, where: str) -> tuple[int, int]:
+    """R and C of a session whose inputs and outputs are a netsmith classifier's."""
+    found = [(tensor.name, tensor.type, tensor.shape) for tensor in (*session.get_inputs(), *session.get_outputs())]
+    match found:
+        case [
+            ("image", "tensor(uint8)", [_, int(height), int(width), 3]),
+            ("probabilities", "tensor(float)", [_, int(classes)]),
+            ("logits", "tensor(float)", [_, int(others)]),
+        ] if height == width and classes == others:
+            return height, classes
+        case _:
+            shown = ", ".join(f"{name} {kind} {shape}" for name, kind, shape in found)
+            raise InputError(
+                f"{where} has {shown}; a classifier takes image uint8 [N,R,R,3] and gives probabilities and logits "
+                "float32 [N,C]"
+            )
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run a model.
+
+    Attributes:
+        package: that must be importable.
+        open: (ONNX file or content, threads) -> session.
+    """
+
+    package: str
+    open: Callable[[Path | bytes, int], Session]
+
+    def installed(self) -> bool:
+        """Whether its package is there."""
+        return importlib.util.find_spec(self.package) is not None
+
+
+def _open_onnxruntime(model: Path | bytes, threads: int) -> Session:
+    return OnnxRuntimeSession(model, threads=threads)
+
+
+RUNTIMES = {"onnxruntime": Runtime("onnxruntime", _open_onnxruntime)}
+
+
+def open_model(model: Path | bytes, *, threads: int = 1, runtime: str = "onnxruntime") -> Session:
+    """Open an ONNX file or its content, outside an artifact.
+
+    Raises:
+        InputError: unknown or absent runtime, a file that it refuses, tensors outside the file's folder.
+    """
+    if runtime not in RUNTIMES:
+        raise InputError(f"there is no runtime {runtime!r}; {near(runtime, RUNTIMES)}")
+    if not RUNTIMES[runtime].installed():
+        raise InputError(f"the runtime {runtime!r} is not installed; install the package {RUNTIMES[runtime].package}")
+    if isinstance(model, Path):
+        external_files(model)
+    elif external_names(model, where="the ONNX model"):
+        raise InputError("the ONNX model keeps tensors outside itself; give the path of its file")
+    return RUNTIMES[runtime].open(model, threads)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
+
+
+def choose_runtime(
+    bundle: Bundle, *, runtime: str | None = None, threads: int | None = None, warn: Warn | None = None
+) -> tuple[str, int]:
+    """The runtime and number of threads to open an artifact with; arguments and errors as `open_session`."""
+    say = warn or _warn
+    preferred = bundle.config.preferred
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}; give a number from 1 up")
+    if runtime is None:
+        runtime = preferred.runtime
+        if runtime not in RUNTIMES or not RUNTIMES[runtime].installed():
+            runtime = "onnxruntime"
+            say(f"{bundle.folder} prefers the runtime {preferred.runtime!r}, which is not installed; {runtime} runs it")
+    if threads is None:
+        threads = min(preferred.threads, machine().cores_usable) if preferred.threads > 1 else 1
+        if threads < preferred.threads:
+            say(f"{bundle.folder} prefers {preferred.threads} threads, this machine gives {threads}")
+    return runtime, threads
+
+
+def open_session(
+    bundle: Bundle, *, runtime: str | None = None, threads: int | None = None, warn: Warn | None = None
+) -> Session:
+    """Open an artifact's model.
+
+    Args:
+        bundle: the artifact.
+        runtime: name in `RUNTIMES`; None takes the preferred one, or says that another has to stand in for it.
+        threads: >= 1; None takes the preferred number, or says that the machine has fewer cores.
+        warn: is given a sentence where this differs from what the artifact prefers; None uses `warnings.warn`.
+
+    Raises:
+        InputError: as `open_model`; `threads` < 1; a model that does not agree with config.json.
+    """
+    name, count = choose_runtime(bundle, runtime=runtime, threads=threads, warn=warn)
+    session = open_model(bundle.model_path, threads=count, runtime=name)
+    expected = bundle.config.preprocess.size, len(bundle.config.labels)
+    if (session.size, session.classes) != expected:
+        raise InputError(
+            f"{bundle.model_path} takes {session.size} pixels and gives {session.classes} classes, config.json says "
+            f"{expected[0]} and {expected[1]}; export the artifact again"
+        )
+    return session

@@ -1,0 +1,208 @@
+"""The clockwork that runs in the fresh process: models timed in turns, a reference workload between the calls.
+
+Choices: every model gets its share of every round, so that a disturbance of seconds meets all of them alike; garbage
+collection is off; the input is one fixed noise image; the reference workload is small matrix products in the first
+cache level, so that it feels the scheduler and the clock frequency but does not push the model's data out of the
+caches.
+"""
+
+import gc
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netsmith.artifact.bundle import load_bundle
+from netsmith.artifact.latency import Measurement, noise_of, p90_interval, settled
+from netsmith.artifact.runtimes import Session, open_model
+from netsmith.data.prepare import prepare
+from netsmith.run.clock import Clock, SystemClock
+
+_ROUNDS = 8
+_REFERENCE_EVERY_S = 0.01
+_MOST_RUNS = 5000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What to time.
+
+    Attributes:
+        models: (path of an ONNX file, threads, runtime), in the order of the results.
+        seconds: for each model, warm-up excluded.
+        runs: calls per model in place of `seconds`, or None.
+        limit_ms: a model is given up as soon as it is clearly above or below, see `settled`; None times all of them to
+            the end.
+        deadline_s: no new call begins after so many seconds.
+        artifact: folder whose golden pictures tell the time of `prepare`, or None.
+    """
+
+    models: list[tuple[str, int, str]]
+    seconds: float
+    runs: int | None
+    limit_ms: float | None
+    deadline_s: float
+    artifact: str | None
+
+
+@dataclass(eq=False)
+class _Timed:
+    """A model on its way to a measurement; `samples` in milliseconds."""
+
+    index: int
+    session: Session
+    image: NDArray[np.uint8]
+    warmup: int = 0
+    samples: list[float] = field(default_factory=list[float])
+
+
+class _Reference:
+    """The fixed workload whose times tell how uneven the machine is: 24 products of 64x64 float32 matrices, about 0.2
+    ms."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._a = np.random.default_rng(0).random((64, 64), np.float32)
+        self._out = np.empty_like(self._a)
+        self._newest = 0
+        self.times: list[float] = []
+        self._work()  # the first product sets the library up
+
+    def _work(self) -> None:
+        for _ in range(24):
+            np.matmul(self._a, self._a, out=self._out)
+
+    def tick(self) -> None:
+        """Run if the last run was a while ago."""
+        begin = self._clock.perf()
+        if (begin - self._newest) / 1e9 >= _REFERENCE_EVERY_S:
+            self._work()
+            self._newest = self._clock.perf()
+            self.times.append((self._newest - begin) / 1e6)
+
+
+def time_models(timing: Timing, emit: Callable[[dict[str, Any]], None]) -> None:
+    """Time models; emits {"done": share} after each round and {"index", "measurement"} for each model once it is
+    decided.
+
+    A model that the deadline leaves without a call has "measurement": None.
+
+    Raises:
+        InputError: a model cannot be opened; the message names its file.
+    """
+    clock = SystemClock()
+    end = clock.now() + timing.deadline_s
+    reference = _Reference(clock)
+    gc.disable()
+    resize_ms = _resize_ms(Path(timing.artifact), clock) if timing.artifact is not None else None
+    total = len(timing.models)
+
+    def settle(models: list[_Timed], *, last: bool = False) -> list[_Timed]:
+        """Emit the models that are decided (all, when there is no more time) and return the others."""
+        decided = [model for model in models if last or _is_decided(model, timing)]
+        for model in decided:
+            memory = _peak_memory() if total == 1 else None
+            measurement = _measurement(model, noise=noise_of(reference.times), memory=memory, resize_ms=resize_ms)
+            emit({"index": model.index, "measurement": asdict(measurement)})
+        return [model for model in models if model not in decided]
+
+    active: list[_Timed] = []
+    for index, (path, threads, runtime) in enumerate(timing.models):
+        if index and clock.now() >= end:
+            emit({"index": index, "measurement": None})
+            continue
+        session = open_model(Path(path), threads=threads, runtime=runtime)
+        image = np.random.default_rng(0).integers(0, 256, (1, session.size, session.size, 3), np.uint8)
+        model = _Timed(index, session, image)
+        _warm_up(model, timing, clock)
+        _time(model, timing, reference, clock, seconds=0.0)  # one call at least, so that every model has a number
+        active.append(model)
+        active = settle(active)
+        emit({"done": (index + 1) / total / 4})
+    for turn in range(_ROUNDS):
+        for model in active:
+            if clock.now() >= end:
+                break
+            _time(model, timing, reference, clock, seconds=min(timing.seconds / _ROUNDS, end - clock.now()))
+        active = settle(active, last=turn == _ROUNDS - 1 or clock.now() >= end)
+        emit({"done": 0.25 + 0.75 * (turn + 1) / _ROUNDS})
+
+
+def _warm_up(model: _Timed, timing: Timing, clock: Clock) -> None:
+    """At least three calls and a tenth of a second, or a single one that is ten times over the limit."""
+    begin = clock.now()
+    while model.warmup < 3 or clock.now() - begin < min(0.1, timing.seconds / 4):
+        before = clock.perf()
+        model.session.run(model.image)
+        model.warmup += 1
+        if timing.limit_ms is not None and (clock.perf() - before) / 1e6 > 10 * timing.limit_ms:
+            return
+
+
+def _time(model: _Timed, timing: Timing, reference: _Reference, clock: Clock, *, seconds: float) -> None:
+    """Take samples for so many seconds, at least one."""
+    begin, most = clock.now(), timing.runs or _MOST_RUNS
+    if timing.runs is not None:
+        most = min(most, len(model.samples) + -(-timing.runs // _ROUNDS))
+    while len(model.samples) < most:
+        reference.tick()
+        before = clock.perf()
+        model.session.run(model.image)
+        model.samples.append((clock.perf() - before) / 1e6)
+        if timing.runs is None and clock.now() - begin >= seconds:
+            return
+
+
+def _is_decided(model: _Timed, timing: Timing) -> bool:
+    if timing.runs is not None:
+        return len(model.samples) >= timing.runs
+    return timing.limit_ms is not None and settled(model.samples, limit_ms=timing.limit_ms)
+
+
+def _measurement(model: _Timed, *, noise: float, memory: int | None, resize_ms: float | None) -> Measurement:
+    p90 = p90_interval(model.samples)
+    return Measurement(
+        p50_ms=float(np.median(model.samples)),
+        p90_ms=p90.value,
+        low=p90.low,
+        high=p90.high,
+        noise=noise,
+        peak_memory_bytes=memory,
+        threads=model.session.threads,
+        runtime=model.session.runtime,
+        warmup=model.warmup,
+        runs=len(model.samples),
+        resize_ms=resize_ms,
+    )
+
+
+def _resize_ms(artifact: Path, clock: Clock) -> float:
+    """Median time of `prepare` over the golden pictures, each three times."""
+    bundle = load_bundle(artifact)
+    times: list[float] = []
+    for encoded in bundle.golden().encoded * 3:
+        before = clock.perf()
+        prepare(encoded, bundle.config.preprocess)
+        times.append((clock.perf() - before) / 1e6)
+    return float(np.median(times))
+
+
+def _peak_memory() -> int | None:
+    """Largest resident memory of this process, bytes.
+
+    Linux's own count of this program is read, because that of getrusage begins with the size of the process that
+    started it.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        if sys.platform != "darwin":
+            return None
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

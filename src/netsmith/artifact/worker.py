@@ -1,0 +1,69 @@
+"""The fresh process behind `netsmith.artifact.process.call`: `python -m netsmith.artifact.worker`.
+
+Reads one line of JSON from standard input, writes rows of JSON to standard output, and ends when standard input closes.
+"""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from netsmith.errors import CheckError, InputError
+
+Row = dict[str, Any]
+Emit = Callable[[Row], None]
+
+
+def _measure(request: Row, emit: Emit) -> None:
+    from netsmith.artifact.timing import Timing, time_models
+
+    time_models(Timing(**request), emit)
+
+
+def _verify(request: Row, emit: Emit) -> None:
+    from pathlib import Path
+
+    from netsmith.artifact.verify import verify
+
+    verify(Path(request["path"]), seconds=request["seconds"], on_check=lambda check: emit(check.model_dump()))
+
+
+TASKS: dict[str, Callable[[Row, Emit], None]] = {"measure": _measure, "verify": _verify}
+
+
+def main() -> None:
+    """Carry out the request on standard input."""
+    # Whatever a library prints must not fall between the rows.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def emit(row: Row) -> None:
+        out.write(json.dumps(row) + "\n")
+        out.flush()
+
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        part = os.read(0, 65536)
+        if not part:
+            sys.exit(0)
+        line += part
+    threading.Thread(target=_end_with_caller, daemon=True).start()
+    request = json.loads(line)
+    try:
+        TASKS[request.pop("task")](request, emit)
+    except (InputError, CheckError) as error:
+        emit({"error": type(error).__name__, "message": str(error)})
+    except BrokenPipeError:
+        os._exit(0)  # the caller is gone
+
+
+def _end_with_caller() -> None:
+    while os.read(0, 1024):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
