@@ -1,0 +1,1 @@
+"""Network -> artifact: ONNX written from the layout's graph and the weights, checked against PyTorch."""
