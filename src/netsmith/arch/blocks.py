@@ -7,17 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from netsmith.arch import graph as g
+from netsmith.arch.limits import MAX_WIDTH, check_name, check_widths, check_window
 from netsmith.arch.spec import Activation
 from netsmith.errors import InputError
-
-MAX_WIDTH = 1 << 17
-
-
-def check_widths(where: str, *widths: int) -> None:
-    """Refuse widths that no network has (a document may come from outside)."""
-    for width in widths:
-        if not 1 <= width <= MAX_WIDTH:
-            raise InputError(f"{where}: a width of {width} is outside 1..{MAX_WIDTH}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +35,9 @@ class ZeroPad:
     back: int
 
     def __post_init__(self) -> None:
-        if self.front < 0 or self.back < 0:
+        if not (0 <= self.front <= MAX_WIDTH and 0 <= self.back <= MAX_WIDTH):
             raise InputError(
-                f"a zero-padded shortcut adds {self.front} and {self.back} channels; both must be at least 0"
+                f"a zero-padded shortcut adds {self.front} and {self.back} channels; both must be within 0..{MAX_WIDTH}"
             )
 
 
@@ -65,7 +57,9 @@ class BasicBlock:
     activation: Activation
 
     def __post_init__(self) -> None:
-        check_widths(self.name, self.width, self.out, self.stride)
+        check_name(self.name)
+        check_widths(self.name, self.width, self.out)
+        check_window(self.name, kernel=3, stride=self.stride)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +78,9 @@ class BottleneckBlock:
     activation: Activation
 
     def __post_init__(self) -> None:
-        check_widths(self.name, self.reduce, self.width, self.out, self.groups, self.stride)
+        check_name(self.name)
+        check_widths(self.name, self.reduce, self.width, self.out, self.groups)
+        check_window(self.name, kernel=3, stride=self.stride)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +97,9 @@ class InvertedResidualBlock:
     activation: Activation
 
     def __post_init__(self) -> None:
-        check_widths(self.name, self.expand or 1, self.kernel, self.out, self.stride)
+        check_name(self.name)
+        check_widths(self.name, self.expand, self.out)
+        check_window(self.name, kernel=self.kernel, stride=self.stride)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +117,9 @@ class MBConvBlock:
     activation: Activation
 
     def __post_init__(self) -> None:
-        check_widths(self.name, self.expand or 1, self.kernel, self.squeeze or 1, self.out, self.stride)
+        check_name(self.name)
+        check_widths(self.name, self.expand, self.squeeze, self.out)
+        check_window(self.name, kernel=self.kernel, stride=self.stride)
 
 
 Block = BasicBlock | BottleneckBlock | InvertedResidualBlock | MBConvBlock

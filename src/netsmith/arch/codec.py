@@ -2,7 +2,8 @@
 
 A record becomes an object of its fields; a record that stands in a union also carries its `kind`. Reading checks every
 type, refuses unknown and missing fields, booleans given as numbers, NaN and infinity, and says where in the document
-the fault is. No code is ever run from a document.
+the fault is. No code is ever run from a document, and nothing in it makes reading slow or deep: lists are bounded and
+values nest only as far as the records do.
 """
 
 import dataclasses
@@ -15,6 +16,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from netsmith.errors import InputError
 
 T = TypeVar("T")
+
+MAX_ITEMS = 4096
 
 
 def to_json(value: Any) -> Any:
@@ -55,8 +58,26 @@ def _tag(record: Any) -> str | None:
 
 
 def _fail(where: str, expected: str, value: Any) -> InputError:
-    shown = repr(value)
-    return InputError(f"{where}: expected {expected}, found {shown if len(shown) <= 60 else shown[:57] + '...'}")
+    return InputError(f"{where}: expected {expected}, found {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value as a person can read it in one sentence, whatever its size and depth."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case dict():
+            return "an object"
+        case list():
+            return f"a list of {len(value)}"
+        case int() if value.bit_length() > 64:
+            return f"an integer of {value.bit_length()} bits"
+        case str() if len(value) > 60:
+            return repr(value[:57] + "...")
+        case _:
+            return repr(value)
 
 
 def _read(hint: Any, value: Any, where: str) -> Any:
@@ -71,7 +92,7 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         return _read_tuple(get_args(hint), value, where)
     if dataclasses.is_dataclass(hint):
         return _read_record(typing.cast(type, hint), value, where)
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and value.bit_length() <= 64:
         return float(value)
     if type(value) is not hint:
         raise _fail(where, {int: "an integer", float: "a number", str: "a string", bool: "true or false"}[hint], value)
@@ -86,8 +107,8 @@ def _read_union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
     records = {tag: choice for choice in choices if (tag := _tag(choice)) is not None}
     if isinstance(value, dict) and records:
         kind = value.get("kind")
-        if kind not in records:
-            raise _fail(f"{where}.kind", "one of " + ", ".join(sorted(records)), kind)
+        if not isinstance(kind, str) or kind not in records:
+            raise _fail(f"{where}.kind", "one of " + ", ".join(map(repr, sorted(records))), kind)
         return _read_record(records[kind], value, where)
     plain = [choice for choice in choices if choice is not type(None) and choice not in records.values()]
     for choice in plain[:-1]:
@@ -103,6 +124,8 @@ def _read_union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
 def _read_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise _fail(where, "a list", value)
+    if len(value) > MAX_ITEMS:
+        raise _fail(where, f"a list of at most {MAX_ITEMS}", value)
     if len(items) == 2 and items[1] is Ellipsis:
         return tuple(_read(items[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if len(value) != len(items):
@@ -114,9 +137,11 @@ def _read_record(record: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise _fail(where, "an object", value)
     names = [field.name for field in dataclasses.fields(record)]
-    given = {key: item for key, item in value.items() if not (key == "kind" and _tag(record))}
-    if unknown := sorted(set(given) - set(names)):
-        raise InputError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(names)}")
+    given = dict(value)
+    if (tag := _tag(record)) is not None and (kind := given.pop("kind", None)) != tag:
+        raise _fail(f"{where}.kind", repr(tag), kind)
+    if unknown := [key for key in given if key not in names]:
+        raise InputError(f"{where}: unknown field {_shown(unknown[0])}; known are {', '.join(names) or 'none'}")
     if missing := [name for name in names if name not in given]:
         raise InputError(f"{where}: field {missing[0]!r} is missing")
     hints = _hints(record)

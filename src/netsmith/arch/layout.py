@@ -9,13 +9,13 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from netsmith.arch import graph as g
-from netsmith.arch.blocks import Block, Draft, add_block, check_widths
+from netsmith.arch.blocks import Block, Draft, add_block
 from netsmith.arch.codec import from_json, to_json
+from netsmith.arch.limits import MAX_BLOCKS, check_name, check_norm, check_rate, check_widths, check_window
 from netsmith.arch.spec import Activation, Input
 from netsmith.errors import InputError
 
 FORMAT = 1
-MAX_BLOCKS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,10 @@ class ConvNormAct:
     activation: Activation
 
     def __post_init__(self) -> None:
-        check_widths(self.conv, self.out, self.kernel, self.stride)
+        check_name(self.conv)
+        check_name(self.norm)
+        check_widths(self.conv, self.out)
+        check_window(self.conv, kernel=self.kernel, stride=self.stride)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,8 @@ class MaxPool:
     stride: int
 
     def __post_init__(self) -> None:
-        check_widths(self.name, self.kernel, self.stride)
+        check_name(self.name)
+        check_window(self.name, kernel=self.kernel, stride=self.stride)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,11 @@ class StageLayout:
 
     name: str
     blocks: tuple[Block, ...]
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not self.blocks:
+            raise InputError(f"{self.name}: a stage needs at least one block")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +75,9 @@ class PooledHead:
     dropout: float
 
     def __post_init__(self) -> None:
+        check_name(self.linear)
         check_widths(self.linear, self.classes)
-        if not 0.0 <= self.dropout < 1.0:
-            raise InputError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+        check_rate("dropout", self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +108,13 @@ class Layout:
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise InputError(f"layout format {self.format} is not known; this netsmith reads format {FORMAT}")
-        if sum(len(stage.blocks) for stage in self.stages) > MAX_BLOCKS:
-            raise InputError(f"a layout may have at most {MAX_BLOCKS} blocks")
+        if (blocks := sum(len(stage.blocks) for stage in self.stages)) > MAX_BLOCKS:
+            raise InputError(f"{blocks} blocks are more than the {MAX_BLOCKS} a layout may have")
+        names = [stage.name for stage in self.stages]
+        if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+            raise InputError(f"two stages are called {twice!r}; give each its own name")
+        check_norm(self.norm_eps, self.norm_momentum)
+        check_rate("drop_path", self.drop_path)
         layout_graph(self)  # every width fits the next, or the record does not come to be
 
     @property

@@ -9,6 +9,7 @@ import math
 
 from netsmith.arch import blocks as b
 from netsmith.arch.layout import ConvNormAct, Layout, MaxPool, PooledHead, StageLayout
+from netsmith.arch.limits import MAX_BLOCKS
 from netsmith.arch.spec import (
     AtLeast,
     Basic,
@@ -24,6 +25,7 @@ from netsmith.arch.spec import (
     StemConv,
     StemSpec,
     Width,
+    paper_width,
 )
 from netsmith.errors import InputError
 
@@ -34,22 +36,12 @@ def round_channels(width: float, *, multiple: int = 8) -> int:
     return rounded + multiple if rounded < 0.9 * width else rounded
 
 
-def paper_width(width: Width) -> int:
-    """The unscaled number of channels."""
-    return width if isinstance(width, int) else width.value
-
-
 def scaled_width(width: Width, multiplier: float, *, groups: int = 1) -> int:
     """A width under a multiplier; grouped widths stay multiples of the groups."""
-    match width:
-        case Fixed(value):
-            return value
-        case AtLeast(value):
-            return round_channels(value * max(1.0, multiplier)) if multiplier > 1.0 else value
-        case int():
-            if multiplier == 1.0:
-                return width
-            return round_channels(width * multiplier, multiple=math.lcm(8, groups) if groups > 1 else 8)
+    value = paper_width(width)
+    if isinstance(width, Fixed) or multiplier == 1.0 or (isinstance(width, AtLeast) and multiplier < 1.0):
+        return value
+    return round_channels(value * multiplier, multiple=math.lcm(8, groups))
 
 
 def spread_repeats(rows: tuple[Row, ...], multiplier: float) -> list[int]:
@@ -58,9 +50,10 @@ def spread_repeats(rows: tuple[Row, ...], multiplier: float) -> list[int]:
     total = max(len(free), math.ceil(round(sum(free) * multiplier, 9)))
     shares = [repeats * total / sum(free) for repeats in free]
     counts = [max(1, math.floor(share)) for share in shares]
-    by_remainder = sorted(range(len(free)), key=lambda i: math.floor(shares[i]) - shares[i])
-    for i in by_remainder[: max(0, total - sum(counts))]:
-        counts[i] += 1
+    while sum(counts) < total:
+        counts[max(range(len(free)), key=lambda i: shares[i] - counts[i])] += 1
+    while sum(counts) > total:  # the least a row may have took more than its share
+        counts[max((i for i in range(len(free)) if counts[i] > 1), key=lambda i: counts[i] - shares[i])] -= 1
     spread = iter(counts)
     return [row.repeats.value if isinstance(row.repeats, Fixed) else next(spread) for row in rows]
 
@@ -78,11 +71,16 @@ def lower(spec: Spec) -> Layout:
     convs = [piece for piece in spec.stem if isinstance(piece, StemConv)]
     paper_in = paper_width(convs[-1].out) if convs else spec.input.channels
     channels = scaled_width(convs[-1].out, spec.width) if convs else spec.input.channels
+    spread = [spread_repeats(stage.rows, spec.depth) for stage in spec.stages]
+    if (blocks := sum(map(sum, spread))) > MAX_BLOCKS:
+        raise InputError(
+            f"{spec.name}: {blocks} blocks are more than the {MAX_BLOCKS} a network may have; scale depth less"
+        )
     stages: list[StageLayout] = []
     running = 0
-    for number, stage in enumerate(spec.stages, start=1):
+    for number, (stage, counts) in enumerate(zip(spec.stages, spread, strict=True), start=1):
         lowered: list[b.Block] = []
-        for row, repeats in zip(stage.rows, spread_repeats(stage.rows, spec.depth), strict=True):
+        for row, repeats in zip(stage.rows, counts, strict=True):
             for _ in range(repeats):
                 running += 1
                 name = spec.block_name.format(stage=number, index=len(lowered), running=running)

@@ -7,11 +7,13 @@ Multipliers compose exactly because the paper's table stays unscaled in the Spec
 import math
 from dataclasses import replace
 
+from netsmith.arch.limits import MAX_SIDE
 from netsmith.arch.lower import total_stride
 from netsmith.arch.spec import Spec, StemPool
 from netsmith.errors import InputError
 
 SMALLEST_MAP = 4
+MAX_PHI = 64
 
 
 def scale(spec: Spec, *, depth: float = 1.0, width: float = 1.0, resolution: float = 1.0) -> Spec:
@@ -29,17 +31,20 @@ def scale(spec: Spec, *, depth: float = 1.0, width: float = 1.0, resolution: flo
     for name, multiplier in (("depth", depth), ("width", width), ("resolution", resolution)):
         if not (multiplier > 0 and math.isfinite(multiplier)):
             raise InputError(f"{spec.name}: {name} is multiplied by {multiplier:g}; give a number above 0")
-    sides = tuple(max(1, round(side * resolution)) for side in spec.input.size)
-    return replace(
-        spec, depth=spec.depth * depth, width=spec.width * width, input=replace(spec.input, size=sides)
-    )  # fmt: skip
+    sides = tuple(round(min(max(1.0, side * resolution), MAX_SIDE + 1)) for side in spec.input.size)
+    return replace(spec, depth=spec.depth * depth, width=spec.width * width, input=replace(spec.input, size=sides))
 
 
 def compound(spec: Spec, phi: float, *, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Spec:
     """Scale depth, width and resolution together by alpha^phi, beta^phi, gamma^phi; phi below 0 shrinks.
 
     The defaults are EfficientNet's, found by its grid search at phi = 1 under alpha * beta^2 * gamma^2 ~ 2.
+
+    Raises:
+        InputError: for a phi outside -64..64, which no network survives.
     """
+    if not abs(phi) <= MAX_PHI:
+        raise InputError(f"{spec.name}: phi is {phi:g}; give a number in -{MAX_PHI}..{MAX_PHI}")
     return scale(spec, depth=alpha**phi, width=beta**phi, resolution=gamma**phi)
 
 

@@ -6,10 +6,26 @@ rounded ones. Widths are `int` (scaled), `Fixed` (never scaled) or `AtLeast` (sc
 convolution).
 """
 
+import math
+import re
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from netsmith.arch.codec import from_json, to_json
+from netsmith.arch.limits import (
+    MAX_BLOCKS,
+    MAX_NAME,
+    MAX_SIDE,
+    MAX_WIDTH,
+    check_name,
+    check_norm,
+    check_rate,
+    check_widths,
+    check_window,
+)
 from netsmith.errors import InputError
+
+FORMAT = 1
 
 Activation = Literal["relu", "relu6", "silu", "hard_swish", "sigmoid", "hard_sigmoid"]
 Shortcut = Literal["A", "B", "C", "none"]
@@ -24,10 +40,11 @@ class Input:
     size: tuple[int, ...] = (224, 224)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.channels <= 1024 or not self.size or not all(1 <= side <= 65536 for side in self.size):
-            raise InputError(
-                f"an input of {self.channels} channels and size {self.size} is outside 1..1024 and 1..65536"
-            )
+        if not 1 <= self.channels <= 1024:
+            raise InputError(f"an input of {self.channels} channels is outside 1..1024")
+        if not 1 <= len(self.size) <= 3 or not all(1 <= side <= MAX_SIDE for side in self.size):
+            shown = " x ".join(map(str, self.size[:4]))
+            raise InputError(f"an input of size {shown or '()'} is not one to three sides of 1..{MAX_SIDE} positions")
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,9 @@ class Fixed:
     kind: ClassVar[str] = "fixed"
     value: int
 
+    def __post_init__(self) -> None:
+        check_widths("fixed", self.value)
+
 
 @dataclass(frozen=True)
 class AtLeast:
@@ -45,9 +65,17 @@ class AtLeast:
     kind: ClassVar[str] = "at_least"
     value: int
 
+    def __post_init__(self) -> None:
+        check_widths("at_least", self.value)
+
 
 Width = int | Fixed | AtLeast
 Repeats = int | Fixed
+
+
+def paper_width(width: Width) -> int:
+    """The unscaled number of channels."""
+    return width if isinstance(width, int) else width.value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +85,9 @@ class Basic:
     kind: ClassVar[str] = "basic"
     out: Width
     shortcut: Shortcut = "B"
+
+    def __post_init__(self) -> None:
+        check_widths(self.kind, paper_width(self.out))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +105,13 @@ class Bottleneck:
     shortcut: Shortcut = "B"
     stride_at: Literal["1x1", "3x3"] = "3x3"
 
+    def __post_init__(self) -> None:
+        check_widths(self.kind, paper_width(self.width), paper_width(self.out), self.groups)
+        if paper_width(self.width) % self.groups:
+            raise InputError(
+                f"{self.kind}: a width of {paper_width(self.width)} does not split in {self.groups} groups"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class InvertedResidual:
@@ -83,6 +121,11 @@ class InvertedResidual:
     out: Width
     expand: float
     kernel: int = 3
+
+    def __post_init__(self) -> None:
+        check_widths(self.kind, paper_width(self.out))
+        check_window(self.kind, kernel=self.kernel, stride=1)
+        _check_expand(self.expand)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +138,18 @@ class MBConv:
     kernel: int = 3
     squeeze: float | None = 0.25
 
+    def __post_init__(self) -> None:
+        check_widths(self.kind, paper_width(self.out))
+        check_window(self.kind, kernel=self.kernel, stride=1)
+        _check_expand(self.expand)
+        if self.squeeze is not None and not 0.0 < self.squeeze <= 1.0:
+            raise InputError(f"{self.kind}: squeeze is {self.squeeze:g}; it must be above 0 and at most 1, or absent")
+
+
+def _check_expand(expand: float) -> None:
+    if not 1.0 <= expand <= 64.0:
+        raise InputError(f"expand is {expand:g}; it must be within 1..64")
+
 
 BlockSpec = Basic | Bottleneck | InvertedResidual | MBConv
 
@@ -106,6 +161,11 @@ class Row:
     block: BlockSpec
     repeats: Repeats = 1
 
+    def __post_init__(self) -> None:
+        repeats = paper_width(self.repeats)
+        if not 1 <= repeats <= MAX_BLOCKS:
+            raise InputError(f"repeats is {repeats}; it must be within 1..{MAX_BLOCKS}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -113,6 +173,11 @@ class Stage:
 
     rows: tuple[Row, ...]
     stride: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise InputError("a stage needs at least one row")
+        check_window("stage", kernel=1, stride=self.stride)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +191,12 @@ class StemConv:
     conv: str
     norm: str
 
+    def __post_init__(self) -> None:
+        check_name(self.conv)
+        check_name(self.norm)
+        check_widths(self.conv, paper_width(self.out))
+        check_window(self.conv, kernel=self.kernel, stride=self.stride)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StemPool:
@@ -135,6 +206,10 @@ class StemPool:
     kernel: int
     stride: int
     name: str = "maxpool"
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_window(self.name, kernel=self.kernel, stride=self.stride)
 
 
 StemSpec = StemConv | StemPool
@@ -151,12 +226,23 @@ class PooledHead:
     conv: Width | None = None
     conv_name: str | None = None
 
+    def __post_init__(self) -> None:
+        check_name(self.linear)
+        check_widths(self.linear, self.classes)
+        check_rate("dropout", self.dropout)
+        if (self.conv is None) != (self.conv_name is None):
+            raise InputError("conv and conv_name of a head stand together; give both or neither")
+        if self.conv is not None and self.conv_name is not None:
+            check_widths(self.conv_name, paper_width(self.conv))
+            _check_template("conv_name", self.conv_name, ("stage", "running"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """A network as a value: the unscaled table and its multipliers.
 
     Attributes:
+        format: 1.
         family: the key of the network class.
         name: what the network is called; scaled ones are derived names.
         input, stem, stages, head: the paper's table.
@@ -168,6 +254,7 @@ class Spec:
         width, depth: the multipliers.
     """
 
+    format: int = FORMAT
     family: str
     name: str
     input: Input
@@ -183,11 +270,49 @@ class Spec:
     width: float = 1.0
     depth: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise InputError(f"spec format {self.format} is not known; this netsmith reads format {FORMAT}")
+        if not self.stages:
+            raise InputError(f"{self.name}: a network needs at least one stage")
+        _check_template("block_name", self.block_name, ("stage", "index", "running"))
+        check_norm(self.norm_eps, self.norm_momentum)
+        check_rate("drop_path", self.drop_path)
+        for name, multiplier in (("width", self.width), ("depth", self.depth)):
+            if not (multiplier > 0.0 and math.isfinite(multiplier)):
+                raise InputError(f"{self.name}: the {name} multiplier is {multiplier:g}; it must be above 0")
+
+
+def _check_template(what: str, template: str, fields: tuple[str, ...]) -> None:
+    """Only the fields by name and nothing of the format language: the template may come from outside."""
+    known = "|".join(fields)
+    if len(template) > MAX_NAME or not re.fullmatch(rf"([A-Za-z0-9_.]|\{{({known})\}})+", template):
+        shown = ", ".join(f"{{{field}}}" for field in fields)
+        raise InputError(f"{what} is {template[:MAX_NAME]!r}; write letters, digits, _, dots and {shown}")
+
+
+def spec_to_json(spec: Spec) -> dict[str, Any]:
+    """Plain JSON values of a spec; `spec_from_json` reads them back to an equal spec."""
+    return to_json(spec)
+
+
+def spec_from_json(document: Any, *, where: str = "spec") -> Spec:
+    """Read a spec strictly.
+
+    Args:
+        document: plain JSON values.
+        where: how an error names the document, such as "search.json: spec".
+
+    Raises:
+        InputError: unknown, missing or ill-typed fields, numbers that no network has; the message names the place.
+    """
+    return from_json(Spec, document, where=where)
+
 
 def with_classes(spec: Spec, classes: int) -> Spec:
     """The same network with another number of classes (at least 1)."""
-    if not 1 <= classes <= 1_000_000:
-        raise InputError(f"num_classes is {classes}; it must be between 1 and 1000000")
+    if not 1 <= classes <= MAX_WIDTH:
+        raise InputError(f"num_classes is {classes}; it must be between 1 and {MAX_WIDTH}")
     return replace(spec, head=replace(spec.head, classes=classes))
 
 
