@@ -1,0 +1,71 @@
+# Everything runs in .venv, which the first target that needs it makes. PYTHON names another interpreter (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+REFERENCES := torchvision timm huggingface_hub
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow check format bench gpu-check check-reference clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.venv/pyvenv.cfg:
+	$(PYTHON) -m venv .venv
+
+# What running netsmith needs.
+.venv/train.stamp: pyproject.toml constraints.txt | .venv/pyvenv.cfg
+	$(PIP) -e '.[train]'
+	@touch $@
+
+# What working on netsmith needs. The references of the parity tests are optional: those tests skip without them.
+.venv/dev.stamp: .venv/train.stamp
+	$(PIP) -e '.[train,dev]'
+	@$(PIP) --no-deps $(REFERENCES) || echo 'no $(REFERENCES): tests that compare with them will be skipped'
+	@touch $@
+
+install: .venv/dev.stamp  ## make .venv with every version pinned
+
+demo: .venv/train.stamp  ## one minute: digits and a budget in, a verified model and a prediction out
+	rm -rf runs/demo
+	$(BIN)/netsmith fit digits --budget latency=5ms,size=4MB --time 1m -o runs/demo
+	$(BIN)/python -c "$$DIGIT" runs/demo/seven.png
+	$(BIN)/netsmith predict runs/demo/model runs/demo/seven.png
+
+# The first 7 of scikit-learn's digits, as a picture of 8 x 8 pixels.
+define DIGIT
+import sys, numpy, PIL.Image, sklearn.datasets
+digits = sklearn.datasets.load_digits()
+pixels = digits.images[digits.target.tolist().index(7)] * 255 / 16
+PIL.Image.fromarray(pixels.round().astype(numpy.uint8)).save(sys.argv[1])
+endef
+export DIGIT
+
+test: .venv/dev.stamp  ## the tests of every change
+	$(BIN)/pytest
+
+test-slow: .venv/dev.stamp  ## all tests that need no GPU, the ones that take minutes too
+	$(BIN)/pytest -m 'not gpu'
+
+check: .venv/dev.stamp  ## format, lint, strict types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright
+
+format: .venv/dev.stamp  ## rewrite the files as `check` wants them
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: .venv/dev.stamp  ## measure against peers on this machine; rows go to benchmarks/results.csv
+	@for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+gpu-check: .venv/dev.stamp  ## the tests that need a CUDA device
+	$(BIN)/pytest -m gpu
+
+check-reference: .venv/dev.stamp  ## parity with torchvision and timm; fails where they are missing
+	$(BIN)/python -c "import sys, types; sys.modules['torchvision._meta_registrations'] = types.ModuleType('x'); import torchvision, timm"
+	$(BIN)/pytest -m reference
+
+clean:  ## remove what the tools left; .venv and runs stay
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
