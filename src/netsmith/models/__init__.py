@@ -1,0 +1,1 @@
+"""Networks: one class per family, built from a layout."""

@@ -1,0 +1,155 @@
+"""Networks from layouts, names and folders.
+
+Deliberate choices: a network is constructed without memory, then every tensor is set once, from the seed's own
+generator or from the weights; the global random state is neither read nor changed, so the same layout and seed give the
+same weights wherever they are built.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from netsmith.arch import graph as g
+from netsmith.arch.layout import Layout, layout_from_json, layout_graph
+from netsmith.arch.names import find_layout
+from netsmith.artifact.bundle import CONFIG, WEIGHTS, load_bundle
+from netsmith.errors import InputError, near
+from netsmith.models import efficientnet, mobilenet_v2, resnet
+from netsmith.models.weights import check_weights, read_weights
+from netsmith.run.files import sha256_file
+
+Network = resnet.ResNet | mobilenet_v2.MobileNetV2 | efficientnet.EfficientNet
+
+MODELS: dict[str, Callable[[Layout], Network]] = {
+    "resnet": resnet.build,
+    "mobilenet_v2": mobilenet_v2.build,
+    "efficientnet": efficientnet.build,
+}
+
+
+def build(
+    layout: Layout,
+    *,
+    seed: int = 0,
+    dropout: float | None = None,
+    drop_path: float | None = None,
+    zero_init_residual: bool = False,
+) -> Network:
+    """The network of a layout with fresh weights, in training mode, float32, on the CPU.
+
+    Args:
+        layout: what to build; kept as `.layout`, with the rates below where they are given.
+        seed: of the initial weights; equal seeds give equal weights, whatever torch's global generators hold.
+        dropout: probability before the classifier, 0 <= dropout < 1; the layout's when None.
+        drop_path: stochastic depth rate of the last block, 0 <= drop_path < 1, growing linearly from 0 at the first;
+            the layout's when None.
+        zero_init_residual: start every residual branch at zero; torchvision's networks do not by default.
+
+    Raises:
+        InputError: an unknown family, records that its networks do not have, a rate out of range.
+    """
+    if drop_path is not None:
+        if not 0.0 <= drop_path < 1.0:
+            raise InputError(f"drop_path is {drop_path}; it must be at least 0 and below 1")
+        layout = replace(layout, drop_path=drop_path)
+    if dropout is not None:
+        layout = replace(layout, head=replace(layout.head, dropout=dropout))
+    network = _allocate(layout)
+    network.init_weights(torch.Generator().manual_seed(seed), zero_init_residual=zero_init_residual)
+    return network
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    img_size: int | None = None,
+    pretrained: bool = False,
+    seed: int = 0,
+    dropout: float | None = None,
+    drop_path: float | None = None,
+    zero_init_residual: bool = False,
+) -> Network:
+    """A network by name, such as "resnet50", "resnet50@width=0.5" or "efficientnet_b0:phi=-1.5".
+
+    Args:
+        name: see `netsmith.arch.names`; `list_models()` gives the published ones.
+        num_classes: number of logits, at least 1.
+        in_channels: channels of the images, at least 1.
+        img_size: side of the square images, pixels, at least 4; the published one when None. Small ones change the stem
+            and strides.
+        pretrained: weights by name; none can be had by name yet.
+        seed, dropout, drop_path, zero_init_residual: see `build`.
+
+    Raises:
+        InputError: an unknown name, numbers out of range, `pretrained`.
+    """
+    layout = find_layout(name, num_classes=num_classes, in_channels=in_channels, img_size=img_size)
+    if pretrained:
+        raise InputError(
+            f"pretrained weights of {name} cannot be had by name; "
+            f"import a checkpoint with `netsmith import-weights FILE --model {name}`"
+        )
+    return build(layout, seed=seed, dropout=dropout, drop_path=drop_path, zero_init_residual=zero_init_residual)
+
+
+def load_weights(layout: Layout, weights: dict[str, torch.Tensor], *, where: str) -> Network:
+    """The network of a layout with given weights, in evaluation mode, float32, on the CPU.
+
+    Args:
+        layout: what to build.
+        weights: tensors by the network's own names.
+        where: how an error names the weights, such as a file name.
+
+    Raises:
+        InputError: names or shapes are not the layout's; the message lists them.
+    """
+    check_weights(weights, layout, where=where)
+    network = _allocate(layout)
+    network.load_state_dict(weights, strict=True)
+    return network.eval()
+
+
+def load_model(folder: Path | str) -> Network:
+    """The network of an artifact, with its float weights, in evaluation mode.
+
+    Args:
+        folder: an artifact, or a run folder that holds one.
+
+    Raises:
+        InputError: no artifact, one without float weights, weights that are damaged or not of the layout.
+    """
+    bundle = load_bundle(Path(folder))
+    path = bundle.folder / WEIGHTS
+    if not path.is_file():
+        raise InputError(
+            f"{bundle.folder} was shipped without {WEIGHTS}; load the folder it came from, or use netsmith.Predictor"
+        )
+    if bundle.config.files.get(WEIGHTS) != sha256_file(path):
+        raise InputError(f"{path} is not the file that {CONFIG} describes; export the artifact again")
+    layout = layout_from_json(bundle.config.layout, where=f"{bundle.folder / CONFIG}: layout")
+    return load_weights(layout, read_weights(path), where=str(path))
+
+
+def _allocate(layout: Layout) -> Network:
+    """The network with the memory of its tensors, unset."""
+    if layout.family not in MODELS:
+        raise InputError(f"{layout.name}: no family is called {layout.family!r}; {near(layout.family, MODELS)}")
+    if len(layout.input.size) != 2:
+        raise InputError(f"{layout.name}: networks read images of 2 dimensions, not {len(layout.input.size)}")
+    for stage in layout.stages:
+        if not stage.blocks:
+            raise InputError(f"{layout.name}: {stage.name} has no blocks; leave the stage out")
+    with torch.device("meta"):
+        network = MODELS[layout.family](layout)
+    expected = {name: shape for name, shape, _ in g.state(layout_graph(layout))}
+    found = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    if expected != found:
+        odd = sorted({name for name, _ in expected.items() ^ found.items()})
+        raise InputError(
+            f"{layout.name}: {odd[0]!r} is not where a {layout.family} has it; the layout's names are not the family's"
+        )
+    return network.to_empty(device="cpu")

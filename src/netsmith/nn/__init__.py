@@ -1,0 +1,1 @@
+"""Layers and blocks that families share; they take plain values, never records."""

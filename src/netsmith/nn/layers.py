@@ -1,0 +1,137 @@
+"""Layers that several families are made of.
+
+Deliberate choices: convolutions are padded by half their kernel (odd kernels keep the size at stride 1) and have no
+bias before a norm; sequences are plain `nn.Sequential`, so parameter names end in 0, 1, 2 as torchvision's do. Only
+ReLU works in place: its backward needs the output alone, while the in-place forms of the others copy their input first
+and are slower in training.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from netsmith.arch.spec import Activation
+
+Norm = Callable[[int], nn.Module]
+"""Makes a normalisation layer over a number of channels."""
+
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "relu6": nn.ReLU6,
+    "silu": nn.SiLU,
+    "hard_swish": nn.Hardswish,
+    "sigmoid": nn.Sigmoid,
+    "hard_sigmoid": nn.Hardsigmoid,
+}
+
+
+def conv(channels: int, out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution without bias, padded by half the kernel."""
+    return nn.Conv2d(channels, out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
+
+
+def conv_norm(
+    channels: int, out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, norm: Norm
+) -> nn.Sequential:
+    """Convolution ("0") and norm ("1")."""
+    return nn.Sequential(conv(channels, out, kernel, stride=stride, groups=groups), norm(out))
+
+
+def conv_norm_act(
+    channels: int, out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, norm: Norm, activation: Activation
+) -> nn.Sequential:
+    """Convolution ("0"), norm ("1") and activation ("2")."""
+    layers = conv_norm(channels, out, kernel, stride=stride, groups=groups, norm=norm)
+    return layers.append(ACTIVATIONS[activation]())
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel gates from the global average (Hu et al. 2018, arXiv 1709.01507, figure 2), with 1x1 convolutions as
+    torchvision's.
+
+    Args:
+        channels: of the input and output.
+        squeeze: channels between the two convolutions.
+        activation: after the first convolution; the gate is a sigmoid.
+    """
+
+    def __init__(self, channels: int, squeeze: int, *, activation: Activation) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, squeeze, 1)
+        self.activation = ACTIVATIONS[activation]()
+        self.fc2 = nn.Conv2d(squeeze, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale every channel of x [N,C,H,W] by a gate in (0, 1)."""
+        gate = x.mean(dim=(2, 3), keepdim=True)  # [N,C,1,1]
+        gate = self.activation(self.fc1(gate))  # [N,squeeze,1,1]
+        return x * torch.sigmoid(self.fc2(gate))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al. 2016, arXiv 1603.09382): drop a residual branch per sample, in training only.
+
+    A branch that stays is divided by its probability of staying, so that evaluation needs no change. Draws from torch's
+    generator of the input's device, one number per sample.
+
+    Args:
+        rate: probability of dropping, 0 <= rate < 1.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero some samples of x [N, ...] and scale the others."""
+        if not self.training or self.rate == 0.0:
+            return x
+        stay = 1.0 - self.rate
+        kept = torch.empty(len(x), *(1 for _ in x.shape[1:]), dtype=x.dtype, device=x.device).bernoulli_(stay)
+        return x * kept.div_(stay)
+
+    def extra_repr(self) -> str:
+        """The rate, for `print(network)`."""
+        return f"rate={self.rate:g}"
+
+
+class ZeroPadShortcut(nn.Module):
+    """Option A of He et al. 2016: every stride-th position, then `front` and `back` zero channels around it; no
+    parameters."""
+
+    def __init__(self, *, stride: int, front: int, back: int) -> None:
+        super().__init__()
+        self.stride, self.front, self.back = stride, front, back
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N,C,H,W] -> [N,front+C+back,ceil(H/stride),ceil(W/stride)]."""
+        x = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, self.front, self.back))
+
+    def extra_repr(self) -> str:
+        """The attributes, for `print(network)`."""
+        return f"stride={self.stride}, front={self.front}, back={self.back}"
+
+
+def run_tapped(layers: nn.Sequential, x: Tensor, taps: Mapping[str, str]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run a sequence and keep what some of its layers put out.
+
+    Args:
+        layers: the sequence.
+        x: its input.
+        taps: name of the output -> name of the layer that gives it.
+
+    Returns:
+        The sequence's output, and the kept outputs in the order of the layers.
+    """
+    names = {layer: name for name, layer in taps.items()}
+    kept: dict[str, Tensor] = {}
+    children: list[tuple[str, Any]] = list(layers.named_children())
+    for name, layer in children:
+        x = layer(x)
+        if name in names:
+            kept[names[name]] = x
+    return x, kept
