@@ -96,6 +96,8 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if type(value) is not hint:
         raise _fail(where, {int: "an integer", float: "a number", str: "a string", bool: "true or false"}[hint], value)
+    if hint is int and value.bit_length() > 64:
+        raise _fail(where, "an integer of at most 64 bits", value)
     if hint is float and not math.isfinite(value):
         raise _fail(where, "a finite number", value)
     return value

@@ -1,0 +1,176 @@
+"""The published networks: exact figures, and shapes worked out by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from netsmith.arch import graph as g
+from netsmith.arch.cost import cost
+from netsmith.arch.layout import at_size, layout_graph
+from netsmith.arch.names import MODELS, find_layout, find_spec, list_models
+from netsmith.arch.published import PUBLISHED
+from netsmith.errors import InputError
+
+# name: parameters, input side, MACs of convolutions and linear layers, entries of the state dict.
+# ImageNet networks: computed from torchvision 0.28 on its meta device.
+IMAGENET = {
+    "resnet18": (11_689_512, 224, 1_814_073_344, 122),
+    "resnet34": (21_797_672, 224, 3_663_761_408, 218),
+    "resnet50": (25_557_032, 224, 4_089_184_256, 320),
+    "resnet101": (44_549_160, 224, 7_801_405_440, 626),
+    "resnet152": (60_192_808, 224, 11_513_626_624, 932),
+    "resnext50_32x4d": (25_028_904, 224, 4_230_479_872, 320),
+    "resnext101_32x8d": (88_791_336, 224, 16_414_015_488, 626),
+    "resnext101_64x4d": (83_455_272, 224, 15_460_270_080, 626),
+    "wide_resnet50_2": (68_883_240, 224, 11_398_021_120, 320),
+    "wide_resnet101_2": (126_886_696, 224, 22_753_050_624, 626),
+    "mobilenet_v2": (3_504_872, 224, 300_774_272, 314),
+    "efficientnet_b0": (5_288_548, 224, 385_814_752, 360),
+    "efficientnet_b1": (7_794_184, 240, 686_802_832, 508),
+    "efficientnet_b2": (9_109_994, 288, 1_087_529_456, 508),
+    "efficientnet_b3": (12_233_232, 300, 1_827_141_392, 574),
+    "efficientnet_b4": (19_341_616, 380, 4_393_771_024, 706),
+    "efficientnet_b5": (30_389_784, 456, 10_266_384_752, 854),
+    "efficientnet_b6": (43_040_704, 528, 19_067_593_536, 986),
+    "efficientnet_b7": (66_347_960, 600, 37_745_884_192, 1200),
+}
+# He et al. 2016, table 6, in millions; 20 and 56 exactly, counted in the published checkpoints.
+CIFAR_MILLIONS = {20: "0.27", 32: "0.46", 44: "0.66", 56: "0.85", 110: "1.7"}
+CIFAR_EXACT = {20: 269_722, 56: 853_018}
+
+
+def test_every_network_of_the_tables_has_its_figures_here():
+    cifar = {f"resnet{depth}_cifar" for depth in (8, 14, *CIFAR_MILLIONS)}
+    assert set(MODELS) == set(IMAGENET) | cifar
+    assert all(spec.name == name for name, spec in MODELS.items())
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_figures_are_exactly_those_of_the_reference(name: str):
+    params, side, macs, entries = IMAGENET[name]
+    layout = find_layout(name)
+    found = cost(layout)
+    state = list(g.state(layout_graph(layout)))
+    assert (found.params, layout.resolution, found.macs, len(state)) == (params, (side, side), macs, entries)
+    assert len({entry for entry, _, _ in state}) == entries
+    assert layout.num_classes == 1000
+
+
+@pytest.mark.parametrize("depth", CIFAR_MILLIONS)
+def test_cifar_networks_have_the_papers_size_and_depth(depth: int):
+    layout = find_layout(f"resnet{depth}_cifar")
+    params = cost(layout).params
+    published = CIFAR_MILLIONS[depth]
+    assert f"{params / 1e6:.{len(published) - 2}f}" == published
+    assert params == CIFAR_EXACT.get(depth, params)
+    weighted = [op for op in layout_graph(layout).ops if isinstance(op, g.Conv | g.Linear)]
+    assert len(weighted) == depth  # zero-padded shortcuts have no convolution
+    assert layout.num_classes == 10
+
+
+def test_cifar_tensors_are_those_of_the_published_checkpoint():
+    """ResNet-20's checkpoint holds 97 tensors (it is older than batch norm's counters)."""
+    shapes = {name: shape for name, shape, _ in g.state(layout_graph(find_layout("resnet20_cifar")))}
+    counters = [name for name in shapes if name.endswith("num_batches_tracked")]
+    assert len(shapes) - len(counters) == 97
+    assert shapes["conv1.weight"] == (16, 3, 3, 3)
+    assert shapes["layer3.0.conv1.weight"] == (64, 32, 3, 3)
+    assert shapes["fc.weight"] == (10, 64)
+
+
+def test_maps_have_the_papers_sizes():
+    """He et al. 2016, table 1; Tan and Le 2019, table 1: the maps after each stage."""
+    resnet = layout_graph(find_layout("resnet50"))
+    assert [g.shapes(resnet)[op] for op in resnet.taps.values()] == [
+        (256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7),
+    ]  # fmt: skip
+    b0 = layout_graph(find_layout("efficientnet_b0"))
+    assert [g.shapes(b0)[op] for op in b0.taps.values()] == [
+        (16, 112, 112), (24, 56, 56), (40, 28, 28), (80, 14, 14), (112, 14, 14), (192, 7, 7), (320, 7, 7),
+    ]  # fmt: skip
+    cifar = layout_graph(find_layout("resnet20_cifar"))
+    assert [g.shapes(cifar)[op] for op in cifar.taps.values()] == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnext50_32x4d", "efficientnet_b0", "mobilenet_v2", "resnet20_cifar"])
+def test_classes_and_channels_change_only_the_ends(name: str):
+    published, changed = find_layout(name), find_layout(name, num_classes=7, in_channels=1)
+    assert changed.num_classes == 7
+    assert changed.input.channels == 1
+    assert (changed.stem, changed.stages) == (published.stem, published.stages)
+    before = {entry: shape for entry, shape, _ in g.state(layout_graph(published))}
+    after = {entry: shape for entry, shape, _ in g.state(layout_graph(changed))}
+    differing = {entry for entry in before if before[entry] != after[entry]}
+    assert differing == {next(iter(before)), f"{changed.head.linear}.weight", f"{changed.head.linear}.bias"}
+
+
+@pytest.mark.parametrize("sides", [(48,), (24, 40), (16, 24, 16)], ids=["1-D", "rectangle", "3-D"])
+def test_dimensions_are_those_of_the_input(sides: tuple[int, ...]):
+    layout = find_layout("resnet18")
+    layout = replace(layout, input=replace(layout.input, size=sides))
+    shapes = g.shapes(layout_graph(layout))
+    assert len(shapes["conv1"]) == 1 + len(sides)
+    assert dict(g.parameters(layout_graph(layout)))["conv1.weight"] == (64, 3, *(7 for _ in sides))
+
+
+def test_another_resolution_keeps_the_parameters():
+    layout = find_layout("efficientnet_b0")
+    assert list(g.state(layout_graph(at_size(layout, 160)))) == list(g.state(layout_graph(layout)))
+
+
+def test_names_of_scaled_networks():
+    assert find_spec("resnet50@0.75").width == find_spec("resnet50@width=0.75").width == 0.75
+    spec = find_spec("efficientnet_b3@width=0.5,depth=2")
+    assert (spec.width, spec.depth, spec.name) == (0.6, 2.8, "efficientnet_b3@width=0.5,depth=2")
+    assert find_spec("mobilenet_v2:phi=2").depth == pytest.approx(1.44)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("resnet51", "did you mean resnet"),
+        ("", "netsmith models"),
+        ("nothing_like_it_at_all", "netsmith models"),
+        ("resnet50@height=2", "'height' is not width or depth"),
+        ("resnet50@width=much", "'much' is not a number"),
+        ("resnet50@", "'' is not a number"),
+        ("resnet50@0", "above 0"),
+        ("resnet50@nan", "above 0"),
+        ("resnet50@1e999", "above 0"),
+        ("resnet50:omega=1", "phi=NUMBER"),
+        ("resnet50:phi=1e9", "phi is 1e+09"),
+        ("resnet50:phi=nan", "phi is nan"),
+        ("resnet51@0.5", "did you mean resnet"),
+    ],
+)
+def test_bad_names_say_what_is_wrong(name: str, says: str):
+    with pytest.raises(InputError, match=says.replace("+", r"\+")):
+        find_spec(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"num_classes": 0}, "num_classes is 0"),
+        ({"num_classes": 10**9}, "num_classes is 1000000000"),
+        ({"in_channels": 0}, "0 channels"),
+        ({"img_size": 3}, "below 4 pixels"),
+        ({"img_size": -8}, "below 4 pixels"),
+        ({"img_size": 10**6}, "1000000 x 1000000"),
+    ],
+)
+def test_bad_ends_say_what_is_wrong(arguments: dict[str, int], says: str):
+    with pytest.raises(InputError, match=says):
+        find_layout("resnet18", **arguments)
+
+
+def test_list_models_takes_a_pattern():
+    assert list_models("resnext*") == ["resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"]
+    assert list_models("ResNet50") == []
+    assert list_models() == list(MODELS)
+
+
+def test_published_accuracies_belong_to_networks():
+    assert set(PUBLISHED) <= set(MODELS)
+    assert all(10 < top1 < 100 for entry in PUBLISHED.values() for top1 in entry.top1)
+    assert all(PUBLISHED[name].dataset == ("CIFAR-10" if "cifar" in name else "ImageNet") for name in PUBLISHED)
