@@ -17,7 +17,7 @@ from netsmith.run.clock import Clock, SystemClock
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-INTERVAL = 2.0
+INTERVAL = 2.0  # seconds between plain lines of progress
 
 
 @Parameter(name="*", group="Output")
@@ -26,12 +26,16 @@ class Output:
     """Flags that every verb has.
 
     Attributes:
-        quiet: no progress and no remarks; the result, warnings and errors only.
-        json: the result as one JSON document on stdout.
+        quiet: Print the result, warnings and errors only.
+        json: Print the result as one JSON document.
     """
 
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=())] = False
-    json: Annotated[bool, Parameter(name="--json", negative=())] = False
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], show_default=False)] = False
+    json: Annotated[bool, Parameter(name="--json", show_default=False)] = False
+
+
+PLAIN = Output()
+"""The default of every verb's `output` argument."""
 
 
 class Console:

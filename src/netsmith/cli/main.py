@@ -1,8 +1,13 @@
 """The command `netsmith`.
 
-How a verb is added: write `netsmith/cli/VERB.py` with one function whose arguments are the command's (annotated with
-cyclopts, docstring first line = help, an `Examples:` part), then add a row to `VERBS`. The function parses nothing
-itself, calls one function of a lower layer, and prints through `console.Console`. It returns None, or raises:
+How a verb is added: write `netsmith/cli/VERB.py` with
+
+- one function whose arguments are the command's: positional-only for what is worked on, keyword-only flags, last
+  `output: Output = PLAIN`; its docstring is the help (lines of the text under 78 columns, then `Args:`);
+- `EXAMPLES`, printed under the help;
+
+then add a row to `VERBS` here. The function parses nothing itself, calls one function of a lower layer and prints
+through `console.Console`. It returns None, or raises:
 
     InputError    the user's mistake: one sentence on stderr, exit code 2
     CheckError    a check or a budget failed: one sentence on stderr, exit code 1
@@ -17,9 +22,17 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from types import FrameType
 
-from cyclopts import App, CycloptsError
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from netsmith import __version__
 from netsmith.errors import CheckError, InputError, near
@@ -48,23 +61,29 @@ Help on one verb: netsmith VERB --help
 """
 
 
-def build() -> App:
-    """The application with every verb registered by name and none imported."""
+def build(typed: str | None = None) -> App:
+    """The application with the verb that was typed imported, the others known by name and one line."""
     app = App(
         name="netsmith",
         help=HELP,
-        help_epilogue=EXAMPLES,
+        help_epilogue=None if typed in VERBS else EXAMPLES,
         help_format="plaintext",
         version=__version__,
         suppress_keyboard_interrupt=False,
         print_error=False,
         exit_on_error=False,
         result_action="return_value",
+        default_parameter=Parameter(negative=()),
     )
     app["--help"].group = "Help"
     app["--version"].group = "Help"
     for name, verb in VERBS.items():
-        app.command(verb.function, name=name, help=verb.help)
+        if name == typed:
+            home, _, function = verb.function.partition(":")
+            module = import_module(home)
+            app.command(getattr(module, function), name=name, help_epilogue=module.EXAMPLES)
+        else:
+            app.command(verb.function, name=name, help=verb.help)
     return app
 
 
@@ -91,10 +110,10 @@ def run(arguments: Sequence[str]) -> int:
 
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
-        build()(list(arguments))
+        build(first)(list(arguments))
         sys.stdout.flush()
     except CycloptsError as error:
-        return _fail(2, f"{_sentence(str(error))}; see netsmith {first} --help")
+        return _fail(2, _explain(error))
     except InputError as error:
         return _fail(2, str(error))
     except CheckError as error:
@@ -121,6 +140,16 @@ def _fail(code: int, message: str) -> int:
     return code
 
 
-def _sentence(text: str) -> str:
-    """A parse error on one line, without its final stop."""
-    return " ".join(text.split()).rstrip(".")
+def _explain(error: CycloptsError) -> str:
+    """A parse error as one sentence with the mend."""
+    see = " ".join(["see netsmith", *(error.command_chain or ()), "--help"])
+    if isinstance(error, UnknownOptionError):
+        flag = error.token.keyword or error.token.value
+        names = [name for argument in error.argument_collection for name in argument.names if name.startswith("--")]
+        return f"there is no flag {flag!r}; {near(flag, names)}"
+    if isinstance(error, MissingArgumentError) and error.argument is not None and not error.tokens_so_far:
+        flag = error.keyword or error.argument.name
+        return f"{flag} needs a value; {see}" if flag.startswith("-") else f"{flag} is missing; {see}"
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"{error.unused_tokens[0]!r} is one argument too many; {see}"
+    return f"{' '.join(str(error).split()).rstrip('.')}; {see}"
