@@ -13,7 +13,7 @@ The same layout and weights give the same bytes.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,8 +22,9 @@ from onnx import TensorProto, helper
 
 import netsmith
 from netsmith.arch import graph as g
+from netsmith.arch import spec
 from netsmith.arch.layout import Layout, layout_graph
-from netsmith.arch.spec import Activation
+from netsmith.artifact.bundle import Activation
 from netsmith.errors import InputError
 from netsmith.run.preprocess import Preprocess
 
@@ -38,7 +39,7 @@ def write_onnx(
     weights: Mapping[str, Array],
     *,
     preprocess: Preprocess,
-    activation: Literal["softmax", "sigmoid"] = "softmax",
+    activation: Activation = "softmax",
     temperature: float = 1.0,
 ) -> bytes:
     """Write a network as ONNX: `image` uint8 [N,R,R,3] -> `probabilities`, `logits` float32 [N,C].
@@ -57,28 +58,48 @@ def write_onnx(
         InputError: weights that are missing, unknown or of another shape; an input that RGB pixels of R x R do not fit;
             more than 2 GB.
     """
+    return write_graph(
+        layout_graph(layout),
+        weights,
+        name=layout.name,
+        preprocess=preprocess,
+        activation=activation,
+        temperature=temperature,
+    )
+
+
+def write_graph(
+    graph: g.Graph,
+    weights: Mapping[str, Array],
+    *,
+    name: str,
+    preprocess: Preprocess,
+    activation: Activation = "softmax",
+    temperature: float = 1.0,
+) -> bytes:
+    """Write any graph over RGB inputs of any dimensions; `name` is the network's, the rest as `write_onnx`."""
     assert temperature > 0
-    _check_input(layout, preprocess)
-    graph = layout_graph(layout)
-    _check_weights(graph, weights, where=layout.name)
+    _check_input(graph, preprocess, name=name)
+    _check_weights(graph, weights, where=name)
     writer = _Writer(graph, weights, preprocess)
     writer.input_stage()
     for op in writer.needed:
         writer.operation(op)
     writer.probabilities(activation, temperature)
-    return writer.to_bytes(layout)
+    return writer.to_bytes(name)
 
 
-def _check_input(layout: Layout, preprocess: Preprocess) -> None:
-    if layout.input.channels != 3:
+def _check_input(graph: g.Graph, preprocess: Preprocess, *, name: str) -> None:
+    channels, *size = graph.input
+    if channels != 3:
         raise InputError(
-            f"{layout.name} takes {layout.input.channels} channels, but an artifact's pixels are RGB; "
+            f"{name} takes {channels} channels, but an artifact's pixels are RGB; "
             "build the network with in_channels=3 (grey pictures become RGB)"
         )
-    if set(layout.input.size) != {preprocess.size}:
+    if set(size) != {preprocess.size}:
         raise InputError(
-            f"{layout.name} is laid out for {' x '.join(map(str, layout.input.size))} pixels and the preprocessing "
-            f"gives {preprocess.size}; use the same size, see netsmith.arch.layout.at_size"
+            f"{name} is laid out for {' x '.join(map(str, size))} pixels and the preprocessing gives "
+            f"{preprocess.size}; use the same size, see netsmith.arch.layout.at_size"
         )
 
 
@@ -240,7 +261,7 @@ class _Writer:
         inputs = [source, *(self.constant(name, self._parameter(name)) for name in entries)]
         return self.node("BatchNormalization", op.name, inputs, output=output, epsilon=op.eps)
 
-    def _activate(self, name: str, function: Activation, source: str, output: str | None) -> str:
+    def _activate(self, name: str, function: spec.Activation, source: str, output: str | None) -> str:
         match function:
             case "relu":
                 return self.node("Relu", name, [source], output=output)
@@ -278,7 +299,7 @@ class _Writer:
             kind, op.name, [source], output=output, kernel_shape=op.kernel, strides=op.stride, pads=op.padding + ends
         )
 
-    def probabilities(self, activation: Literal["softmax", "sigmoid"], temperature: float) -> None:
+    def probabilities(self, activation: Activation, temperature: float) -> None:
         """`probabilities` from `logits`."""
         x = "logits"
         if temperature != 1.0:
@@ -288,19 +309,20 @@ class _Writer:
         else:
             self.node("Sigmoid", "probabilities", [x], output="probabilities")
 
-    def to_bytes(self, layout: Layout) -> bytes:
+    def to_bytes(self, name: str) -> bytes:
         """The finished file."""
-        size, classes = layout.input.size, self.shapes[self.graph.output][0]
-        image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *size, layout.input.channels])
+        channels, *size = self.graph.input
+        classes = self.shapes[self.graph.output][0]
+        image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *size, channels])
         outputs = [
             helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", classes]) for n in ("probabilities", "logits")
         ]
-        body = helper.make_graph(self.nodes, layout.name, [image], outputs, self.tensors)
+        body = helper.make_graph(self.nodes, name, [image], outputs, self.tensors)
         model = helper.make_model(
             body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
             producer_name="netsmith", producer_version=netsmith.__version__,
         )  # fmt: skip
-        helper.set_model_props(model, {"netsmith": netsmith.__version__, "layout": layout.name})
+        helper.set_model_props(model, {"netsmith": netsmith.__version__, "layout": name})
         return model.SerializeToString(deterministic=True)
 
 
