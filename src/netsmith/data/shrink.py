@@ -1,0 +1,66 @@
+"""Training masters: a picture decoded fast and reduced once, larger than the crops that training takes from it.
+
+Only training may use this: JPEGs are decoded at a fraction of their size (simplejpeg where installed, else Pillow's
+`draft`), which changes pixels slightly. Evaluation goes through `prepare`.
+"""
+
+import functools
+import importlib
+import math
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from netsmith.data.prepare import MAX_PIXELS, Pixels, as_pixels, centre, format_of, opened, orientation, turned
+
+MASTER_ASPECT = 2
+"""The longer side of a master is at most this many times the shorter; what is beyond, at both ends, is cut."""
+
+
+def shrink(image: bytes | Pixels, *, side: int, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """A picture with its shorter side reduced to `side` pixels, never enlarged, aspect ratio kept up to
+    `MASTER_ASPECT`.
+
+    Args:
+        image: an encoded picture, or uint8 [H,W], [H,W,1] or [H,W,3].
+
+    Returns: uint8 [H,W,3]. Raises ImageError (an InputError) as `prepare` does.
+    """
+    pixels = _fast_jpeg(image, side, max_pixels) if isinstance(image, bytes) else None
+    if pixels is None:
+        pixels = as_pixels(image, max_pixels=max_pixels)
+    pixels = centre(pixels, MASTER_ASPECT * min(pixels.shape[:2]))
+    height, width, _ = pixels.shape
+    if min(height, width) <= side:
+        return np.ascontiguousarray(pixels)
+    scale = side / min(height, width)
+    shape = (max(side, round(width * scale)), max(side, round(height * scale)))
+    return np.array(Image.fromarray(pixels).resize(shape, Image.Resampling.BICUBIC))
+
+
+def _fast_jpeg(encoded: bytes, side: int, max_pixels: int) -> Pixels | None:
+    """An RGB or grey JPEG decoded no smaller than needed, upright; None for anything else and for damaged files."""
+    with opened(encoded, max_pixels=max_pixels) as image:
+        if format_of(image) != "JPEG" or image.mode not in ("L", "RGB"):
+            return None
+        turn = orientation(image)
+        scale = min(1.0, side / min(image.size))
+        width, height = (math.ceil(length * scale) for length in image.size)
+        simplejpeg = _simplejpeg()
+        try:
+            if simplejpeg is not None:
+                decoded = simplejpeg.decode_jpeg(encoded, "RGB", min_height=height, min_width=width, min_factor=2)
+                return np.array(turned(Image.fromarray(decoded), turn)) if turn != 1 else decoded
+            image.draft("RGB", (width, height))
+            return np.array(turned(image.convert("RGB"), turn))
+        except (ValueError, OSError):  # damaged, or a kind of JPEG this decoder lacks: the exact decoder says which
+            return None
+
+
+@functools.cache
+def _simplejpeg() -> Any | None:
+    try:
+        return importlib.import_module("simplejpeg")
+    except ImportError:
+        return None

@@ -1,0 +1,150 @@
+"""The file of a pixel cache: a header page, the pixels of all pictures one after the other, an index. Memory-mapped
+when read.
+
+Safety: a file appears under its name only when it is complete and synced (`run.files.replacing`); one process builds
+while others wait (a lock that the system drops when its holder dies); the temporary file of a killed build is removed
+by the next one; header, size and checksums are verified on opening, and what does not hold is no cache.
+"""
+
+import fcntl
+import json
+import zlib
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netsmith.data.prepare import Pixels
+from netsmith.run.files import replacing
+
+_PAGE = 4096
+_MAGIC = "netsmith pixels 1"
+_BLOCK = 1 << 26
+
+
+@dataclass(frozen=True)
+class Store:
+    """An opened cache file. Pickles as its path and index; pixels are mapped on first use.
+
+    Attributes:
+        path: the file.
+        kept: int64 [N], positions of the stored pictures among those asked for.
+        shapes: int64 [N,2], height and width of each stored picture.
+        dropped: position and reason of each picture that could not be read.
+    """
+
+    path: Path
+    kept: NDArray[np.int64]
+    shapes: NDArray[np.int64]
+    dropped: tuple[tuple[int, str], ...]
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """int64 [N+1], where each picture begins in `pixels`."""
+        return np.concatenate([[0], np.cumsum(self.shapes.prod(axis=1) * 3)]).astype(np.int64)
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """uint8 [bytes of all pictures], mapped read-only."""
+        total = int(self.offsets[-1])
+        return np.memmap(self.path, np.uint8, "r", _PAGE, (total,)) if total else np.zeros(0, np.uint8)
+
+    def __getitem__(self, index: int) -> Pixels:
+        """uint8 [H,W,3] view of one picture."""
+        height, width = (int(side) for side in self.shapes[index])
+        start, end = (int(offset) for offset in self.offsets[index : index + 2])
+        return self.pixels[start:end].reshape(height, width, 3)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "kept": self.kept, "shapes": self.shapes, "dropped": self.dropped}
+
+
+@contextmanager
+def locked(path: Path) -> Generator[None]:
+    """Be the only process that opens or builds the cache `path`; what a killed build left behind is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        for stale in path.parent.glob(f".{path.name}.*.tmp"):
+            stale.unlink(missing_ok=True)
+        yield
+
+
+def write_store(path: Path, name: str, pictures: Iterable[Pixels | str]) -> None:
+    """Write a cache file. `pictures`: in order, uint8 [H,W,3], or the reason why one is missing."""
+    kept: list[int] = []
+    shapes: list[tuple[int, int]] = []
+    dropped: list[tuple[int, str]] = []
+    total = checksum = 0
+    with replacing(path) as temporary, open(temporary, "wb") as handle:
+        handle.write(bytes(_PAGE))
+        for position, picture in enumerate(pictures):
+            if isinstance(picture, str):
+                dropped.append((position, picture))
+                continue
+            content = np.ascontiguousarray(picture).data
+            handle.write(content)
+            checksum = zlib.crc32(content, checksum)
+            total += content.nbytes
+            kept.append(position)
+            shapes.append((picture.shape[0], picture.shape[1]))
+        tables = [np.array(kept, "<i8").tobytes(), np.array(shapes, "<i8").tobytes(), json.dumps(dropped).encode()]
+        index = b"".join(tables)
+        handle.write(index)
+        header = {
+            "magic": _MAGIC,
+            "name": name,
+            "asked": len(kept) + len(dropped),
+            "kept": len(kept),
+            "pixel_bytes": total,
+            "pixel_crc32": checksum,
+            "index_bytes": len(index),
+            "index_crc32": zlib.crc32(index),
+        }
+        handle.seek(0)
+        handle.write(json.dumps(header).encode())
+
+
+def open_store(path: Path, name: str, *, asked: int, whole: bool) -> Store | None:
+    """The cache at `path`, or None where there is none that holds.
+
+    Args:
+        name: what the header must say it holds.
+        asked: number of pictures it was built for.
+        whole: verify the pixels' checksum too, not only the index's.
+    """
+    try:
+        with open(path, "rb") as handle:
+            header = json.loads(handle.read(_PAGE).rstrip(b"\0"))
+            count, pixel_bytes, index_bytes = header["kept"], header["pixel_bytes"], header["index_bytes"]
+            if (header["magic"], header["name"], header["asked"]) != (_MAGIC, name, asked):
+                return None
+            if path.stat().st_size != _PAGE + pixel_bytes + index_bytes:
+                return None
+            handle.seek(_PAGE + pixel_bytes)
+            index = handle.read(index_bytes)
+            if zlib.crc32(index) != header["index_crc32"]:
+                return None
+            kept = np.frombuffer(index, "<i8", count)
+            shapes = np.frombuffer(index, "<i8", 2 * count, 8 * count).reshape(count, 2)
+            dropped = tuple((int(position), str(reason)) for position, reason in json.loads(index[24 * count :]))
+            store = Store(path, kept.astype(np.int64), shapes.astype(np.int64), dropped)
+            if store.offsets[-1] != pixel_bytes:
+                return None
+            if whole:
+                handle.seek(_PAGE)
+                checksum, left = 0, pixel_bytes
+                while left and (block := handle.read(min(_BLOCK, left))):
+                    checksum, left = zlib.crc32(block, checksum), left - len(block)
+                if left or checksum != header["pixel_crc32"]:
+                    return None
+            return store
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, IndexError):  # a damaged header is any JSON, or none
+        return None
