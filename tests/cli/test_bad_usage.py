@@ -1,0 +1,46 @@
+"""What a person mistypes and what netsmith says: one sentence with what, where and the mend; exit 2; nothing written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def netsmith(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "netsmith", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        check=False,
+    )
+
+
+# Arguments (in an empty folder) and what the sentence must hold.
+MISTYPED = [
+    (["adit", "photos"], "there is no verb 'adit'; did you mean 'audit'?"),
+    (["xyzzy"], "there is no verb 'xyzzy'; choose from"),
+    (["--versoin"], "there is no flag '--versoin'; did you mean '--version'?"),
+    (["audit"], "DATA is missing; see netsmith audit --help"),
+    (["audit", "digits", "--strct"], "there is no flag '--strct'; did you mean '--strict'?"),
+    (["audit", "digits", "more"], "'more' is one argument too many; see netsmith audit --help"),
+    (["audit", "digits", "--seed"], "--seed needs a value; see netsmith audit --help"),
+    (["audit", "digits", "--seed", "x"], "--seed"),
+    (["audit", "photos"], "photos"),
+    (["audit", ""], "netsmith: "),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTYPED, ids=[" ".join(arguments) for arguments, _ in MISTYPED])
+def test_mistyped(tmp_path, arguments, said):
+    done = netsmith(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert done.stderr.startswith("netsmith: ")
+    assert done.stderr.count("\n") == 1, "one sentence on one line"
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == [], "nothing is written"

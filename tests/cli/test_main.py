@@ -1,0 +1,132 @@
+"""Exit codes, signals and pipes, as a person meets them."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from netsmith.cli import main as cli
+from netsmith.errors import CheckError, InputError
+
+VERB = textwrap.dedent(
+    '''
+    import sys, time
+    from netsmith.errors import CheckError, InputError
+
+    EXAMPLES = "Examples: probe wait"
+
+    def probe(what: str, /) -> None:
+        """Do something."""
+        if what == "wait":
+            print("ready", flush=True)
+            try:
+                time.sleep(60)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("go on with --resume") from None
+        if what == "much":
+            for line in range(1_000_000):
+                print(line)
+        if what == "input":
+            raise InputError("photos/ is empty; name another folder")
+        if what == "check":
+            raise CheckError("latency 6ms of 5ms")
+        if what == "defect":
+            raise RuntimeError("a defect")
+    '''
+)
+RUN = "import sys; from netsmith.cli import main; main.VERBS['probe'] = main.Verb('probe_verb:probe', ''); main.main()"
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start `netsmith probe WHAT` in a process of its own."""
+    (tmp_path / "probe_verb.py").write_text(VERB)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+    def started(what: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, "probe", what],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    return started
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [
+        ("nothing", 0, ""),
+        ("input", 2, "netsmith: photos/ is empty; name another folder\n"),
+        ("check", 1, "netsmith: latency 6ms of 5ms\n"),
+    ],
+)
+def test_exit_codes(start, what, code, said):
+    process = start(what)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (code, "", said)
+
+
+def test_a_defect_keeps_its_traceback(start):
+    process = start("defect")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" in err
+    assert "RuntimeError: a defect" in err
+
+
+@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_signals_say_how_to_go_on(start, number, code, name):
+    process = start("wait")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, f"netsmith: stopped by {name}; go on with --resume\n")
+
+
+def test_a_closed_pipe_is_quiet(start):
+    process = start("much")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "0\n"
+    process.stdout.close()
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_sigterm_is_the_callers_again_afterwards():
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.run(["--version"]) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_every_verb_is_in_the_list_with_its_line(capsys):
+    assert cli.run(["--help"]) == 0
+    listed = capsys.readouterr().out
+    for name, verb in cli.VERBS.items():
+        assert name in listed
+        assert " ".join(verb.help.split())[:30] in " ".join(listed.split())
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_a_verb_teaches(verb, capsys):
+    assert cli.run([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"Usage: netsmith {verb}")
+    assert f"netsmith {verb} " in text.partition("Examples:")[2], "an example that can be typed"
+    assert cli.VERBS[verb].help in " ".join(text.split()), "the list says the same as the verb"
+    assert "--json" in text
+    assert "--quiet" in text
+
+
+def test_errors_are_no_subclass_of_each_other():
+    assert not issubclass(CheckError, InputError)
+    assert not issubclass(InputError, CheckError)
+    assert issubclass(InputError, ValueError)
