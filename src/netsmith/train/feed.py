@@ -12,16 +12,20 @@ Threads rather than processes: the work is numpy and torch code that releases th
 not copied between address spaces. One thread keeps up on a few cores.
 """
 
+import hashlib
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from netsmith.data.cache import Masters, Prepared
+from netsmith.run.preprocess import Preprocess
 from netsmith.train.augment import Augmentation, Images
 from netsmith.train.draws import permutation, stream_key
 
@@ -39,6 +43,34 @@ class Batch:
 
     images: torch.Tensor
     targets: torch.Tensor
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Pictures to train on and to validate with.
+
+    Attributes:
+        images: N pictures uint8 [H,W,3], of one size or many.
+        labels: int64 [N].
+        val_pixels: uint8 [M,R,R,3], as `prepare` gives them; M may be 0.
+        val_labels: int64 [M].
+        preprocess: of the network.
+        fingerprint: equal only for the same pictures in the same order.
+    """
+
+    images: Images
+    labels: NDArray[np.int64]
+    val_pixels: NDArray[np.uint8]
+    val_labels: NDArray[np.int64]
+    preprocess: Preprocess
+    fingerprint: str
+
+    @classmethod
+    def of(cls, train: Masters, val: Prepared, preprocess: Preprocess) -> Self:
+        """From the pixel caches of two splits."""
+        rows = (f"{key} {label}\n" for key, label in zip(train.keys, train.labels.tolist(), strict=True))
+        fingerprint = hashlib.sha256("".join(rows).encode()).hexdigest()
+        return cls(train, train.labels, val.pixels, val.labels, preprocess, fingerprint)
 
 
 class Feed:

@@ -54,9 +54,12 @@ class Precision:
         return images.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
     def apply(self, network: nn.Module) -> None:
-        """Give weights their layout and depthwise convolutions their dtype, in place; parameters stay the same
-        objects.""" The layout of the weights decides that of the activations: oneDNN and cuDNN follow it through the
-        network. layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        """Give weights their layout and depthwise convolutions their dtype, in place.
+
+        Parameters stay the same objects, so an optimizer that holds them goes on.
+        """
+        # The layout of the weights decides that of the activations: oneDNN and cuDNN follow it through the network.
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
         for parameter in network.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=layout)

@@ -40,21 +40,23 @@ def progress(step: float, lengths: Sequence[Length]) -> float:
     Returns:
         In [0, 1].
     """
-    assert lengths and lengths[0].at == 0, "the first plan is made before the first step"
-    reached, done = 0, 0.0
-    for length, following in zip(lengths, [*lengths[1:], None], strict=True):
-        end = step if following is None or following.at > step else following.at
-        left = length.total - reached
-        done = 1.0 if end >= length.total else done + (1.0 - done) * (end - reached) / left
+    assert lengths[0].at == 0, "the first plan is made before the first step"
+    reached, done = 0.0, 0.0
+    for position, length in enumerate(lengths):
+        following = lengths[position + 1].at if position + 1 < len(lengths) else math.inf
+        end = min(step, following)
+        if end >= length.total:
+            return 1.0
+        done += (1.0 - done) * (end - reached) / (length.total - reached)
         reached = end
-        if end == step:
+        if step <= following:
             break
     return done
 
 
 def marks_passed(step: int, lengths: Sequence[Length], marks: Sequence[float]) -> bool:
-    """Whether some mark lies in the progress that the update before `step` made: (progress(step - 1),
-    progress(step)].""" if step == 0:
+    """Whether a mark lies in what the update before `step` did: after progress(step - 1), up to progress(step)."""
+    if step == 0:
         return False
     earlier = [length for length in lengths if length.at < step]  # a plan made at this very step comes of the mark
     before, after = progress(step - 1, earlier), progress(step, earlier)

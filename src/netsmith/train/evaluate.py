@@ -1,0 +1,84 @@
+"""A float network's answers on prepared pixels: every picture once, in float32, as the exported graph computes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from netsmith.run.metrics import Interval, cross_entropy, top_k_correct, wilson
+from netsmith.run.progress import Progress, silent
+from netsmith.train.objectives import Normalize
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Answers and what they say.
+
+    Attributes:
+        logits: float32 [N,C].
+        targets: int64 [N].
+    """
+
+    logits: NDArray[np.float32]
+    targets: NDArray[np.int64]
+
+    @property
+    def top1(self) -> Interval:
+        """Share of pictures whose class has the largest logit."""
+        return self._top(1)
+
+    @property
+    def top5(self) -> Interval:
+        """Share of pictures whose class is among the five largest logits; 1 with five classes or fewer."""
+        return self._top(5)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, nats."""
+        return cross_entropy(self.logits, self.targets)
+
+    def _top(self, k: int) -> Interval:
+        return wilson(int(top_k_correct(self.logits, self.targets, k=k).sum()), len(self.targets))
+
+
+def evaluate_network(
+    network: nn.Module,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    batch_size: int = 64,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Run a network in evaluation mode; each module's mode is put back afterwards.
+
+    Args:
+        network: `forward(x)` -> logits; it is used on the device of its first parameter.
+        pixels: uint8 [N,R,R,3], as `prepare` gives them; N >= 1.
+        labels: int64 [N].
+        mean, std: of the network's input, in units of [0, 1] pixel values.
+        batch_size: pictures per forward call; it does not change which are counted.
+        progress: told how many pictures are done.
+    """
+    assert len(pixels) == len(labels) > 0, (len(pixels), len(labels))
+    device = next(network.parameters()).device
+    normalize = Normalize(mean, std).to(device)
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    answers: list[NDArray[np.float32]] = []
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(pixels), batch_size):
+                progress("evaluating", start, len(pixels))
+                # A copy: caches are read-only. Pictures come interleaved, which is channels-last.
+                images = torch.from_numpy(pixels[start : start + batch_size].copy()).permute(0, 3, 1, 2).to(device)
+                answers.append(network(normalize(images)).float().cpu().numpy())
+        progress("evaluating", len(pixels), len(pixels))
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return Evaluation(np.concatenate(answers), labels)

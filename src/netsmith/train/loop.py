@@ -1,0 +1,80 @@
+"""Training from start to end in a run folder."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from netsmith.run.clock import Clock
+from netsmith.run.folder import RunFolder
+from netsmith.run.plan import Plan
+from netsmith.run.progress import Progress, silent
+from netsmith.run.recipe import Recipe
+from netsmith.train.evaluate import Evaluation
+from netsmith.train.feed import TrainingData
+from netsmith.train.trainer import CHECKPOINT_SECONDS, Trainer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gives.
+
+    Attributes:
+        network: in evaluation mode, with the weights to ship.
+        steps: updates made.
+        epochs: passes over the training split.
+        seconds: spent, those of interrupted parts included.
+        val: answers on the validation pictures, None where there are none.
+    """
+
+    network: nn.Module
+    steps: int
+    epochs: float
+    seconds: float
+    val: Evaluation | None
+
+
+def train(
+    network: nn.Module,
+    data: TrainingData,
+    recipe: Recipe,
+    *,
+    run: RunFolder,
+    plan: Plan,
+    clock: Clock,
+    seconds: float | None = None,
+    auxiliary: Mapping[str, float] | None = None,
+    resume: bool = False,
+    show: Progress = silent,
+    warn: Callable[[str], None] | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Trained:
+    """Train a network to the end of its plan, with checkpoints and metrics in a run folder; arguments as `Trainer`.
+
+    Args:
+        run: where checkpoints and metrics go.
+        resume: go on from the newest checkpoint in it, if any.
+
+    Raises:
+        CheckError, InputError, Interrupted: see `Trainer.advance` and `Trainer.resume`.
+    """
+    trainer = Trainer(
+        network,
+        data,
+        recipe,
+        plan=plan,
+        clock=clock,
+        seconds=seconds,
+        auxiliary=auxiliary,
+        checkpoints=run.checkpoints,
+        metrics=run.metrics,
+        show=show,
+        warn=warn,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    if resume:
+        trainer.resume()
+    trainer.advance()
+    trainer.save()
+    val = trainer.evaluate()
+    return Trained(trainer.network.eval(), trainer.step, trainer.epoch, trainer.seconds, val)

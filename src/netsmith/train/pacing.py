@@ -1,0 +1,116 @@
+"""Where the time of a run goes, and what that leaves room for. It only advises: what it says becomes a plan row or
+changes no weight."""
+
+from netsmith.run.clock import Clock
+from netsmith.train.timing import SPARE, plan_length
+
+CHECKPOINT_SHARE = 0.05  # of the time, at most
+EVALUATION_SHARE = 0.05  # of the time, at most, before the last evaluation
+PRIOR_STEPS = 2  # the weight of the pace so far against that of a new stretch
+
+
+class Pacing:
+    """Books of one run's seconds.
+
+    Args:
+        clock: reads time; the run begins now.
+        seconds: it may take, what earlier processes spent on it included; None for as long as it takes.
+        checkpoint_seconds: least time between checkpoints.
+        evaluation_steps: how many updates one evaluation is thought to cost until the first was measured.
+
+    Attributes:
+        per_step: seconds of a coming update, 0 while unknown.
+        per_checkpoint: seconds of a coming one, 0 while unknown.
+        evaluating: seconds spent in evaluations.
+    """
+
+    def __init__(
+        self, clock: Clock, *, seconds: float | None, checkpoint_seconds: float, evaluation_steps: float
+    ) -> None:
+        self._clock = clock
+        self._began = clock.now()
+        self._before = 0.0  # spent by earlier processes
+        self.seconds = seconds
+        self._checkpoint_seconds = checkpoint_seconds
+        self._checkpoint_ended = self._began
+        self._evaluation_steps = evaluation_steps
+        self._evaluation: float | None = None
+        self.per_step = 0.0
+        self.per_checkpoint = 0.0
+        self.evaluating = 0.0
+        self._stretch, self._stretch_steps = 0.0, 0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds spent on the run so far."""
+        return self._before + self._clock.now() - self._began
+
+    @property
+    def per_evaluation(self) -> float:
+        """Seconds of a coming evaluation."""
+        return self._evaluation_steps * self.per_step if self._evaluation is None else self._evaluation
+
+    def go_on(self, *, elapsed: float, per_step: float) -> None:
+        """Take over the books of an earlier process."""
+        self._before = elapsed
+        self.per_step = per_step
+
+    def allow(self, seconds: float) -> None:
+        """Give the run `seconds` from now on."""
+        self.seconds = self.elapsed + seconds
+
+    def stepped(self, seconds: float) -> None:
+        """Enter an update, its wait for the batch included."""
+        self._stretch += seconds
+        self._stretch_steps += 1
+
+    def settle(self) -> None:
+        """End a stretch between two marks: coming updates are thought to go as its own did."""
+        if self._stretch_steps:
+            prior = PRIOR_STEPS if self.per_step else 0
+            self.per_step = (self._stretch + prior * self.per_step) / (self._stretch_steps + prior)
+            self._stretch, self._stretch_steps = 0.0, 0
+
+    def evaluated(self, seconds: float) -> None:
+        """Enter an evaluation."""
+        self._evaluation = seconds
+        self.evaluating += seconds
+
+    def saved(self, seconds: float) -> None:
+        """Enter a checkpoint that was just written, or failed to be."""
+        self.per_checkpoint = seconds
+        self._checkpoint_ended = self._clock.now()
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether the next checkpoint should be written."""
+        interval = max(self._checkpoint_seconds, self.per_checkpoint / CHECKPOINT_SHARE)
+        return self._clock.now() - self._checkpoint_ended >= interval
+
+    @property
+    def can_evaluate(self) -> bool:
+        """Whether one more evaluation keeps them within their share of the time so far, if time is limited."""
+        return self.seconds is None or self.evaluating + self.per_evaluation <= EVALUATION_SHARE * self.elapsed
+
+    def total_steps(self, step: int, *, evaluations: int) -> int:
+        """Total steps that fit into the time beside evaluations, checkpoints and a spare.
+
+        Args:
+            step: updates already made.
+            evaluations: wanted before the last one.
+        """
+        assert self.seconds is not None, "without a limit of time there is nothing to plan"
+        left = self.seconds - self.elapsed
+        checkpoints = 0.0
+        if self.per_checkpoint:
+            interval = max(self._checkpoint_seconds, self.per_checkpoint / CHECKPOINT_SHARE)
+            checkpoints = left / (interval + self.per_checkpoint) * self.per_checkpoint
+        allowed = max(0.0, EVALUATION_SHARE * self.seconds - self.evaluating)
+        before_last = min(evaluations * self.per_evaluation, allowed)
+        last = self.per_evaluation + self.per_checkpoint
+        return plan_length(
+            step,
+            seconds_left=left,
+            seconds_per_step=self.per_step,
+            seconds_reserved=last + checkpoints + before_last + SPARE * self.seconds,
+        )

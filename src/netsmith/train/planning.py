@@ -1,0 +1,122 @@
+"""What the machine decides about a run, each choice a row of the plan that is obeyed where it is found.
+
+Kinds: "threads", "dtype", "channels_last" at step 0; "total_steps" at step 0 and, in a timed run, at every mark of
+progress.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from netsmith.errors import InputError
+from netsmith.run.plan import Plan
+from netsmith.train.checkpoints import FULL_DISK
+from netsmith.train.pacing import Pacing
+from netsmith.train.precision import Precision, Timing, fastest
+from netsmith.train.timing import MARKS, Length, marks_passed, progress
+
+EVALUATIONS = 10  # of a timed run, at equal steps of progress, the last included
+MEASURING_SECONDS = 3.0  # of a timed run, and at most this share of it:
+MEASURING_SHARE = 0.03
+
+Measure = Callable[[Sequence[Precision], float], list[Timing]]
+"""Times ways to compute, the default first, in about so many seconds."""
+
+
+class Planner:
+    """Decides or obeys.
+
+    Args:
+        plan: rows found in it are obeyed, new ones recorded.
+        pacing: the books of the run's time.
+    """
+
+    def __init__(self, plan: Plan, pacing: Pacing) -> None:
+        self.plan = plan
+        self.pacing = pacing
+        self.lengths: list[Length] = []
+
+    @property
+    def timed(self) -> bool:
+        """Whether a time is to be kept."""
+        return self.pacing.seconds is not None
+
+    def threads(self, wanted: Callable[[], int]) -> int:
+        """CPU threads of the computation."""
+        return self._decide("threads", 0, wanted, why="the recipe, or the usable cores")
+
+    def precision(self, ways: Sequence[Precision], measure: Measure) -> Precision:
+        """The fastest of `ways` in a timed run, else the first.
+
+        Args:
+            ways: the default first.
+            measure: called only where there is something to choose or the pace is not known.
+        """
+
+        @cache
+        def chosen() -> Precision:
+            if not self.timed:
+                return ways[0]
+            best = fastest(measure(ways, self._measuring_seconds()))
+            self.pacing.per_step = best.seconds
+            return best.precision
+
+        why = "the fastest measured here" if self.timed else "the recipe, or the default of the device"
+        return Precision(
+            dtype=self._decide("dtype", 0, lambda: chosen().dtype, why=why),
+            channels_last=self._decide("channels_last", 0, lambda: chosen().channels_last, why=why),
+        )
+
+    def first_length(self, steps_of_epochs: Callable[[], int], *, precision: Precision, measure: Measure) -> None:
+        """The number of steps before the first: that of the epochs, or what the time allows at the measured pace."""
+
+        def compute() -> int:
+            if not self.timed:
+                return max(1, steps_of_epochs())
+            if not self.pacing.per_step:  # the precision was found in the plan and not measured
+                self.pacing.per_step = measure([precision], self._measuring_seconds())[0].seconds
+            return self.pacing.total_steps(0, evaluations=EVALUATIONS - 1)
+
+        self._lengthen(0, compute, why="the time at the pace measured" if self.timed else "the epochs of the recipe")
+
+    def at_marks(self, step: int) -> None:
+        """At a mark of progress in a timed run: plan again how many steps the time that is left allows."""
+        if self.timed and marks_passed(step, self.lengths, MARKS):
+            self.by_time(step)
+
+    def by_time(self, step: int) -> None:
+        """Plan the number of steps that the time that is left allows, from `step` on."""
+        self.pacing.settle()
+        evaluations = math.floor((1.0 - self.progress(step)) * EVALUATIONS)
+        pace = f"{self.pacing.per_step:.4g} s per step"
+        self._lengthen(step, lambda: self.pacing.total_steps(step, evaluations=evaluations), why=pace)
+
+    def by_steps(self, step: int, total: int, *, why: str) -> None:
+        """Plan `total` steps, from `step` on."""
+        self._lengthen(step, lambda: max(total, step, 1), why=why)
+
+    def total(self, step: int) -> int:
+        """Updates in all, as planned when `step` begins."""
+        return next(length.total for length in reversed(self.lengths) if length.at <= step)
+
+    def progress(self, step: float) -> float:
+        """Share of training before `step`."""
+        return progress(step, self.lengths)
+
+    def _measuring_seconds(self) -> float:
+        assert self.pacing.seconds is not None, "only a timed run measures"
+        return min(MEASURING_SECONDS, MEASURING_SHARE * self.pacing.seconds)
+
+    def _lengthen(self, step: int, compute: Callable[[], int], *, why: str) -> None:
+        self._decide("total_steps", step, compute, why=why)
+        rows = {row.at: int(row.value) for row in self.plan.rows if row.kind == "total_steps"}
+        self.lengths = [Length(at, total) for at, total in sorted(rows.items())]
+
+    def _decide(self, kind: str, at: int, compute: Callable[[], Any], *, why: str) -> Any:
+        try:
+            return self.plan.decide(kind, at=at, compute=compute, why=why)
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise
+            raise InputError(f"no space left for {self.plan.path}; free some and go on with --resume") from error

@@ -1,0 +1,435 @@
+"""The training loop: updates until the plan's last step, with evaluation, checkpoints and planning between them.
+
+Choices made on purpose:
+
+- What an update does is a function of recipe, data, plan and step. Whatever depends on time or machine (number of
+  steps, threads, dtype, layout) is a plan row, written before it takes effect; a resumed or replayed run obeys the
+  rows it finds.
+- Evaluations and checkpoints change no weight, so when they happen is left to the clock and is not planned.
+- The last weights count (their moving average where the recipe asks for one), never the best seen on validation:
+  every schedule ends at its smallest rate, where the last is as good, and validation accuracy stays an honest estimate.
+- A timed run counts everything from the construction of the trainer: measuring, batches, evaluation, checkpoints.
+- A full disk does not stop training: the checkpoint before stays, and the warning says so. A loss that is not finite
+  does, before it reaches the weights.
+"""
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from netsmith.errors import CheckError, InputError
+from netsmith.run.clock import Clock
+from netsmith.run.files import append_jsonl, read_jsonl
+from netsmith.run.machine import machine
+from netsmith.run.plan import Plan
+from netsmith.run.progress import Progress, silent
+from netsmith.run.recipe import Recipe
+from netsmith.train.augment import Augmentation
+from netsmith.train.checkpoints import FULL_DISK, Identity, load_checkpoint, save_checkpoint
+from netsmith.train.draws import stream_key
+from netsmith.train.evaluate import Evaluation, evaluate_network
+from netsmith.train.feed import Batch, Feed, TrainingData
+from netsmith.train.interrupt import Interrupts
+from netsmith.train.memory import keep_large_blocks
+from netsmith.train.objectives import Classify
+from netsmith.train.pacing import Pacing
+from netsmith.train.planning import EVALUATIONS, Planner
+from netsmith.train.precision import Precision, Timing, candidates, measure
+from netsmith.train.schedules import learning_rate
+from netsmith.train.state import State, first_non_finite, first_non_finite_layer
+from netsmith.train.step import NonFiniteLoss, build_optimizer, update
+
+CHECKPOINT_SECONDS = 30.0  # between checkpoints, at least
+EVALUATION_COST = 0.5  # of an update on as many pictures, until measured
+CHECK_EVERY = 20  # steps between looks at the loss where a look waits for a GPU
+
+# What may differ between a run and its continuation: the plan holds what became of it.
+_PLANNED = {"time_s", "device", "dtype", "channels_last", "threads", "workers"}
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class Trainer:
+    """One training run that can be advanced piece by piece.
+
+    Args:
+        network: `forward(x)` -> logits, initialised (a resumed run overwrites its weights); it is trained in place.
+        data: what to train on.
+        recipe: how.
+        plan: rows found in it are obeyed, new ones recorded.
+        clock: reads time.
+        seconds: for training from now on, its evaluations and checkpoints included; by default the recipe's `time_s`.
+        auxiliary: weights of auxiliary losses by output name, see `Classify`.
+        checkpoints: folder of checkpoints, or None to write none.
+        metrics: `metrics.jsonl`, or None to write none.
+        show: told how far training is.
+        warn: told what went wrong without stopping training.
+        checkpoint_seconds: between checkpoints; 0 writes one after every step.
+
+    Raises:
+        InputError: recipe and network do not fit, or the plan belongs to another recipe.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: TrainingData,
+        recipe: Recipe,
+        *,
+        plan: Plan,
+        clock: Clock,
+        seconds: float | None = None,
+        auxiliary: Mapping[str, float] | None = None,
+        checkpoints: Path | None = None,
+        metrics: Path | None = None,
+        show: Progress = silent,
+        warn: Callable[[str], None] | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> None:
+        self.batch_size = min(recipe.batch_size, max(2, len(data.labels)))
+        _refuse_single(network, recipe.model, self.batch_size)
+        keep_large_blocks()
+        self._clock = clock
+        self._pacing = Pacing(
+            clock,
+            seconds=seconds if seconds is not None else recipe.time_s,
+            checkpoint_seconds=checkpoint_seconds,
+            evaluation_steps=EVALUATION_COST * len(data.val_labels) / self.batch_size,
+        )
+        self._planner = Planner(plan, self._pacing)
+        self.data, self.recipe = data, recipe
+        self._checkpoints, self._metrics = checkpoints, metrics
+        self._show, self._warn = show, warn or _warn
+        self.device = _device(recipe)
+        self._threads = self._planner.threads(lambda: recipe.threads or machine().cores_usable)
+        torch.set_num_threads(self._threads)
+        preprocess = data.preprocess
+        self.objective = Classify(
+            network, mean=preprocess.mean, std=preprocess.std, smoothing=recipe.smoothing, auxiliary=auxiliary
+        ).to(self.device)
+        self.feed = Feed(
+            data.images,
+            data.labels,
+            augmentation=Augmentation.of(recipe, preprocess),
+            batch_size=self.batch_size,
+            seed=recipe.seed,
+        )
+        ways = candidates(recipe, self.device, measured=self._planner.timed)
+        self.precision = self._planner.precision(ways, self._measure)
+        self.state = State(network, recipe, self.precision)
+        self._losses: list[Tensor] = []  # of the newest updates, not yet added to the state's sum
+        self._evaluated: tuple[int, Evaluation] | None = None
+        self._recorded = -1  # newest step with a row of metrics
+        self._saved = -1  # step of the newest checkpoint
+        self._planner.first_length(self._steps_of_epochs, precision=self.precision, measure=self._measure)
+
+    def _steps_of_epochs(self) -> int:
+        assert self.recipe.epochs is not None, "a recipe without time has epochs"
+        return round(self.recipe.epochs * len(self.data.labels) / self.batch_size)
+
+    def _measure(self, ways: Sequence[Precision], seconds: float) -> list[Timing]:
+        batch = self._on_device(self.feed.batch(0))
+
+        def updates(way: Precision) -> Callable[[], object]:
+            objective = copy.deepcopy(self.objective).train()
+            way.apply(objective.network)
+            optimizer = build_optimizer(objective.network, self.recipe)
+
+            def once() -> object:
+                # At a rate of 0 the copy's weights stay ordinary numbers, which all take the same time.
+                return update(objective, optimizer, batch, rate=0.0, precision=way, check=False).loss.item()
+
+            return once
+
+        return measure(ways, updates, clock=self._clock, seconds=seconds)
+
+    # Where the run stands
+
+    @property
+    def network(self) -> nn.Module:
+        """The network to evaluate and to ship, with the weights as they stand now: the average where there is one."""
+        return self.state.final
+
+    @property
+    def step(self) -> int:
+        """Updates made."""
+        return self.state.step
+
+    @property
+    def total_steps(self) -> int:
+        """Updates in all, as planned so far."""
+        return self._planner.total(self.step)
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training split made."""
+        return self.step * self.batch_size / len(self.data.labels)
+
+    @property
+    def progress(self) -> float:
+        """Share of training that is done."""
+        return self._planner.progress(self.step)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last planned update was made."""
+        return self.step >= self.total_steps
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent, those of interrupted parts included."""
+        return self._pacing.elapsed
+
+    # Moving on
+
+    def plan_steps(self, total_steps: int, *, why: str) -> None:
+        """Plan another length from the current step on; a plan that has a row for this step is obeyed instead.
+
+        Args:
+            total_steps: from the start of training, at least the current step.
+            why: the reason, for the plan.
+        """
+        self._planner.by_steps(self.step, total_steps, why=why)
+
+    def plan_time(self, seconds: float) -> None:
+        """Give the run `seconds` from now on and plan its length by them, now and again at every mark."""
+        self._pacing.allow(seconds)
+        self._planner.by_time(self.step)
+
+    def advance(self, until: int | None = None) -> None:
+        """Train until the planned end, or until `until` updates are made in all.
+
+        Raises:
+            CheckError: loss or weights are not finite; the checkpoints before stay.
+            InputError: the plan cannot be written.
+            Interrupted: Ctrl-C or SIGTERM came; the step was finished and a checkpoint written.
+        """
+        torch.set_num_threads(self._threads)
+        self.objective.train()
+        with Interrupts() as interrupts, closing(self.feed.batches(self.step, workers=self.recipe.workers)) as batches:
+            self._planner.at_marks(self.step)
+            while not self.finished and (until is None or self.step < until):
+                began = self._clock.now()
+                self._update(next(batches))
+                self._pacing.stepped(self._clock.now() - began)
+                self._between_updates()
+                if interrupts.received is not None:
+                    self.save()
+                    interrupts.pass_on(self._how_to_go_on())
+                self._planner.at_marks(self.step)
+        self.network.eval()
+
+    def _update(self, batch: Batch) -> None:
+        step = self.step
+        rate = learning_rate(self.recipe, self._planner.progress(step + 0.5))
+        # Dropout and stochastic depth draw from torch's generator: seeded by the step, it carries nothing over.
+        torch.manual_seed(stream_key(self.recipe.seed, "network", step) >> 1)
+        batch = self._on_device(batch)
+        try:
+            outcome = update(
+                self.objective,
+                self.state.optimizer,
+                batch,
+                rate=rate,
+                precision=self.precision,
+                grad_clip=self.recipe.grad_clip,
+                check=self.device.type == "cpu" or step % CHECK_EVERY == 0,
+            )
+        except NonFiniteLoss:
+            self._explain(batch, rate)
+        self.state.step += 1
+        self.state.average()
+        self._losses.append(outcome.loss)
+        if len(self._losses) >= CHECK_EVERY:
+            self._add_losses()
+
+    def _add_losses(self) -> None:
+        for loss in self._losses:  # one by one: the sum must not depend on when it is formed
+            self.state.loss_sum += loss.item()
+        self.state.loss_steps += len(self._losses)
+        self._losses.clear()
+
+    def _between_updates(self) -> None:
+        done = self.progress
+        self._show("training", done, 1.0, self._note())
+        parts = EVALUATIONS if self.recipe.epochs is None else math.ceil(self.recipe.epochs)
+        before = self._planner.progress(self.step - 1)
+        if done < 1.0 and math.floor(done * parts) > math.floor(before * parts) and self._pacing.can_evaluate:
+            self.evaluate()
+            self.objective.train()
+        if self._checkpoints is not None and self._pacing.checkpoint_due:
+            self.save()
+
+    def _note(self) -> str:
+        accuracy = f", val top-1 {100 * self._evaluated[1].top1.value:.2f} %" if self._evaluated else ""
+        return f"step {self.step} of {self.total_steps}, epoch {self.epoch:.1f}{accuracy}"
+
+    def _on_device(self, batch: Batch) -> Batch:
+        images = batch.images.to(self.device, non_blocking=True)
+        return Batch(images, batch.targets.to(self.device, non_blocking=True))
+
+    # What is seen and kept
+
+    def evaluate(self) -> Evaluation | None:
+        """Answers of the network as it stands on the validation pictures, recorded in the metrics.
+
+        Returns:
+            The answers; those of an earlier call at the same step; None where there are no validation pictures.
+        """
+        if not len(self.data.val_labels):
+            return None
+        if self._evaluated is not None and self._evaluated[0] == self.step:
+            return self._evaluated[1]
+        began = self._clock.now()
+        preprocess = self.data.preprocess
+        evaluation = evaluate_network(
+            self.network, self.data.val_pixels, self.data.val_labels, mean=preprocess.mean, std=preprocess.std
+        )
+        self._pacing.evaluated(self._clock.now() - began)
+        self._evaluated = (self.step, evaluation)
+        self._record(evaluation)
+        return evaluation
+
+    def _record(self, evaluation: Evaluation) -> None:
+        self._add_losses()
+        row = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "progress": self.progress,
+            "learning_rate": learning_rate(self.recipe, self.progress),
+            "train_loss": self.state.loss_sum / self.state.loss_steps if self.state.loss_steps else None,
+            "val_loss": evaluation.loss,
+            "val_top1": evaluation.top1.value,
+            "val_top5": evaluation.top5.value,
+            "val_n": len(evaluation.targets),
+            "seconds": self.seconds,
+        }
+        self.state.loss_sum, self.state.loss_steps = 0.0, 0
+        if self._metrics is None or self.step <= self._recorded:
+            return
+        try:
+            append_jsonl(self._metrics, row)
+        except OSError as error:
+            self._survive_full_disk(error, self._metrics)
+        self._recorded = self.step
+
+    def save(self) -> None:
+        """Write a checkpoint of the current step, unless it is there; a full disk is a warning.
+
+        Raises:
+            CheckError: the weights are not finite; nothing is written.
+        """
+        if self._checkpoints is None or self._saved == self.step:
+            return
+        began = self._clock.now()
+        self._add_losses()
+        tensors = self.state.tensors()
+        self._refuse_non_finite(tensors)
+        numbers = {
+            "elapsed": self.seconds,
+            "per_step": self._pacing.per_step,
+            "loss_sum": self.state.loss_sum,
+            "loss_steps": float(self.state.loss_steps),
+        }
+        try:
+            save_checkpoint(
+                self._checkpoints, step=self.step, tensors=tensors, identity=self._identity(), state=numbers
+            )
+            self._saved = self.step
+        except OSError as error:
+            self._survive_full_disk(error, self._checkpoints)
+        self._pacing.saved(self._clock.now() - began)
+
+    def resume(self) -> bool:
+        """Go on from the newest whole checkpoint.
+
+        Returns:
+            Whether there was one; without one training starts anew by the plan's rows.
+
+        Raises:
+            InputError: the checkpoint belongs to another recipe, other data or another network, or all are damaged.
+        """
+        if self._metrics is not None:
+            self._recorded = max((int(row["step"]) for row in read_jsonl(self._metrics)), default=-1)
+        if self._checkpoints is None:
+            return False
+        shapes = {
+            name: tuple(tensor.shape)
+            for name, tensor in self.state.tensors().items()
+            if not name.startswith("optimizer.")
+        }
+        found = load_checkpoint(self._checkpoints, identity=self._identity(), shapes=shapes, warn=self._warn)
+        if found is None:
+            return False
+        self.state.load(found.tensors, step=found.step)
+        self.state.loss_sum, self.state.loss_steps = found.state["loss_sum"], int(found.state["loss_steps"])
+        self._pacing.go_on(elapsed=found.state["elapsed"], per_step=found.state["per_step"])
+        self._saved = found.step
+        return True
+
+    def _identity(self) -> Identity:
+        recipe = self.recipe.model_dump(mode="json", exclude=_PLANNED)
+        return Identity(recipe=recipe, data=self.data.fingerprint)
+
+    def _how_to_go_on(self) -> str:
+        if self._checkpoints is None:
+            return f"training ended at step {self.step} without a checkpoint"
+        if self._saved < 0:
+            return "no checkpoint could be written; start again"
+        return f"the checkpoint of step {self._saved} is in {self._checkpoints}; go on with --resume"
+
+    def _survive_full_disk(self, error: OSError, path: Path) -> None:
+        if error.errno not in FULL_DISK:
+            raise error
+        kept = f"the checkpoint of step {self._saved} stays" if self._saved >= 0 else "there is no checkpoint yet"
+        self._warn(f"no space left in {path} at step {self.step}: {kept}; training goes on, free some space")
+
+    # What stops training
+
+    def _explain(self, batch: Batch, rate: float) -> NoReturn:
+        name = first_non_finite(self.state.tensors())
+        if name is not None:
+            where = f"{name} is the first that is not finite"
+        else:
+            layer = first_non_finite_layer(self.objective, self.precision.lay_out(batch.images), batch.targets)
+            where = f"the output of {layer} is the first that is not finite" if layer else "its logits are finite"
+        raise CheckError(
+            f"the loss is not finite at step {self.step} (epoch {self.epoch:.2f}, learning rate {rate:.3g}): {where}; "
+            f"{self._kept()}, try a smaller --lr or --clip-grad 1"
+        )
+
+    def _refuse_non_finite(self, tensors: Mapping[str, Tensor]) -> None:
+        name = first_non_finite(tensors)
+        if name is not None:
+            rate = learning_rate(self.recipe, self._planner.progress(max(self.step - 0.5, 0.0)))
+            raise CheckError(
+                f"{name} is not finite after step {self.step} (epoch {self.epoch:.2f}, learning rate {rate:.3g}); "
+                f"{self._kept()}, try a smaller --lr or --clip-grad 1"
+            )
+
+    def _kept(self) -> str:
+        return f"the checkpoint of step {self._saved} is good" if self._saved >= 0 else "there is no checkpoint yet"
+
+
+def _device(recipe: Recipe) -> torch.device:
+    if recipe.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if recipe.device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"--device {recipe.device}: this torch sees no CUDA device; use --device cpu")
+    return torch.device(recipe.device)
+
+
+def _refuse_single(network: nn.Module, model: str, batch_size: int) -> None:
+    # Statistics over one picture are those of its pixels alone, and of nothing once the map is 1 x 1.
+    if batch_size == 1 and any(isinstance(module, _NORMS) for module in network.modules()):
+        raise InputError(f"--batch-size 1 cannot train {model}: its batch norm needs 2 pictures or more")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
