@@ -77,13 +77,20 @@ def test_a_squeezed_inverted_residual_counted_by_hand():
 def test_a_zero_padded_shortcut_costs_nothing():
     """The pool with kernel 1 and the padding have no parameters and no MACs, and the map is halved."""
     block = b.BasicBlock(
-        name="layer1.0", width=8, out=8, stride=2, shortcut=b.ZeroPad(front=2, back=2), activation="relu"
+        name="layer1.0", width=8, out=8, stride=2, shortcut=b.ZeroPad(front=1, back=3), activation="relu"
     )
     layout = small_layout(block, side=7, stem=4, classes=2)
     body = parts(layout)[1]
     assert body.shape == (8, 4, 4)
     assert body.cost.macs == 16 * 4 * 8 * 9 + 16 * 8 * 8 * 9
     assert g.shapes(layout_graph(layout))["layer1.0.pad"] == (8, 4, 4)
+    assert [(op.front, op.back) for op in layout_graph(layout).ops if isinstance(op, g.Pad)] == [(1, 3)]
+
+
+def test_published_zero_padding_is_the_same_on_both_sides():
+    """As in the published CIFAR-10 checkpoints: half of the added channels before, half behind."""
+    pads = [op for op in layout_graph(find_layout("resnet20_cifar")).ops if isinstance(op, g.Pad)]
+    assert [(pad.front, pad.back) for pad in pads] == [(8, 8), (16, 16)]
 
 
 @settings(deadline=None, max_examples=40)

@@ -287,6 +287,15 @@ def test_strides_are_dropped_earliest_first_and_only_as_needed(name: str):
         assert math.prod(piece.stride for piece in found.stem) == math.prod(strides[: -len(spec.stages)])
 
 
+def test_resnets_small_stem_is_one_3x3_convolution():
+    for size, stride in ((64, 2), (32, 1), (28, 1)):
+        stem = find_layout("resnet50", img_size=size).stem
+        assert [type(piece) for piece in stem] == [ConvNormAct]
+        assert isinstance(stem[0], ConvNormAct)
+        assert (stem[0].kernel, stem[0].stride, stem[0].out) == (3, stride, 64)
+    assert len(find_layout("resnet50", img_size=97).stem) == 2  # 97 / 32 still gives 4 positions
+
+
 @pytest.mark.parametrize("size", [3, 0, -1])
 def test_sizes_below_four_pixels_are_refused(size: int):
     with pytest.raises(InputError, match="--img-size"):
