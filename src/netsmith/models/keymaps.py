@@ -1,0 +1,161 @@
+"""Weights of other projects under this project's names.
+
+A key map lists another project's layer names in the order in which the layout's graph has those layers; what follows
+the layer's name (weight, bias, running_mean, ...) is the same everywhere. Known are torchvision (the native names),
+timm, and the CIFAR ResNets in the wake of the paper's (akamaster, kuangliu), which say `linear` for the classifier
+and `shortcut` for the projection.
+
+Deliberate choices: the map is chosen by the names found in the file, never by its origin. timm's EfficientNets keep
+torch's norm constants in every size, so weights under timm's names get 1e-5 where torchvision's B5 to B7 have 1e-3.
+timm's `tf_` variants have the same names but pad otherwise and use 1e-3: they cannot be told from the file and are
+not supported.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from netsmith.arch import graph as g
+from netsmith.arch.blocks import InvertedResidualBlock, MBConvBlock
+from netsmith.arch.layout import Layout, layout_graph
+from netsmith.arch.names import find_layout, list_models
+from netsmith.errors import InputError
+from netsmith.models.weights import check_weights, differences
+
+COUNTER = "num_batches_tracked"
+SMALL_PICTURE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyMap:
+    """How one source names the layers of a family.
+
+    Attributes:
+        source: who names them so.
+        layers: a layout -> the source's layer names, in the order of the layout's graph.
+        norm_eps: of the source's batch norms, where it is not the layout's.
+    """
+
+    source: str
+    layers: Callable[[Layout], list[str]]
+    norm_eps: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """Weights under this project's names, float32; the layout they are for; whose names they had."""
+
+    weights: dict[str, Tensor]
+    layout: Layout
+    source: str
+
+
+def native_layers(layout: Layout) -> list[str]:
+    """The layers that have parameters, in graph order, under this project's (torchvision's) names."""
+    return list(dict.fromkeys(name.rpartition(".")[0] for name, _, _ in g.state(layout_graph(layout))))
+
+
+def cifar_layers(layout: Layout) -> list[str]:
+    """Names of the CIFAR ResNets that follow akamaster's and kuangliu's code."""
+    names = (name.replace(".downsample.", ".shortcut.") for name in native_layers(layout))
+    return ["linear" if name == layout.head.linear else name for name in names]
+
+
+def timm_layers(layout: Layout) -> list[str]:
+    """timm's names of MobileNetV2 and EfficientNet (its `EfficientNet` class)."""
+    names = ["conv_stem", "bn1"]
+    for number, stage in enumerate(layout.stages):
+        for index, block in enumerate(stage.blocks):
+            assert isinstance(block, InvertedResidualBlock | MBConvBlock)
+            squeeze = isinstance(block, MBConvBlock) and block.squeeze is not None
+            gate = ("se.conv_reduce", "se.conv_expand") if squeeze else ()
+            if block.expand is None:
+                layers = ("conv_dw", "bn1", *gate, "conv_pw", "bn2")
+            else:
+                layers = ("conv_pw", "bn1", "conv_dw", "bn2", *gate, "conv_pwl", "bn3")
+            names += [f"blocks.{number}.{index}.{layer}" for layer in layers]
+    return [*names, "conv_head", "bn2", "classifier"]
+
+
+TORCHVISION = KeyMap(source="torchvision", layers=native_layers)
+CIFAR = KeyMap(source="akamaster or kuangliu", layers=cifar_layers)
+TIMM = KeyMap(source="timm", layers=timm_layers, norm_eps=1e-5)
+
+KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
+    "resnet": (TORCHVISION, CIFAR),
+    "mobilenet_v2": (TORCHVISION, TIMM),
+    "efficientnet": (TORCHVISION, TIMM),
+}
+
+
+def convert_weights(weights: Mapping[str, Tensor], layout: Layout, *, where: str) -> Converted:
+    """Give foreign weights this project's names.
+
+    Counters of batches that the file lacks are set to 0: evaluation does not read them, and training with a momentum
+    does not either.
+
+    Args:
+        weights: tensors by their names in the file.
+        layout: the network they are for.
+        where: how an error names the weights, such as a file name.
+
+    Raises:
+        InputError: no key map gives the layout's names and shapes; the message lists what differs, or names the
+            network that fits.
+    """
+    keymap, renamed = _best_match(weights, layout)
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in renamed.items()}
+    for name, _, _ in g.state(layout_graph(layout)):
+        if name.endswith(f".{COUNTER}"):
+            state.setdefault(name, torch.zeros((), dtype=torch.int64))
+    if keymap.norm_eps is not None:
+        layout = replace(layout, norm_eps=keymap.norm_eps)
+    if problems := differences(state, {name: shape for name, shape, _ in g.state(layout_graph(layout))}):
+        raise InputError(
+            f"{where} does not hold the weights of {layout.name}: {_explain(weights, state, layout) or problems}"
+        )
+    check_weights(state, layout, where=where)
+    return Converted(weights=state, layout=layout, source=keymap.source)
+
+
+def _best_match(weights: Mapping[str, Tensor], layout: Layout) -> tuple[KeyMap, dict[str, Tensor]]:
+    """The key map that knows most of the names, and the weights renamed by it; names it does not know stay."""
+    tables = [(keymap, _renaming(keymap, layout)) for keymap in KEYMAPS[layout.family]]
+    keymap, table = max(tables, key=lambda entry: sum(name in entry[1] for name in weights))
+    return keymap, {table.get(name, name): tensor for name, tensor in weights.items()}
+
+
+def _renaming(keymap: KeyMap, layout: Layout) -> dict[str, str]:
+    """Name in the source -> name here, for every entry of the `state_dict`."""
+    theirs = dict(zip(native_layers(layout), keymap.layers(layout), strict=True))
+    entries = (name.rpartition(".") for name, _, _ in g.state(layout_graph(layout)))
+    return {f"{theirs[layer]}.{leaf}": f"{layer}.{leaf}" for layer, _, leaf in entries}
+
+
+def _explain(weights: Mapping[str, Tensor], state: Mapping[str, Tensor], layout: Layout) -> str | None:
+    """What the file holds instead, where that can be told."""
+    linear = f"{layout.head.linear}.weight"
+    if _signature(state, head=layout.head.linear) == _expected(layout) and linear in state and state[linear].dim() == 2:
+        return f"it has {len(state[linear])} classes, not {layout.num_classes}; give --num-classes {len(state[linear])}"
+    for name in list_models():
+        for size in (None, SMALL_PICTURE):
+            other = find_layout(name, img_size=size)
+            _, renamed = _best_match(weights, other)
+            if _signature(renamed, head=other.head.linear) == _expected(other):
+                return f"it looks like {name}{'' if size is None else f' for {size} pixels'}; give --model {name}"
+    return None
+
+
+def _signature(state: Mapping[str, Tensor], *, head: str) -> dict[str, g.Shape]:
+    """Names and shapes without the classifier and the counters, which differ between files of the same network."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if _counts(name, head)}
+
+
+def _expected(layout: Layout) -> dict[str, g.Shape]:
+    return {name: shape for name, shape, _ in g.state(layout_graph(layout)) if _counts(name, layout.head.linear)}
+
+
+def _counts(name: str, head: str) -> bool:
+    return not name.endswith(f".{COUNTER}") and not name.startswith(f"{head}.")
