@@ -1,4 +1,4 @@
-"""What a person mistypes and what netsmith says: one sentence with what, where and the mend; exit 2; nothing written."""
+"""What a person mistypes and what netsmith says: one sentence with what, where and the mend; exit 2; nothing kept."""
 
 import os
 import subprocess

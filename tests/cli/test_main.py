@@ -33,6 +33,10 @@ VERB = textwrap.dedent(
             raise InputError("photos/ is empty; name another folder")
         if what == "check":
             raise CheckError("latency 6ms of 5ms")
+        if what == "extra":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        if what == "missing":
+            raise ModuleNotFoundError("No module named 'netsmiht'", name="netsmiht")
         if what == "defect":
             raise RuntimeError("a defect")
     '''
@@ -63,6 +67,7 @@ def start(tmp_path):
     [
         ("nothing", 0, ""),
         ("input", 2, "netsmith: photos/ is empty; name another folder\n"),
+        ("extra", 2, "netsmith: probe needs the package torch; pip install 'netsmith[train]'\n"),
         ("check", 1, "netsmith: latency 6ms of 5ms\n"),
     ],
 )
@@ -72,12 +77,13 @@ def test_exit_codes(start, what, code, said):
     assert (process.returncode, out, err) == (code, "", said)
 
 
-def test_a_defect_keeps_its_traceback(start):
-    process = start("defect")
+@pytest.mark.parametrize(("what", "error"), [("defect", "RuntimeError: a defect"), ("missing", "named 'netsmiht'")])
+def test_a_defect_keeps_its_traceback(start, what, error):
+    process = start(what)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Traceback" in err
-    assert "RuntimeError: a defect" in err
+    assert error in err
 
 
 @pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])

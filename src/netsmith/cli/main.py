@@ -48,9 +48,13 @@ class Verb:
 
 VERBS = {
     "audit": Verb("netsmith.cli.audit:audit", "Say what is in a data set and what is wrong with it."),
+    "bench": Verb("netsmith.cli.bench:bench", "Measure the latency of an artifact in a fresh process."),
+    "predict": Verb("netsmith.cli.predict:predict", "Name the most probable classes of pictures."),
+    "verify": Verb("netsmith.cli.verify:verify", "Check everything that a run or an artifact says about itself."),
 }
 
 FLAGS = ("--help", "-h", "--version")
+EXTRAS = {"torch": "train", "sklearn": "train", "simplejpeg": "train"}
 HELP = "From a folder of labelled images and a deployment budget to the most accurate image classifier that fits."
 EXAMPLES = """\
 Examples:
@@ -116,6 +120,11 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(2, _explain(error))
     except InputError as error:
         return _fail(2, str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        extra = EXTRAS[error.name]
+        return _fail(2, f"{first} needs the package {error.name}; pip install 'netsmith[{extra}]'")
     except CheckError as error:
         return _fail(1, str(error))
     except KeyboardInterrupt as error:

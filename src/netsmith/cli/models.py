@@ -1,0 +1,73 @@
+"""`netsmith models`: the networks by name, without torch."""
+
+from typing import TYPE_CHECKING, Any
+
+from netsmith.cli.console import PLAIN, Console, Output
+from netsmith.cli.tables import short, table
+from netsmith.errors import InputError, near
+
+if TYPE_CHECKING:
+    from netsmith.arch.published import Published
+
+EXAMPLES = """\
+Examples:
+
+  netsmith models                   every network
+  netsmith models 'efficientnet*'   those whose names match a pattern
+  netsmith models --json            with exact numbers
+
+Any of them can be scaled where a name is asked for: resnet50@0.75,
+resnet50@width=0.5,depth=0.75, efficientnet_b0:phi=-1.5
+"""
+
+
+def models(pattern: str = "*", /, *, output: Output = PLAIN) -> None:
+    """List the networks: parameters, MACs, resolution, published accuracy.
+
+    Parameters are all trained numbers; MACs are the multiply-accumulates of
+    convolutions and linear layers for one picture at the published resolution.
+
+    Args:
+        pattern: Only names that match, such as 'resnet*'.
+    """
+    from netsmith.arch.cost import cost
+    from netsmith.arch.names import MODELS, find_layout, list_models
+    from netsmith.arch.published import PUBLISHED
+
+    names = list_models(pattern)
+    if not names:
+        begins = any(name.startswith(pattern) for name in MODELS)
+        raise InputError(
+            f"no model matches {pattern!r}; {f'write {pattern + "*"!r}' if begins else near(pattern, MODELS)}"
+        )
+    rows: list[list[str]] = []
+    documents: list[dict[str, Any]] = []
+    for name in names:
+        layout, published = find_layout(name), PUBLISHED.get(name)
+        whole = cost(layout)
+        rows.append([
+            name,
+            short(whole.params),
+            short(whole.macs),
+            str(layout.resolution[0]),
+            _accuracy(published),
+        ])  # fmt: skip
+        documents.append(
+            {
+                "name": name,
+                "family": layout.family,
+                "params": whole.params,
+                "macs": whole.macs,
+                "resolution": layout.resolution[0],
+                "classes": layout.num_classes,
+                "published": {"dataset": published.dataset, "top1": list(published.top1)} if published else None,
+            }
+        )
+    with Console(output) as console:
+        console.result({"models": documents}, table(["model", "params", "MACs", "pixels", "top-1 %, published"], rows))
+
+
+def _accuracy(published: "Published | None") -> str:
+    if published is None:
+        return "-"
+    return f"{published.dataset}  {' / '.join(f'{top1:.2f}' for top1 in published.top1)}"

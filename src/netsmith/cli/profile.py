@@ -1,0 +1,208 @@
+"""`netsmith profile`: where a network's parameters, work, memory and time go, without torch."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from netsmith.arch.cost import Cost, Part, cost, parts
+from netsmith.arch.layout import Layout
+from netsmith.cli.console import PLAIN, Console, Output
+from netsmith.cli.tables import short, table
+from netsmith.errors import InputError
+
+if TYPE_CHECKING:
+    from netsmith.artifact.bundle import Bundle
+    from netsmith.artifact.latency import Measurement
+
+EXAMPLES = """\
+Examples:
+
+  netsmith profile resnet50                     every block, and the latency here
+  netsmith profile efficientnet_b0 --img-size 64 --num-classes 10
+  netsmith profile resnet50@0.5 --stages        a scaled network, stages only
+  netsmith profile runs/pets/model              a trained artifact
+  netsmith profile resnet18 --compare mobilenet_v2 efficientnet_b0
+"""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to profile: a name's layout, or an artifact's layout and files."""
+
+    name: str
+    layout: Layout
+    bundle: "Bundle | None"
+
+
+def profile(
+    model: str,
+    /,
+    *,
+    img_size: int | None = None,
+    num_classes: int | None = None,
+    compare: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    stages: bool = False,
+    latency: Annotated[bool, Parameter(negative="--no-latency")] = True,
+    threads: int | None = None,
+    seconds: float = 1.0,
+    output: Output = PLAIN,
+) -> None:
+    """Show where a network's parameters, work, memory and time go.
+
+    MACs are multiply-accumulates of convolutions and linear layers for one
+    picture, activations what they put out, peak the most bytes of maps alive
+    at once in float32. Latency is measured here, batch 1, in a fresh process;
+    a name is measured with random weights, which are as fast as trained ones.
+
+    Args:
+        model: Name of a network (netsmith models), scaled or not, or the folder of an artifact or a run.
+        img_size: Side of the pictures, pixels; the published one if not given. Only for names.
+        num_classes: Number of classes; the published one if not given. Only for names.
+        compare: More names or folders: one line for each in place of the blocks.
+        stages: Only stages, not their blocks.
+        latency: Measure; --no-latency leaves it out.
+        threads: Threads of the measurement; 1 for names, what the artifact prefers if it is alone.
+        seconds: Time of each measurement, warm-up excluded.
+    """
+    subjects = [_find(name, img_size=img_size, num_classes=num_classes) for name in (model, *compare)]
+    if threads is not None and threads < 1:
+        raise InputError(f"--threads is {threads}; give at least 1")
+    with Console(output) as console:
+        measured = _measure(subjects, threads=threads, seconds=seconds, console=console) if latency else None
+        documents = [
+            _document(subject, measured[i] if measured else None, blocks=not stages)
+            for i, subject in enumerate(subjects)
+        ]
+        if compare:
+            console.result({"networks": documents}, _comparison(subjects, measured))
+        else:
+            found = parts(subjects[0].layout)
+            lines = [_title(subjects[0]), "", _table(found, cost(subjects[0].layout), blocks=not stages)]
+            if measured is not None:
+                lines += ["", _latency(measured[0])]
+            console.result(documents[0], "\n".join(lines))
+
+
+def _find(name: str, *, img_size: int | None, num_classes: int | None) -> Subject:
+    """A name of a network wins over a folder of that name; `./NAME` means the folder."""
+    from netsmith.arch.names import MODELS, find_layout
+
+    if name not in MODELS and ("/" in name or Path(name).exists()):
+        from netsmith.artifact.bundle import load_bundle
+
+        bundle = load_bundle(Path(name))
+        for flag, value in (("--img-size", img_size), ("--num-classes", num_classes)):
+            if value is not None:
+                raise InputError(f"{flag} is for names of networks, and {name} is an artifact, whose own is fixed")
+        return Subject(name=name, layout=bundle.layout, bundle=bundle)
+    return Subject(name=name, layout=find_layout(name, num_classes=num_classes, img_size=img_size), bundle=None)
+
+
+def _measure(
+    subjects: list[Subject], *, threads: int | None, seconds: float, console: Console
+) -> "list[Measurement | None]":
+    from netsmith.artifact.measure import measure, measure_many
+    from netsmith.export.probe import probe_onnx
+    from netsmith.run.preprocess import Preprocess
+
+    alone = subjects[0].bundle
+    if len(subjects) == 1 and alone is not None:
+        return [measure(alone.folder, threads=threads, seconds=seconds, warn=console.warn, progress=console.progress)]
+    models = [
+        subject.bundle.model_path
+        if subject.bundle is not None
+        else probe_onnx(subject.layout, preprocess=Preprocess(size=subject.layout.resolution[0]))
+        for subject in subjects
+    ]
+    return measure_many(models, threads=threads or 1, seconds_each=seconds, progress=console.progress)
+
+
+def _document(subject: Subject, measured: "Measurement | None", *, blocks: bool) -> dict[str, Any]:
+    found = parts(subject.layout)
+    document: dict[str, Any] = {
+        "name": subject.name,
+        "family": subject.layout.family,
+        "resolution": list(subject.layout.resolution),
+        "classes": subject.layout.num_classes,
+        "size_bytes": subject.bundle.size_bytes if subject.bundle is not None else None,
+        "total": asdict(cost(subject.layout)),
+        "stages": [_row(stage, group) for stage, group in _by_stage(found)],
+        "latency": asdict(measured) if measured is not None else None,
+    }
+    if blocks:
+        document["parts"] = [{"stage": part.stage, "kind": part.kind, **_row(part.name, [part])} for part in found]
+    return document
+
+
+def _row(name: str, group: list[Part]) -> dict[str, Any]:
+    return {"name": name, "shape": list(group[-1].shape), **asdict(_sum(group))}
+
+
+def _by_stage(found: list[Part]) -> list[tuple[str, list[Part]]]:
+    stages: dict[str, list[Part]] = {}
+    for part in found:
+        stages.setdefault(part.stage, []).append(part)
+    return list(stages.items())
+
+
+def _sum(group: list[Part]) -> Cost:
+    return Cost(
+        params=sum(part.cost.params for part in group),
+        macs=sum(part.cost.macs for part in group),
+        activations=sum(part.cost.activations for part in group),
+        peak_bytes=max(part.cost.peak_bytes for part in group),
+    )
+
+
+def _title(subject: Subject) -> str:
+    layout = subject.layout
+    size = " x ".join(map(str, (layout.input.channels, *layout.resolution)))
+    shipped = f", {subject.bundle.size_bytes / 1e6:.2f} MB" if subject.bundle is not None else ""
+    return f"{subject.name}: {layout.family}, input {size}, {layout.num_classes} classes{shipped}"
+
+
+def _table(found: list[Part], whole: Cost, *, blocks: bool) -> str:
+    rows: list[list[str]] = []
+    for stage, group in _by_stage(found):
+        rows.append([stage, "", *_cells(group[-1].shape, _sum(group))])
+        if blocks and group[0].kind != stage:
+            rows += [[f"  {part.name}", part.kind, *_cells(part.shape, part.cost)] for part in group]
+    rows.append(["total", "", *_cells(None, whole)])
+    return table(["part", "block", "output", "params", "MACs", "activations", "peak bytes"], rows, left=2)
+
+
+def _cells(shape: tuple[int, ...] | None, spent: Cost) -> list[str]:
+    output = "x".join(map(str, shape)) if shape else ""
+    return [output, f"{spent.params:,}", f"{spent.macs:,}", short(spent.activations), short(spent.peak_bytes)]
+
+
+def _comparison(subjects: list[Subject], measured: "list[Measurement | None] | None") -> str:
+    rows: list[list[str]] = []
+    for i, subject in enumerate(subjects):
+        whole, size = cost(subject.layout), str(subject.layout.resolution[0])
+        row = [subject.name, size, *map(short, (whole.params, whole.macs, whole.activations, whole.peak_bytes))]
+        if measured is not None:
+            found = measured[i]
+            row += [f"{found.p50_ms:.3f}", f"{found.p90_ms:.3f}"] if found is not None else ["-", "-"]
+        rows.append(row)
+    header = ["network", "pixels", "params", "MACs", "activations", "peak bytes"]
+    lines = [table([*header, "p50 ms", "p90 ms"] if measured is not None else header, rows)]
+    known = [found for found in measured or () if found is not None]
+    if known:
+        lines += ["", f"latency here: {_how(known[0])}, taken in turns; noise of the machine {known[0].noise:.2f}"]
+    return "\n".join(lines)
+
+
+def _latency(found: "Measurement | None") -> str:
+    if found is None:
+        return "latency  not measured in time; give more --seconds"
+    return (
+        f"latency  p50 {found.p50_ms:.3f} ms  p90 {found.p90_ms:.3f} ms  (95 % {found.low:.3f} to {found.high:.3f}), "
+        f"{_how(found)}; noise of the machine {found.noise:.2f}"
+    )
+
+
+def _how(found: "Measurement") -> str:
+    return f"{found.runtime}, {found.threads} thread{'s' if found.threads > 1 else ''}"
