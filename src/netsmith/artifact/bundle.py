@@ -16,16 +16,18 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import netsmith
-from netsmith.arch.layout import Layout, layout_from_json, layout_to_json
 from netsmith.artifact.golden import Golden
 from netsmith.errors import InputError
 from netsmith.run.files import sha256_file, sync_folder, write_bytes, write_json
 from netsmith.run.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from netsmith.arch.layout import Layout  # in functions only: predicting needs no layout and starts faster without
 
 FORMAT = 1
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -145,12 +147,14 @@ class Bundle:
         return self.folder / MODEL
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> "Layout":
         """The network as a value.
 
         Raises:
             InputError: config.json holds no layout that this netsmith knows.
         """
+        from netsmith.arch.layout import layout_from_json
+
         return layout_from_json(self.config.layout, where=f"{self.folder / CONFIG}: layout")
 
     @property
@@ -172,7 +176,7 @@ def write_bundle(
     folder: Path,
     *,
     model: bytes,
-    layout: Layout,
+    layout: "Layout",
     labels: tuple[str, ...],
     preprocess: Preprocess,
     golden: Golden,
@@ -201,6 +205,8 @@ def write_bundle(
     Raises:
         InputError: `folder` exists, or is no artifact.
     """
+    from netsmith.arch.layout import layout_to_json
+
     if folder.exists() or folder.is_symlink():
         if not overwrite:
             raise InputError(f"{folder} already exists; choose another folder or ask for it to be overwritten")

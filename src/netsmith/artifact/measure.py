@@ -11,7 +11,7 @@ from typing import Any
 from netsmith.artifact import process
 from netsmith.artifact.bundle import load_bundle
 from netsmith.artifact.latency import Measurement, ThreadChoice, fewest_threads
-from netsmith.artifact.runtimes import choose_runtime
+from netsmith.artifact.runtimes import Warn, choose_runtime
 from netsmith.errors import InputError
 from netsmith.run.machine import machine
 from netsmith.run.progress import Progress, silent
@@ -26,13 +26,14 @@ def measure(
     runtime: str | None = None,
     seconds: float = 2.0,
     runs: int | None = None,
+    warn: Warn | None = None,
     progress: Progress = silent,
 ) -> Measurement:
     """Latency of an artifact.
 
     Args:
         folder: the artifact, or a run that holds one.
-        threads, runtime: None takes those that the artifact prefers (see `open_session`).
+        threads, runtime, warn: as `open_session`.
         seconds: of timed calls.
         runs: number of timed calls in place of `seconds`.
         progress: is told the share that is done.
@@ -44,7 +45,7 @@ def measure(
     if seconds <= 0 or (runs is not None and runs < 1):
         raise InputError("a measurement needs a time above 0 s and at least one run")
     bundle = load_bundle(folder)
-    name, count = choose_runtime(bundle, runtime=runtime, threads=threads)
+    name, count = choose_runtime(bundle, runtime=runtime, threads=threads, warn=warn)
     [measurement] = _time(
         [(str(bundle.model_path.resolve()), count, name)],
         what=f"measuring {bundle.model_path}",

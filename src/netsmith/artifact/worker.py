@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from netsmith.errors import CheckError, InputError
@@ -27,7 +28,15 @@ def _verify(request: Row, emit: Emit) -> None:
 
     from netsmith.artifact.verify import verify
 
-    verify(Path(request["path"]), seconds=request["seconds"], on_check=lambda check: emit(check.model_dump()))
+    def progress(title: str, done: float, total: float | None, note: str = "") -> None:
+        emit({"progress": [title, done, total, note]})
+
+    verify(
+        Path(request["path"]),
+        seconds=request["seconds"],
+        on_check=lambda check: emit(asdict(check)),
+        progress=progress,
+    )
 
 
 TASKS: dict[str, Callable[[Row, Emit], None]] = {"measure": _measure, "verify": _verify}

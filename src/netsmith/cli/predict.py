@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from netsmith.cli.console import PLAIN, Console, Output
-from netsmith.errors import InputError
+from netsmith.errors import InputError, near
 
 if TYPE_CHECKING:
     from netsmith.artifact.predictor import Picture, Prediction, Unreadable
@@ -21,6 +21,8 @@ Examples:
   curl -s URL | netsmith predict model -            one picture from a pipe
   find . -name '*.jpg' | netsmith predict model --list -
 """
+
+FLAGS = ("--list", "--top-k", "--csv", "--batch-size", "-b", "--threads", "--runtime", "--quiet", "-q", "--json")
 
 
 def predict(
@@ -52,6 +54,11 @@ def predict(
     """
     from netsmith.artifact.predictor import Prediction, Predictor
 
+    for (
+        name
+    ) in images:  # `-` is a picture, so words with a hyphen arrive here; those that are no files are mistyped flags
+        if name.startswith("-") and name != "-" and not Path(name).exists():
+            raise InputError(f"there is no flag {name!r}; {near(name, FLAGS)}")
     if csv and output.json:
         raise InputError("--csv and --json exclude each other; give one of them")
     if not images and list_file is None:

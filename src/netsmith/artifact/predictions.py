@@ -1,0 +1,62 @@
+"""`predictions/SPLIT.npz`: what the artifact said about every picture of a split, so that its accuracy can be
+recomputed.
+
+Arrays: `hash` S64 [N] (content hash of each picture, in hex), `target` int64 [N], `logits` float32 [N,C].
+"""
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netsmith.errors import InputError
+from netsmith.run.files import write_bytes
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Logits float32 [N,C] and targets int64 [N] of the pictures with these keys; N >= 1."""
+
+    keys: tuple[str, ...]
+    targets: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        assert len(self.keys) == len(self.targets) == len(self.logits) > 0
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all; the same content gives the same bytes."""
+        content = io.BytesIO()
+        np.savez(content, hash=np.array(self.keys, "S64"), target=self.targets, logits=self.logits)
+        write_bytes(path, content.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the file.
+
+        Raises:
+            InputError: it is missing, damaged, or its arrays do not agree.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                hashes, targets, logits = arrays["hash"], arrays["target"], arrays["logits"]
+            _check(hashes, targets, logits)
+            return cls(tuple(hashes.astype(str).tolist()), targets, logits)
+        except FileNotFoundError as error:
+            raise InputError(f"{path} is missing; restore it from a copy of the run") from error
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is damaged ({error}); restore it from a copy of the run") from error
+
+
+def _check(hashes: NDArray[np.bytes_], targets: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
+    kinds = [(array.dtype.str[1:], array.ndim) for array in (hashes, targets, logits)]
+    if kinds != [("S64", 1), ("i8", 1), ("f4", 2)]:
+        raise ValueError("its arrays have other types than hash S64 [N], target int64 [N] and logits float32 [N,C]")
+    if not len(hashes) == len(targets) == len(logits) > 0:
+        raise ValueError("its arrays do not agree in their number of pictures")
+    if targets.min() < 0 or targets.max() >= logits.shape[1]:
+        raise ValueError("it has targets beyond its classes")
