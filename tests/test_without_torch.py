@@ -1,4 +1,4 @@
-"""Without the extra `train`, `pip install netsmith` is enough to use an artifact: these verbs and parts need no torch."""
+"""Without the extra `train`, netsmith is enough to use an artifact: these verbs and parts need no torch."""
 
 import os
 import shutil
