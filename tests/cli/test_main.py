@@ -21,8 +21,8 @@ VERB = textwrap.dedent(
     def probe(what: str, /) -> None:
         """Do something."""
         if what == "wait":
-            print("ready", flush=True)
             try:
+                print("ready", flush=True)
                 time.sleep(60)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt("go on with --resume") from None

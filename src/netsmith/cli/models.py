@@ -1,13 +1,10 @@
 """`netsmith models`: the networks by name, without torch."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from netsmith.cli.console import PLAIN, Console, Output
 from netsmith.cli.tables import short, table
 from netsmith.errors import InputError, near
-
-if TYPE_CHECKING:
-    from netsmith.arch.published import Published
 
 EXAMPLES = """\
 Examples:
@@ -22,7 +19,7 @@ resnet50@width=0.5,depth=0.75, efficientnet_b0:phi=-1.5
 
 
 def models(pattern: str = "*", /, *, output: Output = PLAIN) -> None:
-    """List the networks: parameters, MACs, resolution, published accuracy.
+    """List the networks: size, work, resolution, published accuracy.
 
     Parameters are all trained numbers; MACs are the multiply-accumulates of
     convolutions and linear layers for one picture at the published resolution.
@@ -37,21 +34,17 @@ def models(pattern: str = "*", /, *, output: Output = PLAIN) -> None:
     names = list_models(pattern)
     if not names:
         begins = any(name.startswith(pattern) for name in MODELS)
-        raise InputError(
-            f"no model matches {pattern!r}; {f'write {pattern + "*"!r}' if begins else near(pattern, MODELS)}"
-        )
+        hint = f"write {pattern + '*'!r} for all that begin so" if begins else near(pattern, MODELS)
+        raise InputError(f"no model matches {pattern!r}; {hint}")
     rows: list[list[str]] = []
     documents: list[dict[str, Any]] = []
     for name in names:
         layout, published = find_layout(name), PUBLISHED.get(name)
         whole = cost(layout)
-        rows.append([
-            name,
-            short(whole.params),
-            short(whole.macs),
-            str(layout.resolution[0]),
-            _accuracy(published),
-        ])  # fmt: skip
+        accuracy = (
+            [" / ".join(f"{top1:.2f}" for top1 in published.top1), published.dataset] if published else ["-", "-"]
+        )
+        rows.append([name, short(whole.params), short(whole.macs), str(layout.resolution[0]), *accuracy])
         documents.append(
             {
                 "name": name,
@@ -64,10 +57,6 @@ def models(pattern: str = "*", /, *, output: Output = PLAIN) -> None:
             }
         )
     with Console(output) as console:
-        console.result({"models": documents}, table(["model", "params", "MACs", "pixels", "top-1 %, published"], rows))
-
-
-def _accuracy(published: "Published | None") -> str:
-    if published is None:
-        return "-"
-    return f"{published.dataset}  {' / '.join(f'{top1:.2f}' for top1 in published.top1)}"
+        console.result(
+            {"models": documents}, table(["model", "params", "MACs", "pixels", "published top-1 %", "data set"], rows)
+        )
