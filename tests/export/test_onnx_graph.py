@@ -187,7 +187,7 @@ def graphs(draw: st.DrawFn) -> tuple[g.Graph, int]:
             case "norm":
                 x = add(g.Norm(name=f"norm{i}", source=x, channels=channels, eps=1e-5, momentum=0.1))
             case "activate":
-                x = add(g.Activate(name=f"act{i}", source=x, function=draw(st.sampled_from(sorted(ACTIVATIONS)))))  # type: ignore[arg-type]
+                x = add(g.Activate(name=f"act{i}", source=x, function=draw(st.sampled_from(sorted(ACTIVATIONS)))))
             case "add":
                 same = [name for name in maps if shapes[name] == shapes[x]]
                 x = add(
