@@ -1,5 +1,6 @@
 """`netsmith profile`: where a network's parameters, work, memory and time go, without torch."""
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,9 +9,13 @@ from cyclopts import Parameter
 
 from netsmith.arch.cost import Cost, Part, cost, parts
 from netsmith.arch.layout import Layout
+from netsmith.arch.scale import SMALLEST_MAP
 from netsmith.cli.console import PLAIN, Console, Output
 from netsmith.cli.tables import short, table
 from netsmith.errors import InputError
+
+LARGEST_SIZE = 4096  # pixels that `Preprocess` takes
+LONGEST_S = 3600
 
 if TYPE_CHECKING:
     from netsmith.artifact.bundle import Bundle
@@ -19,10 +24,10 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 Examples:
 
-  netsmith profile resnet50                     every block, and the latency here
+  netsmith profile resnet50                  every block, and the latency
   netsmith profile efficientnet_b0 --img-size 64 --num-classes 10
-  netsmith profile resnet50@0.5 --stages        a scaled network, stages only
-  netsmith profile runs/pets/model              a trained artifact
+  netsmith profile resnet50@0.5 --stages     a scaled network, stages only
+  netsmith profile runs/pets/model           a trained artifact
   netsmith profile resnet18 --compare mobilenet_v2 efficientnet_b0
 """
 
@@ -42,7 +47,7 @@ def profile(
     *,
     img_size: int | None = None,
     num_classes: int | None = None,
-    compare: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    compare: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = (),
     stages: bool = False,
     latency: Annotated[bool, Parameter(negative="--no-latency")] = True,
     threads: int | None = None,
@@ -66,9 +71,13 @@ def profile(
         threads: Threads of the measurement; 1 for names, what the artifact prefers if it is alone.
         seconds: Time of each measurement, warm-up excluded.
     """
-    subjects = [_find(name, img_size=img_size, num_classes=num_classes) for name in (model, *compare)]
+    if img_size is not None and not SMALLEST_MAP <= img_size <= LARGEST_SIZE:
+        raise InputError(f"--img-size is {img_size}; give {SMALLEST_MAP} to {LARGEST_SIZE} pixels")
     if threads is not None and threads < 1:
         raise InputError(f"--threads is {threads}; give at least 1")
+    if not 0 < seconds <= LONGEST_S:
+        raise InputError(f"--seconds is {seconds:g}; give a time above 0 and at most {LONGEST_S}")
+    subjects = [_find(name, img_size=img_size, num_classes=num_classes) for name in (model, *compare)]
     with Console(output) as console:
         measured = _measure(subjects, threads=threads, seconds=seconds, console=console) if latency else None
         documents = [
@@ -89,7 +98,7 @@ def _find(name: str, *, img_size: int | None, num_classes: int | None) -> Subjec
     """A name of a network wins over a folder of that name; `./NAME` means the folder."""
     from netsmith.arch.names import MODELS, find_layout
 
-    if name not in MODELS and ("/" in name or Path(name).exists()):
+    if name not in MODELS and ("/" in name or os.path.exists(name)):
         from netsmith.artifact.bundle import load_bundle
 
         bundle = load_bundle(Path(name))

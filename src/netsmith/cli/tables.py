@@ -19,8 +19,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
 
 
 def short(count: float) -> str:
-    """A count or a number of bytes to four digits: "950", "12.35k", "4.089G"."""
+    """A count or a number of bytes to four digits: "950", "12.35k", "4.000G"."""
     for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= 0.99995 * factor:
-            return f"{count / factor:.4g}{unit}"
+        if count >= factor:
+            return f"{count / factor:#.4g}{unit}"
     return f"{count:.4g}"

@@ -1,0 +1,176 @@
+"""`netsmith models` and `netsmith profile` as typed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from artifact_models import write_colours
+from pydantic import ValidationError
+
+from netsmith.cli.profile import LARGEST_SIZE
+from netsmith.cli.tables import short, table
+from netsmith.run.preprocess import Preprocess
+
+
+def netsmith(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "netsmith", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        check=False,
+    )
+
+
+def answer(*arguments: str, cwd: Path | None = None) -> Any:
+    done = netsmith(*arguments, "--json", "--quiet", cwd=cwd)
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def test_models_lists_figures_and_published_accuracy():
+    done = netsmith("models")
+    assert (done.returncode, done.stderr) == (0, "")
+    header, *rows = (line.split() for line in done.stdout.splitlines())
+    assert header[0] == "model"
+    by_name = {row[0]: row[1:] for row in rows}
+    assert by_name["resnet50"] == ["25.56M", "4.089G", "224", "76.13", "/", "80.86", "ImageNet"]
+    assert by_name["resnet20_cifar"] == ["269.7k", "40.55M", "32", "91.25", "CIFAR-10"]
+    assert by_name["resnet8_cifar"][-2:] == ["-", "-"]
+    assert len(by_name) == 26
+
+
+def test_models_as_json_are_exact():
+    [row] = answer("models", "efficientnet_b2")["models"]
+    assert row == {
+        "name": "efficientnet_b2",
+        "family": "efficientnet",
+        "params": 9_109_994,
+        "macs": 1_087_529_456,
+        "resolution": 288,
+        "classes": 1000,
+        "published": {"dataset": "ImageNet", "top1": [80.61]},
+    }
+    assert [row["name"] for row in answer("models", "wide*")["models"]] == ["wide_resnet50_2", "wide_resnet101_2"]
+
+
+def test_models_and_profile_of_a_name_load_nothing_heavy():
+    for arguments in (["models"], ["profile", "resnet18", "--no-latency"]):
+        code = (
+            f"import sys; from netsmith.cli.main import run; code = run({arguments}); "
+            "print(code, *{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        code, *loaded = done.stderr.split()
+        assert code == "0"
+        assert not {"torch", "numpy", "onnx", "onnxruntime", "PIL"} & set(loaded)
+
+
+def test_profile_of_a_name():
+    found = answer("profile", "resnet18", "--no-latency")
+    assert found["total"]["params"] == 11_689_512
+    assert found["total"]["macs"] == 1_814_073_344
+    assert found["latency"] is None
+    assert [stage["name"] for stage in found["stages"]] == ["stem", "stage1", "stage2", "stage3", "stage4", "head"]
+    assert found["stages"][1]["shape"] == [64, 56, 56]
+    for rows in (found["stages"], found["parts"]):
+        assert sum(row["macs"] for row in rows) == found["total"]["macs"]
+        assert sum(row["params"] for row in rows) == found["total"]["params"]
+        assert max(row["peak_bytes"] for row in rows) == found["total"]["peak_bytes"]
+    assert "parts" not in answer("profile", "resnet18", "--no-latency", "--stages")
+
+
+def test_profile_as_a_table():
+    done = netsmith("profile", "efficientnet_b0", "--img-size", "64", "--num-classes", "10", "--no-latency")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "efficientnet_b0: efficientnet, input 3 x 64 x 64, 10 classes"
+    [first] = [line.split() for line in lines if line.split()[:1] == ["features.1.0"]]
+    assert first[:4] == ["features.1.0", "mbconv", "16x64x64", "1,448"]  # the stem does not stride at 64 pixels
+    [total] = [line.split() for line in lines if line.startswith("total")]
+    assert total[1] == f"{5_288_548 - 990 * 1281:,}"
+    assert "latency" not in done.stdout
+
+
+def test_profile_measures_a_name_here():
+    found = answer("profile", "resnet8_cifar", "--seconds", "0.2")["latency"]
+    assert 0 < found["p50_ms"] <= found["p90_ms"] <= found["high"]
+    assert (found["threads"], found["runtime"]) == (1, "onnxruntime")
+
+
+def test_profile_of_an_artifact_compared_with_names(tmp_path: Path):
+    write_colours(tmp_path / "model")
+    alone = answer("profile", str(tmp_path / "model"), "--seconds", "0.1")
+    assert alone["total"]["params"] == 269_722 - 7 * 65
+    assert alone["classes"] == 3
+    assert alone["size_bytes"] > 0
+    assert alone["latency"]["p50_ms"] > 0
+    both = answer(
+        "profile", "model", "--compare", "resnet8_cifar", "resnet14_cifar@0.5", "--seconds", "0.1", cwd=tmp_path
+    )
+    assert [row["name"] for row in both["networks"]] == ["model", "resnet8_cifar", "resnet14_cifar@0.5"]
+    assert all(row["latency"]["p50_ms"] > 0 for row in both["networks"])
+    done = netsmith("profile", "resnet18", "--compare", "model", "--no-latency", cwd=tmp_path)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["network", "resnet18", "model"]
+
+
+# Arguments (in an empty folder) and what the sentence must hold.
+MISTYPED = [
+    (["models", "resnet"], "write 'resnet*'"),
+    (["models", "renset50"], "did you mean 'resnet50'"),
+    (["models", "a", "b"], "'b' is one argument too many"),
+    (["profile"], "MODEL is missing"),
+    (["profile", "resnet51"], "did you mean resnet"),
+    (["profile", ""], "no model is called ''"),
+    (["profile", "runs/pets"], "there is no runs/pets"),
+    (["profile", "."], ". is neither an artifact"),
+    (["profile", "resnet50@0"], "above 0"),
+    (["profile", "resnet50@hight=2"], "is not width or depth"),
+    (["profile", "resnet50@1000"], "outside 0.01..100"),
+    (["profile", "resnet50:phi=64"], "an input of size"),
+    (["profile", "resnet18", "--compare", "nothing_like_it"], "no model is called 'nothing_like_it'"),
+    (["profile", "resnet18", "--img-size", "3"], "--img-size is 3; give 4 to 4096"),
+    (["profile", "resnet18", "--img-size", "100000"], "--img-size is 100000"),
+    (["profile", "resnet18", "--img-size", "-5"], "--img-size is -5"),
+    (["profile", "resnet18", "--img-size", "big"], "--img-size"),
+    (["profile", "resnet18", "--num-classes", "0"], "num_classes is 0"),
+    (["profile", "resnet18", "--threads", "0"], "--threads is 0"),
+    (["profile", "resnet18", "--seconds", "0"], "--seconds is 0"),
+    (["profile", "resnet18", "--seconds", "nan"], "--seconds is nan"),
+    (["profile", "resnet18", "--latncy"], "there is no flag '--latncy'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTYPED, ids=[" ".join(arguments) for arguments, _ in MISTYPED])
+def test_mistyped(tmp_path: Path, arguments: list[str], said: str):
+    done = netsmith(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert said in done.stderr
+    assert done.stderr.startswith("netsmith: ")
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_an_artifacts_size_and_classes_are_its_own(tmp_path: Path):
+    write_colours(tmp_path / "model")
+    for flag in ("--img-size", "--num-classes"):
+        done = netsmith("profile", str(tmp_path / "model"), flag, "64")
+        assert done.returncode == 2
+        assert f"{flag} is for names of networks" in done.stderr
+
+
+def test_the_largest_size_is_that_of_preprocessing():
+    assert Preprocess(size=LARGEST_SIZE).size == LARGEST_SIZE
+    with pytest.raises(ValidationError):
+        Preprocess(size=LARGEST_SIZE + 1)
+
+
+def test_short_numbers_and_tables():
+    assert [short(count) for count in (0, 7, 999, 1000, 12_345, 25_557_032, 4_089_184_256, 2e12)] == [
+        "0", "7", "999", "1.000k", "12.35k", "25.56M", "4.089G", "2.000T",
+    ]  # fmt: skip
+    assert table(["name", "n"], [["a", "10"], ["bcdef", "7"]]) == "name    n\na      10\nbcdef   7"
