@@ -1,7 +1,9 @@
 """Imports go downwards only, torch stays where it belongs, one module reads time."""
 
 import ast
+import re
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,10 +133,32 @@ def test_torch_only_where_it_belongs(path):
             assert not item.at_import, f"{where} when loaded: import it inside the function"
 
 
+def declared() -> dict[str, set[str]]:
+    """Import names of the declared dependencies: "base", and each extra by its name."""
+    spelled = {"pillow": "PIL", "pyyaml": "yaml", "scikit_learn": "sklearn", "protobuf": "google"}
+    project = tomllib.loads((SRC.parent.parent / "pyproject.toml").read_text())["project"]
+
+    def names(requirements: list[str]) -> set[str]:
+        plain = [re.split(r"[^A-Za-z0-9_-]", text)[0].replace("-", "_") for text in requirements]
+        return {spelled.get(name, name) for name in plain}
+
+    extras = {extra: names(rows) for extra, rows in project["optional-dependencies"].items()}
+    return {"base": names(project["dependencies"]), **extras}
+
+
 @every_module
-def test_the_references_are_no_dependencies(path):
+def test_what_is_imported_is_declared(path):
+    """The references (torchvision, timm) are in no extra, so nothing in src can import them."""
+    extras = declared()
+    base = extras.pop("base")
+    optional = set[str]().union(*(names for extra, names in extras.items() if extra not in {"dev", "all"}))
     for item in imports(path):
-        assert item.top not in {"torchvision", "timm", "torch_pruning"}, f"{named(path)}:{item.line}"
+        if item.top in sys.stdlib_module_names or item.top == "netsmith":
+            continue
+        where = f"{named(path)}:{item.line} imports {item.module}"
+        assert item.top in base | optional, f"{where}, which pyproject.toml does not declare"
+        if item.at_import and owner(path) not in BUILT_ON_TORCH:
+            assert item.top in base, f"{where} when loaded, which only an extra brings"
 
 
 @every_module
