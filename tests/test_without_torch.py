@@ -92,7 +92,7 @@ def blocked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which torch cannot be imported."""
     home = tmp_path_factory.mktemp("blocker")
     (home / "sitecustomize.py").write_text(textwrap.dedent(BLOCKER))
-    return {**os.environ, "PYTHONPATH": str(home)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(home), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def run(

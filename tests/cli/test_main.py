@@ -48,7 +48,8 @@ RUN = "import sys; from netsmith.cli import main; main.VERBS['probe'] = main.Ver
 def start(tmp_path):
     """Start `netsmith probe WHAT` in a process of its own."""
     (tmp_path / "probe_verb.py").write_text(VERB)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
     def started(what: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

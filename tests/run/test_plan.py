@@ -24,6 +24,8 @@ def test_decide_records_once_and_replay_obeys(tmp_path):
     assert plan.decide("total_steps", at=0, compute=refuse, why="") == 120
     assert Plan(path).decide("total_steps", at=0, compute=refuse, why="") == 120
     assert len(read_jsonl(path)) == 1
+    assert plan.decide("total_steps", at=60, compute=lambda: 110, why="a new mark") == 110
+    assert plan.decide("threads", at=0, compute=lambda: 2, why="another kind") == 2
 
 
 def test_first_run_and_replay_see_the_same_types(tmp_path):
