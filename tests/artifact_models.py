@@ -1,6 +1,8 @@
-"""A small real artifact for tests: classes are the mean colours of a picture, so its answers are known without running it."""
+"""A small real artifact and run for tests: logits are the mean colours of a picture, so its answers are known."""
 
+import hashlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,24 @@ import numpy as np
 from onnx import TensorProto, helper
 from PIL import Image
 
+from netsmith.arch.cost import cost
 from netsmith.arch.names import find_layout
-from netsmith.artifact.bundle import Bundle, write_bundle
+from netsmith.artifact.bundle import Bundle, Provenance, artifact_hash, write_bundle
+from netsmith.artifact.evaluate import evaluate
 from netsmith.artifact.golden import make_golden, synthetic_examples
-from netsmith.artifact.runtimes import open_model
+from netsmith.artifact.latency import Measurement
+from netsmith.artifact.predictions import Predictions
+from netsmith.artifact.runtimes import open_model, open_session
+from netsmith.data.items import Dataset, Item, content_key
+from netsmith.data.prepare import prepare
+from netsmith.data.sources import open_source
+from netsmith.data.splits import to_data_json
+from netsmith.run.budget import Budget
+from netsmith.run.files import write_json
+from netsmith.run.folder import RunFolder
+from netsmith.run.machine import machine, versions
 from netsmith.run.preprocess import Preprocess
+from netsmith.run.result import Final, Latency, Result, Top1
 
 SIZE = 32
 LABELS = ("red", 'green, "so to say"', "blue\nas the sky")
@@ -20,19 +35,23 @@ PREPROCESS = Preprocess(size=SIZE, crop=0.9)
 COLOURS = {"red": (200, 40, 60), "green": (50, 190, 30), "blue": (20, 60, 210)}
 
 
-def colour_model(*, size: int = SIZE, temperature: float = 1.0, work: int = 0, gain: float = 8.0) -> bytes:
-    """ONNX: logits = gain * mean of each colour channel in [0, 1]; `work` adds so many 64x64 products that change nothing."""
+def colour_model(
+    *, size: int = SIZE, temperature: float = 1.0, work: int = 0, order: Sequence[int] = (0, 1, 2)
+) -> bytes:
+    """ONNX: logits = 8 * mean of the colour channels `order`, in [0, 1]; `work` adds 64x64 products of no effect."""
     zero = np.zeros((64, 64), np.float32)
     constants = {
-        "scale": np.array(gain / 255, np.float32),
+        "scale": np.array(8 / 255, np.float32),
         "temperature": np.array(temperature, np.float32),
         "zero": zero,
         "axes": np.array([1, 2], np.int64),
+        "order": np.array(order, np.int64),
     }
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "scale"], ["work0" if work else "logits"]),
+        helper.make_node("Gather", ["mean", "order"], ["ordered"], axis=1),
+        helper.make_node("Mul", ["ordered", "scale"], ["work0" if work else "logits"]),
     ]
     if work:  # depends on the image, so that it is not computed when the model is opened
         nodes += [
@@ -92,3 +111,64 @@ def colour_picture(colour: str, *, seed: int = 0, kind: str = "PNG", size: tuple
     content = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(content, kind)
     return content.getvalue()
+
+
+def write_colour_run(root: Path, *, latency: Measurement, budget: str = "latency=1s,size=1MB") -> RunFolder:
+    """Write `root/data` (folders of pictures, one in four of another colour) and a finished run on it in `root/run`."""
+    for split, count in (("train", 2), ("val", 8), ("test", 8)):
+        for index, colour in enumerate(COLOURS):
+            folder = root / "data" / split / LABELS[index].replace("\n", " ")
+            folder.mkdir(parents=True)
+            for number in range(count):
+                shown = list(COLOURS)[(index + (number % 4 == 3)) % 3]
+                seed = int.from_bytes(hashlib.sha256(f"{split} {colour} {number}".encode()).digest()[:4], "little")
+                (folder / f"{number}.png").write_bytes(colour_picture(shown, seed=seed))
+    source = open_source(root / "data")
+    items = [
+        Item(key := content_key(source.reader.read(entry.name)), entry.label, entry.split, entry.name, key)
+        for entry in source.entries
+    ]
+    dataset = Dataset(source.classes, tuple(items), source.name, source.reader)
+    # Folders come in the order of their names, the model's outputs in that of the colours.
+    order = [next(i for i, label in enumerate(LABELS) if label.replace("\n", " ") == name) for name in source.classes]
+    bundle = write_colours(
+        root / "run" / "model",
+        model=colour_model(order=order),
+        labels=source.classes,
+        provenance=Provenance(data=dataset.fingerprint),
+    )
+    run = RunFolder(root / "run")
+    write_json(run.marker, {"format": 1, "command": ["fit", str(root / "data"), "--budget", budget]})
+    write_json(run.data, to_data_json(dataset, seed=0))
+    session, top1 = open_session(bundle), {}
+    for split in ("val", "test"):
+        chosen = dataset.subset(split)
+        pixels = np.stack([prepare(dataset.read(item), PREPROCESS) for item in chosen])
+        targets = np.array([item.label for item in chosen])
+        found = evaluate(session, pixels, targets)
+        top1[split] = found.top1
+        Predictions(tuple(item.key for item in chosen), targets, found.logits).save(run.predictions(split))
+    counted = cost(bundle.layout)
+    final = Final(
+        model=bundle.layout.name,
+        precision="float32",
+        runtime=latency.runtime,
+        threads=latency.threads,
+        params=counted.params,
+        macs=counted.macs,
+        size_bytes=bundle.size_bytes,
+        latency_ms=Latency(
+            p50=latency.p50_ms, p90=latency.p90_ms, low=latency.low, high=latency.high, noise=latency.noise
+        ),
+        top1=Top1(**top1),
+    )
+    measured = {"latency_ms": latency.high, "size_bytes": bundle.size_bytes}
+    Result(
+        final=final,
+        budget=Budget.parse(budget).rows(measured | {"macs": final.macs, "params": final.params}),
+        machine=machine(),
+        versions=versions(),
+        commands=["netsmith fit"],
+        artifact=artifact_hash(run.model),
+    ).save(run.results)
+    return run

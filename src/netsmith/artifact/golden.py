@@ -60,10 +60,10 @@ class Golden:
             InputError: the file is missing, damaged, too large, or its arrays do not agree.
         """
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
                 if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
                     raise ValueError(f"more than {_MAX_BYTES} bytes when unpacked")
-            with np.load(path, allow_pickle=False) as arrays:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 joined, offsets = arrays["bytes"], arrays["offsets"]
                 pixels, probabilities = arrays["pixels"], arrays["probabilities"]
             _check(joined, offsets, pixels, probabilities)

@@ -42,7 +42,7 @@ class Predictions:
             InputError: it is missing, damaged, or its arrays do not agree.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 hashes, targets, logits = arrays["hash"], arrays["target"], arrays["logits"]
             _check(hashes, targets, logits)
             return cls(tuple(hashes.astype(str).tolist()), targets, logits)
