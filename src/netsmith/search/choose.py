@@ -30,10 +30,11 @@ class Timing:
 
 
 def rates(candidates: Mapping[str, Candidate], timings: Mapping[str, Timing]) -> dict[str, float]:
-    """MACs per second by base network: the median over its timed candidates."""
+    """MACs per second by base network: the median over those of `candidates` that were timed."""
     speeds: dict[str, list[float]] = {}
-    for id_, timing in timings.items():
-        candidate = candidates[id_]
+    for candidate in candidates.values():
+        if (timing := timings.get(candidate.id)) is None:
+            continue
         speeds.setdefault(candidate.base, []).append(candidate.cost.macs / (timing.p50_ms / 1e3))
     return {base: sorted(values)[len(values) // 2] for base, values in speeds.items()}
 

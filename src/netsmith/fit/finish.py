@@ -1,0 +1,218 @@
+"""From trained weights to a run that keeps its word.
+
+In this order: the artifact is written and compared with PyTorch; the number of threads it prefers and its latency are measured in fresh
+processes; it answers the validation pictures and, once, the test pictures; `results.json` is written; a fresh process verifies all of it.
+Every stage gives the same bytes when a killed run comes here again: what depends on the machine is a plan row.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+from torch import nn
+
+from netsmith.arch.cost import cost
+from netsmith.artifact.bundle import Bundle, Preferred, Provenance, artifact_hash, write_bundle
+from netsmith.artifact.evaluate import evaluate
+from netsmith.artifact.latency import Measurement
+from netsmith.artifact.measure import measure, preferred_threads
+from netsmith.artifact.predictions import Predictions
+from netsmith.artifact.runtimes import open_session
+from netsmith.artifact.verify import Verification, verify_fresh
+from netsmith.data.cache import Prepared, prepared
+from netsmith.data.items import Dataset
+from netsmith.data.prepare import Pixels, as_pixels
+from netsmith.errors import CheckError
+from netsmith.export.network import convert_network
+from netsmith.run.budget import Budget
+from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger, Split
+from netsmith.run.machine import machine, versions
+from netsmith.run.metrics import Interval
+from netsmith.run.plan import Plan
+from netsmith.run.preprocess import Preprocess
+from netsmith.run.progress import Progress, silent
+from netsmith.run.recipe import Recipe
+from netsmith.run.result import Final, Latency, Result, Top1
+
+GOLDEN_PICTURES = 4
+ATTEMPTS = 3
+"""Latency measurements before a limit counts as missed: other work on the machine only ever slows one."""
+
+
+@dataclass(frozen=True)
+class Finisher:
+    """What the last stages of a run need; its methods are those stages.
+
+    Attributes:
+        run: the locked folder.
+        dataset: with its splits.
+        budget: limits, possibly none.
+        plan, ledger: of the run.
+        commands: what was typed, first run and resumes, as lines.
+        measure_s: seconds of one latency measurement.
+        progress: told how far the longer stages are.
+    """
+
+    run: RunFolder
+    dataset: Dataset
+    budget: Budget
+    plan: Plan
+    ledger: Ledger
+    commands: tuple[str, ...]
+    measure_s: float = 2.0
+    progress: Progress = silent
+
+    def export(
+        self, network: nn.Module, folder: Path, *, preprocess: Preprocess, recipe: Recipe, threads: int | None = None
+    ) -> Bundle:
+        """Write an artifact of `network` into `folder`, replacing the one that is there.
+
+        Args:
+            network: trained, from `netsmith.models.build`.
+            folder: in the run.
+            preprocess, recipe: it was trained with.
+            threads: it prefers; measured when None.
+
+        Raises:
+            CheckError: the graph's answers are not PyTorch's.
+        """
+        exported = convert_network(
+            network, labels=self.dataset.classes, preprocess=preprocess, golden=self._golden_pictures()
+        )
+
+        def choose() -> int:
+            return preferred_threads(exported.model, progress=self.progress).threads
+
+        chosen = threads or int(
+            self.plan.decide("artifact.threads", at=0, compute=choose, why="the fastest p90, the fewer where alike")
+        )
+        return write_bundle(
+            folder,
+            model=exported.model,
+            layout=exported.layout,
+            labels=self.dataset.classes,
+            preprocess=preprocess,
+            golden=exported.golden,
+            weights=exported.weights,
+            preferred=Preferred(threads=chosen),
+            provenance=Provenance(recipe=recipe_hash(recipe), data=self.dataset.fingerprint),
+            overwrite=True,
+        )
+
+    def finish(self, bundle: Bundle) -> Result:
+        """Measure, answer validation and test, write `results.json`, verify in a fresh process.
+
+        Args:
+            bundle: the run's artifact.
+
+        Raises:
+            CheckError: a limit of the budget or a check of the verification does not hold; `results.json` says so too.
+        """
+        artifact = artifact_hash(bundle.folder)
+        latency = self._latency(bundle)
+        top1 = Top1(
+            val=self._answers(bundle, artifact, "val"),
+            test=self._answers(bundle, artifact, "test") if self.dataset.subset("test") else None,
+        )
+        counted = cost(bundle.layout)
+        final = Final(
+            model=bundle.layout.name,
+            precision=bundle.config.precision,
+            runtime=bundle.config.preferred.runtime,
+            threads=bundle.config.preferred.threads,
+            params=counted.params,
+            macs=counted.macs,
+            size_bytes=bundle.size_bytes,
+            latency_ms=latency,
+            top1=top1,
+        )
+        measured = {
+            "latency_ms": latency.high,
+            "size_bytes": bundle.size_bytes,
+            "macs": counted.macs,
+            "params": counted.params,
+        }
+        result = Result(
+            final=final,
+            budget=self.budget.rows(measured),
+            machine=machine(),
+            versions=versions(),
+            commands=list(self.commands),
+            artifact=artifact,
+        )
+        result.save(self.run.results)
+        if missed := [str(row) for row in result.budget if not row.met]:
+            self.ledger.add("budget", verdict="failed", reason=f"missed: {'; '.join(missed)}", inputs=[artifact])
+            raise CheckError(f"the finished model misses its budget: {'; '.join(missed)}; it is in {bundle.folder}")
+        self._verify(artifact)
+        return result
+
+    def _golden_pictures(self) -> list[bytes]:
+        """Encoded pictures to ship as examples: the first of the first classes, by hash; arrays become PNG."""
+        chosen: dict[int, bytes] = {}
+        for item in sorted(self.dataset.subset("val"), key=lambda item: item.key):
+            if item.label not in chosen:
+                content = self.dataset.read(item)
+                chosen[item.label] = content if isinstance(content, bytes) else _png(as_pixels(content))
+            if len(chosen) == GOLDEN_PICTURES:
+                break
+        return list(chosen.values())
+
+    def _latency(self, bundle: Bundle) -> Latency:
+        limit = self.budget.latency_ms
+        best: Measurement | None = None
+        for _ in range(ATTEMPTS):
+            found = measure(bundle.folder, seconds=self.measure_s, progress=self.progress)
+            best = found if best is None or found.p90_ms < best.p90_ms else best
+            if limit is None or best.high <= limit:
+                break
+        assert best is not None
+        return Latency(p50=best.p50_ms, p90=best.p90_ms, low=best.low, high=best.high, noise=best.noise)
+
+    def _answers(self, bundle: Bundle, artifact: str, split: Literal["val", "test"]) -> Interval:
+        """The artifact's answers on a split, written to `predictions/`; reading test is entered in the ledger first."""
+        if split == "test" and self.ledger.test_reading(artifact) is None:
+            self.ledger.add(
+                "test", verdict="done", reason="the finished artifact answers once", inputs=[artifact],
+                splits_read=["test"],
+            )  # fmt: skip
+        pictures = self.prepared(split, bundle.config.preprocess)
+        found = evaluate(open_session(bundle), pictures.pixels, pictures.labels, progress=self.progress)
+        Predictions(pictures.keys, pictures.labels, found.logits).save(self.run.predictions(split))
+        return found.top1
+
+    def prepared(self, split: Split, preprocess: Preprocess) -> Prepared:
+        """Evaluation pixels of a split, from the cache where they are there."""
+        items = self.dataset.subset(split)
+        return prepared(self.dataset, items, preprocess, progress=self._counting(f"preparing {split} pictures"))
+
+    def _counting(self, title: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.progress(title, done, total)
+
+    def _verify(self, artifact: str) -> None:
+        found: Verification = verify_fresh(self.run.path, seconds=self.measure_s, progress=self.progress)
+        failed = ", ".join(check.name for check in found.failed)
+        self.ledger.add(
+            "verify",
+            verdict="done" if found.ok else "failed",
+            reason=f"{len(found.checks)} checks in a fresh process" + (f"; not held: {failed}" if failed else ""),
+            inputs=[artifact],
+        )
+        if not found.ok:
+            raise CheckError(f"the run does not keep its word: {failed}; see `netsmith verify {self.run.path}`")
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Hex SHA-256 of a recipe's content."""
+    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
+
+
+def _png(pixels: Pixels) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
