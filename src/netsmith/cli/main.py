@@ -49,6 +49,7 @@ class Verb:
 VERBS = {
     "audit": Verb("netsmith.cli.audit:audit", "Say what is in a data set and what is wrong with it."),
     "bench": Verb("netsmith.cli.bench:bench", "Measure the latency of an artifact in a fresh process."),
+    "export": Verb("netsmith.cli.export:export", "Write the folder to ship from a run, an artifact or a name."),
     "models": Verb("netsmith.cli.models:models", "List the networks: size, work, resolution, published accuracy."),
     "predict": Verb("netsmith.cli.predict:predict", "Name the most probable classes of pictures."),
     "profile": Verb("netsmith.cli.profile:profile", "Show where a network's parameters, work, memory and time go."),

@@ -112,13 +112,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, *, identity: Identity, shapes: Mapping[str, tuple[int, ...]], warn: Callable[[str], None]
+    folder: Path, *, identity: Identity | None, shapes: Mapping[str, tuple[int, ...]], warn: Callable[[str], None]
 ) -> Checkpoint | None:
     """The newest checkpoint that is whole, or None where there is none at all.
 
     Args:
         folder: absent means no checkpoint.
-        identity: of the run that wants to go on.
+        identity: of the run that wants to go on; None where the weights alone are wanted, whatever made them.
         shapes: of the tensors that it must hold at least: those of the network.
         warn: told about each damaged checkpoint that is passed over.
 
@@ -133,7 +133,8 @@ def load_checkpoint(
         except _Damaged as error:
             warn(f"the checkpoint {path} is damaged ({error}) and is passed over")
             continue
-        _refuse_other_run(path, record.identity, identity)
+        if identity is not None:
+            _refuse_other_run(path, record.identity, identity)
         _refuse_other_network(path, tensors, shapes)
         return Checkpoint(path, record.step, tensors, record.state)
     if steps:
@@ -180,7 +181,9 @@ def _refuse_other_run(path: Path, theirs: Identity, ours: Identity) -> None:
 def _refuse_other_network(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
     networks = [name for name in tensors if not name.startswith("optimizer.")]
     lacking = [name for name in shapes if name not in tensors]
-    unknown = [name for name in networks if name not in shapes]
+    unknown = [
+        name for name in networks if name not in shapes and name.replace("averaged.", "network.", 1) not in shapes
+    ]
     if lacking or unknown:
         what = f"it lacks {_some(lacking)}" if lacking else f"it holds {_some(unknown)}"
         raise InputError(f"the checkpoint {path} is of another network: {what}; start in another folder")
