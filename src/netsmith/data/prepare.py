@@ -16,7 +16,7 @@ import importlib
 import io
 import threading
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -204,6 +204,8 @@ def opened(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> Generator[ImageFi
         except Exception as error:  # what a hostile header makes a parser raise is not bounded
             if _is_cut_webp(encoded):
                 raise _truncated(error) from None
+            if any(accept is not None and accept(encoded[:16]) is True for accept in _signatures()):
+                raise ImageError("has a damaged header; replace it with a whole copy or remove it") from None
             raise ImageError(
                 "is not a picture in a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, AVIF, JPEG 2000); "
                 "convert or remove it",
@@ -303,6 +305,11 @@ def _known_formats() -> tuple[str, ...]:
         with suppress(ImportError):  # AVIF came with Pillow 11.3
             importlib.import_module(f"PIL.{plugin}ImagePlugin")
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _signatures() -> Iterator[Callable[[bytes], bool | str] | None]:
+    """For each known format, Pillow's test of a file's first 16 bytes."""
+    return (Image.OPEN[name][1] for name in _known_formats())
 
 
 _hold = threading.Lock()

@@ -7,6 +7,7 @@ Only training may use this: JPEGs are decoded at a fraction of their size (simpl
 import functools
 import importlib
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,35 +28,51 @@ def shrink(image: bytes | Pixels, *, side: int, max_pixels: int = MAX_PIXELS) ->
 
     Returns: uint8 [H,W,3]. Raises ImageError (an InputError) as `prepare` does.
     """
-    pixels = _fast_jpeg(image, side, max_pixels) if isinstance(image, bytes) else None
-    if pixels is None:
+    decoded = _fast_jpeg(image, side, max_pixels) if isinstance(image, bytes) else None
+    if decoded is None:
         pixels = as_pixels(image, max_pixels=max_pixels)
+        height, width, _ = pixels.shape
+    else:
+        pixels, height, width = decoded.pixels, decoded.height, decoded.width
     pixels = centre(pixels, MASTER_ASPECT * min(pixels.shape[:2]))
-    height, width, _ = pixels.shape
-    if min(height, width) <= side:
+    short = min(height, width)
+    if short <= side:
         return np.ascontiguousarray(pixels)
-    scale = side / min(height, width)
-    shape = (max(side, round(width * scale)), max(side, round(height * scale)))
+    # from the size of the file, not of the reduced decoding, so that every decoder gives the same shape
+    long = round(side * min(max(height, width), MASTER_ASPECT * short) / short)
+    shape = (side, long) if width <= height else (long, side)
     return np.array(Image.fromarray(pixels).resize(shape, Image.Resampling.BICUBIC))
 
 
-def _fast_jpeg(encoded: bytes, side: int, max_pixels: int) -> Pixels | None:
+@dataclass(frozen=True, slots=True)
+class _Reduced:
+    """Pixels decoded at a fraction of the `height` x `width` that the upright picture has."""
+
+    pixels: Pixels
+    height: int
+    width: int
+
+
+def _fast_jpeg(encoded: bytes, side: int, max_pixels: int) -> _Reduced | None:
     """An RGB or grey JPEG decoded no smaller than needed, upright; None for anything else and for damaged files."""
     with opened(encoded, max_pixels=max_pixels) as image:
         if format_of(image) != "JPEG" or image.mode not in ("L", "RGB"):
             return None
         turn = orientation(image)
-        scale = min(1.0, side / min(image.size))
-        width, height = (math.ceil(length * scale) for length in image.size)
+        size = image.size
+        scale = min(1.0, side / min(size))
+        width, height = (math.ceil(length * scale) for length in size)
         simplejpeg = _simplejpeg()
         try:
             if simplejpeg is not None:
-                decoded = simplejpeg.decode_jpeg(encoded, "RGB", min_height=height, min_width=width, min_factor=2)
-                return np.array(turned(Image.fromarray(decoded), turn)) if turn != 1 else decoded
-            image.draft("RGB", (width, height))
-            return np.array(turned(image.convert("RGB"), turn))
+                pixels = simplejpeg.decode_jpeg(encoded, "RGB", min_height=height, min_width=width, min_factor=2)
+            else:
+                image.draft("RGB", (width, height))
+                pixels = np.array(image.convert("RGB"))
         except (ValueError, OSError):  # damaged, or a kind of JPEG this decoder lacks: the exact decoder says which
             return None
+    upright = np.array(turned(Image.fromarray(pixels), turn)) if turn != 1 else pixels
+    return _Reduced(upright, *(size if turn >= 5 else size[::-1]))
 
 
 @functools.cache
