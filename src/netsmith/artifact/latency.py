@@ -67,20 +67,18 @@ def noise_of(reference: Sequence[float]) -> float:
     return float(p90 / p50 - 1)
 
 
-def settled(samples: Sequence[float], *, limit_ms: float | None, minimum: int = 40) -> bool:
-    """Whether more samples would not change what they are taken for.
+def settled(samples: Sequence[float], *, limit_ms: float) -> bool:
+    """Whether more samples would not change on which side of a limit the model is.
 
-    With a limit: p90's interval lies clearly (10 %) on one side of it, or even the fastest call took half as long
-    again as the limit (three calls suffice). Without: the interval is within 3 % of p90.
+    Either p90's interval, from 40 samples or more, lies 10 % away from the limit, or even the fastest of three calls
+    took half as long again as the limit.
     """
-    if limit_ms is not None and len(samples) >= 3 and min(samples) > 1.5 * limit_ms:
+    if len(samples) >= 3 and min(samples) > 1.5 * limit_ms:
         return True
-    if len(samples) < minimum:
+    if len(samples) < 40:
         return False
     p90 = p90_interval(samples)
-    if limit_ms is not None:
-        return p90.high < 0.9 * limit_ms or p90.low > 1.1 * limit_ms
-    return p90.high - p90.low < 0.03 * p90.value
+    return p90.high < 0.9 * limit_ms or p90.low > 1.1 * limit_ms
 
 
 def fewest_threads(measurements: Sequence[Measurement]) -> int:
