@@ -41,7 +41,9 @@ def resized(image: Array, size: int) -> Array:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def box_by_rejection(height: int, width: int, tries: list[float], scale: tuple[float, float], ratio: tuple[float, float]):
+def box_by_rejection(
+    height: int, width: int, tries: list[float], scale: tuple[float, float], ratio: tuple[float, float]
+):
     """One box, written as the loop that the vectorised code replaces."""
     for n in range(CROP_TRIES):
         area = height * width * (scale[0] + (scale[1] - scale[0]) * tries[2 * n])

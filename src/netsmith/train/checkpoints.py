@@ -4,7 +4,7 @@ order.
 A checkpoint exists once its JSON does; it names the size and hash of the tensors, so one that was cut short, by
 whatever, is recognised and passed over for the one before. Nothing is unpickled. The newest two are kept.
 
-JSON, format 1: `{"format": 1, "step", "sha256", "bytes", "recipe": {...}, "data", "state": {...}}`.
+JSON, format 1: `{"format": 1, "step", "sha256", "bytes", "identity": {"recipe", "data"}, "state": {...}}`.
 """
 
 import errno

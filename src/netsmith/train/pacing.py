@@ -15,7 +15,7 @@ class Pacing:
     Args:
         clock: reads time; the run begins now.
         seconds: it may take, what earlier processes spent on it included; None for as long as it takes.
-        checkpoint_seconds: least time between checkpoints.
+        checkpoint_seconds: least time between checkpoints, longer where they are slow; 0 for one after every update.
         evaluation_steps: how many updates one evaluation is thought to cost until the first was measured.
 
     Attributes:
@@ -82,10 +82,14 @@ class Pacing:
         self._checkpoint_ended = self._clock.now()
 
     @property
+    def _checkpoint_interval(self) -> float:
+        wanted = self._checkpoint_seconds
+        return max(wanted, self.per_checkpoint / CHECKPOINT_SHARE) if wanted else 0.0
+
+    @property
     def checkpoint_due(self) -> bool:
         """Whether the next checkpoint should be written."""
-        interval = max(self._checkpoint_seconds, self.per_checkpoint / CHECKPOINT_SHARE)
-        return self._clock.now() - self._checkpoint_ended >= interval
+        return self._clock.now() - self._checkpoint_ended >= self._checkpoint_interval
 
     @property
     def can_evaluate(self) -> bool:
@@ -103,8 +107,7 @@ class Pacing:
         left = self.seconds - self.elapsed
         checkpoints = 0.0
         if self.per_checkpoint:
-            interval = max(self._checkpoint_seconds, self.per_checkpoint / CHECKPOINT_SHARE)
-            checkpoints = left / (interval + self.per_checkpoint) * self.per_checkpoint
+            checkpoints = left / (self._checkpoint_interval + self.per_checkpoint) * self.per_checkpoint
         allowed = max(0.0, EVALUATION_SHARE * self.seconds - self.evaluating)
         before_last = min(evaluations * self.per_evaluation, allowed)
         last = self.per_evaluation + self.per_checkpoint

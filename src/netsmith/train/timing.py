@@ -2,8 +2,9 @@
 
 The number of steps of a timed run is planned from a first measurement and planned again at fixed marks of progress,
 and each plan is a row (step at which it was made, total steps). Progress is a pure function of the step and those
-rows: continuous, piecewise linear, each row aiming from where it stands at 1 in its last step. So a run that is
-replayed from its rows follows the same learning rates whatever the clock says.
+rows: continuous, piecewise linear, each row aiming from where it stands at 1 in its last step (one that leaves no
+step ends training where it stands). So a run that is replayed from its rows follows the same learning rates whatever
+the clock says.
 
 The marks lie closer towards the end, where there is less left to correct with: what a stretch between two marks can
 overrun is bounded by its own length times the change in speed within it.

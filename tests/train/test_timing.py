@@ -1,0 +1,163 @@
+"""From time to steps: what the pure functions promise, and that a run planned by them is over in time."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netsmith.run.clock import FakeClock
+from netsmith.run.plan import Plan
+from netsmith.train.pacing import Pacing
+from netsmith.train.planning import EVALUATIONS, Planner
+from netsmith.train.precision import Precision
+from netsmith.train.timing import MARKS, Length, marks_passed, plan_length, progress
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> list[Length]:
+    """Rows as a run makes them: each before the end of the one before."""
+    lengths = [Length(0, draw(st.integers(1, 120)))]
+    for _ in range(draw(st.integers(0, 4))):
+        newest = lengths[-1]
+        if newest.total - newest.at < 2:
+            break
+        at = draw(st.integers(newest.at + 1, newest.total - 1))
+        lengths.append(Length(at, at + draw(st.integers(1, 120))))
+    return lengths
+
+
+@given(plans())
+def test_progress_rises_from_0_to_exactly_1_in_the_last_step(lengths: list[Length]) -> None:
+    end = lengths[-1].total
+    values = [progress(step, lengths) for step in range(end + 1)]
+    assert values[0] == 0.0
+    assert values[-1] == 1.0
+    assert all(a < b for a, b in zip(values, values[1:], strict=False))
+    halves = [progress(step + 0.5, lengths) for step in range(end)]
+    assert all(a < half < b for a, half, b in zip(values, halves, values[1:], strict=False))
+
+
+@given(plans())
+def test_a_later_row_changes_nothing_before_it(lengths: list[Length]) -> None:
+    for cut in range(1, len(lengths)):
+        for step in range(lengths[cut].at):
+            assert progress(step, lengths) == progress(step, lengths[:cut])
+
+
+def test_progress_is_linear_between_rows() -> None:
+    lengths = [Length(0, 100), Length(50, 150)]  # half done, then half as fast
+    assert [progress(step, lengths) for step in (25, 50, 75, 100, 150)] == [0.25, 0.5, 0.625, 0.75, 1.0]
+
+
+@given(plans())
+def test_every_mark_before_the_end_is_met_in_one_step(lengths: list[Length]) -> None:
+    met = [step for step in range(1, lengths[-1].total) if marks_passed(step, lengths, MARKS)]
+    expected = {min(step for step in range(lengths[-1].total + 1) if progress(step, lengths) >= mark) for mark in MARKS}
+    # Where a row sits on the step itself, the mark belongs to the progress that led there.
+    assert set(met) == {step for step in expected if step < lengths[-1].total}
+
+
+def test_a_row_without_steps_ends_training_where_it_stands() -> None:
+    assert progress(5, [Length(0, 10), Length(5, 5)]) == 0.5
+
+
+def test_a_row_made_at_a_mark_does_not_move_the_mark() -> None:
+    lengths = [Length(0, 100)]
+    step = next(step for step in range(1, 100) if marks_passed(step, lengths, (0.5,)))
+    assert marks_passed(step, [*lengths, Length(step, 70)], (0.5,))
+    assert marks_passed(step, [*lengths, Length(step, 900)], (0.5,))
+    assert not marks_passed(0, lengths, (0.0,))
+
+
+@given(st.integers(0, 1000), st.floats(-10, 100), st.floats(1e-4, 10), st.floats(0, 5))
+def test_as_many_steps_as_fit(step: int, left: float, pace: float, reserved: float) -> None:
+    total = plan_length(step, seconds_left=left, seconds_per_step=pace, seconds_reserved=reserved)
+    coming = total - step
+    assert total >= max(step, 1)
+    if coming > 1 or step > 0:
+        assert coming * pace <= max(left - reserved, 0) * (1 + 1e-9)
+    if left > reserved:
+        assert (coming + 1) * pace > (left - reserved) * (1 - 1e-9)
+
+
+def simulate(
+    folder: Path, *, seconds: float, costs: np.ndarray, evaluation: float, checkpoint: float, guess: float
+) -> tuple[float, int]:
+    """The loop's order of events with made-up durations: (seconds it took in all, steps)."""
+    clock = FakeClock()
+    pacing = Pacing(clock, seconds=seconds, checkpoint_seconds=seconds / 20, evaluation_steps=3.0)
+    pacing.per_step = guess
+    clock.tick(0.02 * seconds)  # measuring
+    planner = Planner(Plan(folder / "plan.jsonl"), pacing)
+    planner.first_length(lambda: 0, precision=Precision(), measure=lambda ways, limit: [])
+    step = 0
+
+    def spend(cost: float) -> float:
+        clock.tick(cost)
+        return cost
+
+    while step < planner.total(step):
+        pacing.stepped(spend(float(costs[step % len(costs)])))
+        step += 1
+        before, after = planner.progress(step - 1), planner.progress(step)
+        if after < 1 and int(after * EVALUATIONS) > int(before * EVALUATIONS) and pacing.can_evaluate:
+            pacing.evaluated(spend(evaluation))
+        if pacing.checkpoint_due:
+            pacing.saved(spend(checkpoint))
+        planner.at_marks(step)
+    spend(checkpoint)
+    spend(evaluation)
+    return pacing.elapsed, step
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("guess", [0.3, 1.0, 3.0])
+def test_a_timed_run_is_over_in_time_however_its_speed_varies(tmp_path: Path, seed: int, guess: float) -> None:
+    draw = np.random.default_rng(seed)
+    mean = [0.01, 0.05, 0.2][seed % 3]
+    costs = mean * draw.lognormal(0.0, 0.3, 5000)
+    if seed >= 4:  # another program comes and goes
+        costs *= np.repeat(draw.choice([1.0, 1.5], 50), 100)
+    seconds = 60.0
+    spent, steps = simulate(
+        tmp_path,
+        seconds=seconds,
+        costs=costs,
+        evaluation=float(draw.uniform(0, 1.0)),
+        checkpoint=float(draw.uniform(0, 0.2)),
+        guess=guess * mean,
+    )
+    assert spent <= 1.02 * seconds
+    assert spent >= 0.93 * seconds
+    assert steps * mean > 0.5 * seconds
+
+
+def test_an_expensive_evaluation_does_not_eat_the_time(tmp_path: Path) -> None:
+    spent, steps = simulate(tmp_path, seconds=60.0, costs=np.full(10, 0.1), evaluation=10.0, checkpoint=0.0, guess=0.1)
+    assert spent <= 1.02 * 60 + 0.1
+    assert steps >= 330  # one before the last was made, because its cost was not known
+
+
+def test_evaluations_keep_to_their_share() -> None:
+    clock = FakeClock()
+    pacing = Pacing(clock, seconds=100.0, checkpoint_seconds=10.0, evaluation_steps=0.0)
+    clock.tick(20.0)
+    assert pacing.can_evaluate
+    pacing.evaluated(0.8)
+    assert not pacing.can_evaluate
+    clock.tick(20.0)
+    assert pacing.can_evaluate
+
+
+def test_slow_checkpoints_are_written_less_often() -> None:
+    clock = FakeClock()
+    pacing = Pacing(clock, seconds=None, checkpoint_seconds=10.0, evaluation_steps=0.0)
+    clock.tick(10.0)
+    assert pacing.checkpoint_due
+    pacing.saved(2.0)
+    clock.tick(39.0)
+    assert not pacing.checkpoint_due
+    clock.tick(1.0)
+    assert pacing.checkpoint_due

@@ -1,0 +1,362 @@
+"""The loop as a whole: repeats, pieces, time, replay, what stops it and what does not."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import tiny_data, tiny_network, tiny_recipe, weights_hash
+from torch import Tensor, nn
+
+from netsmith.errors import CheckError, InputError
+from netsmith.run.clock import FakeClock, SystemClock
+from netsmith.run.files import read_jsonl
+from netsmith.run.folder import RunFolder
+from netsmith.run.plan import Plan
+from netsmith.train import trainer as module
+from netsmith.train.checkpoints import steps_saved
+from netsmith.train.interrupt import Interrupted
+from netsmith.train.loop import train
+from netsmith.train.trainer import Trainer
+
+
+def make(folder: Path, *, network: nn.Module | None = None, **changes: Any) -> Trainer:
+    options = {
+        name: changes.pop(name)
+        for name in ("clock", "show", "warn", "checkpoint_seconds", "seconds")
+        if name in changes
+    }
+    folder.mkdir(exist_ok=True)
+    return Trainer(
+        network or tiny_network(),
+        changes.pop("data", None) or tiny_data(),
+        tiny_recipe(**changes),
+        plan=Plan(folder / "plan.jsonl"),
+        checkpoints=folder / "checkpoints",
+        metrics=folder / "metrics.jsonl",
+        **({"clock": SystemClock()} | options),
+    )
+
+
+def test_learns_and_records(tmp_path: Path) -> None:
+    trainer = make(tmp_path, epochs=12.0, lr=0.2, pad=0)
+    trainer.advance()
+    evaluation = trainer.evaluate()
+    assert evaluation is not None
+    assert trainer.finished
+    assert trainer.step == trainer.total_steps == 75
+    assert evaluation.top1.value >= 0.95
+    rows = read_jsonl(tmp_path / "metrics.jsonl")
+    assert len(rows) == 12  # every epoch
+    assert rows[-1]["val_top1"] == evaluation.top1.value
+    assert rows[-1]["val_n"] == 20
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
+
+
+@pytest.mark.parametrize("opt", ["sgd", "adamw"])
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path, opt: str) -> None:
+    def bits(name: str, **changes: Any) -> str:
+        trainer = make(tmp_path / name, opt=opt, lr=0.02, **changes)
+        trainer.advance()
+        return weights_hash(trainer.network)
+
+    first = bits("a")
+    torch.rand(7)  # torch's generator plays no part
+    assert bits("b") == first
+    assert bits("c", workers=0) == first
+    assert bits("d", seed=1) != first
+
+
+@pytest.mark.parametrize("opt", ["sgd", "adamw"])
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_stopping_anywhere_and_going_on_changes_no_bit(tmp_path: Path, opt: str, ema: float | None) -> None:
+    settings: dict[str, Any] = {"opt": opt, "ema": ema, "lr": 0.02, "dtype": "bfloat16", "epochs": 2.0}
+    whole = make(tmp_path / "whole", **settings)
+    whole.advance()
+    for stop in (0, 1, 7, 12):
+        folder = tmp_path / f"stopped{stop}"
+        first = make(folder, **settings)
+        first.advance(stop)
+        first.save()
+        second = make(folder, network=tiny_network(seed=99), **settings)
+        assert second.resume()
+        assert second.step == stop
+        second.advance()
+        assert weights_hash(second.network) == weights_hash(whole.network)
+        assert weights_hash(second.state.network) == weights_hash(whole.state.network)
+
+
+def test_pieces_are_the_whole(tmp_path: Path) -> None:
+    whole, pieces = make(tmp_path / "a"), make(tmp_path / "b")
+    whole.advance()
+    for until in (1, 1, 5, 18, None):
+        pieces.advance(until)
+        pieces.evaluate()
+    assert weights_hash(pieces.network) == weights_hash(whole.network)
+
+
+def test_a_longer_plan_bends_the_schedule_and_replays(tmp_path: Path) -> None:
+    trainer = make(tmp_path / "a")
+    trainer.advance(5)
+    trainer.plan_steps(40, why="it won")
+    trainer.advance()
+    assert trainer.step == 40
+    assert trainer.progress == 1.0
+    (tmp_path / "b").mkdir()
+    shutil.copy(tmp_path / "a/plan.jsonl", tmp_path / "b/plan.jsonl")
+    replayed = make(tmp_path / "b")
+    replayed.advance()
+    assert weights_hash(replayed.network) == weights_hash(trainer.network)
+
+
+class Costly(nn.Module):
+    """Takes time on a fake clock: in training by a pattern, in evaluation a third of it."""
+
+    def __init__(self, clock: FakeClock, costs: list[float]) -> None:
+        super().__init__()
+        self.inner = tiny_network()
+        self.clock, self.costs, self.calls = clock, costs, 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Costly":
+        twin = Costly(self.clock, self.costs)
+        twin.inner.load_state_dict(self.inner.state_dict())
+        return twin
+
+    def forward(self, x: Tensor) -> Tensor:
+        cost = self.costs[self.calls % len(self.costs)]
+        self.calls += self.training
+        self.clock.tick(cost if self.training else cost / 3)
+        return self.inner(x)
+
+
+@pytest.mark.parametrize(
+    "costs", [[0.5], [0.5] * 60 + [1.5] * 60, [1.5] * 60 + [0.5] * 60, [0.2, 0.9, 0.5, 0.3, 1.2], [11.0]]
+)
+def test_a_timed_run_keeps_to_its_time_and_replays_to_the_same_bits(tmp_path: Path, costs: list[float]) -> None:
+    clock = FakeClock()
+    trainer = make(tmp_path / "a", network=Costly(clock, costs), clock=clock, epochs=None, time_s=100.0)
+    trainer.advance()
+    trainer.evaluate()
+    assert trainer.seconds == pytest.approx(clock.now())
+    assert clock.now() <= 102.0
+    assert clock.now() >= (95.0 if max(costs) < 5 else 75.0)
+    (tmp_path / "b").mkdir()
+    shutil.copy(tmp_path / "a/plan.jsonl", tmp_path / "b/plan.jsonl")
+    other = FakeClock(advance=0.01)
+    replayed = make(tmp_path / "b", network=Costly(other, [3.0]), clock=other, epochs=None, time_s=100.0)
+    replayed.advance()
+    assert weights_hash(replayed.network) == weights_hash(trainer.network)
+    assert (tmp_path / "a/plan.jsonl").read_bytes() == (tmp_path / "b/plan.jsonl").read_bytes()
+
+
+def test_a_timed_run_that_is_resumed_has_only_the_time_that_was_left(tmp_path: Path) -> None:
+    clock = FakeClock()
+    settings: dict[str, Any] = {"epochs": None, "time_s": 100.0}
+    first = make(tmp_path, network=Costly(clock, [0.5]), clock=clock, **settings)
+    first.advance(first.total_steps // 2)
+    first.save()
+    clock.tick(5000.0)  # the night
+    began = clock.now()
+    second = make(tmp_path, network=Costly(clock, [0.5]), clock=clock, **settings)
+    second.resume()
+    second.advance()
+    assert second.seconds <= 102.0
+    assert 40.0 <= clock.now() - began <= 60.0
+
+
+def test_time_given_to_a_run_that_had_none_is_kept(tmp_path: Path) -> None:
+    clock = FakeClock()
+    trainer = make(tmp_path, network=Costly(clock, [0.5]), clock=clock, epochs=100.0)
+    trainer.advance(10)
+    began = clock.now()
+    trainer.plan_time(60.0)
+    trainer.advance()
+    assert 55.0 <= clock.now() - began <= 61.2
+
+
+def test_nan_in_the_data_path_stops_before_the_weights_and_says_where(tmp_path: Path) -> None:
+    class Bad(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * float("nan") if self.training and armed else x
+
+    armed = False
+    network = tiny_network()
+    network[4] = Bad()  # pyright: ignore
+    trainer = make(tmp_path, network=network, checkpoint_seconds=0.0)
+    trainer.advance(6)
+    before = weights_hash(trainer.state.network)
+    armed = True
+    with pytest.raises(CheckError) as caught:
+        trainer.advance()
+    said = str(caught.value)
+    for part in ("step 6", "epoch 0.96", "learning rate 0.0", "network.4", "checkpoint of step 6", "--lr"):
+        assert part in said, said
+    kept = {k: v for k, v in trainer.state.network.state_dict().items() if "running" not in k and "num_b" not in k}
+    assert all(torch.isfinite(value).all() for value in kept.values())
+    assert steps_saved(tmp_path / "checkpoints")[0] == 6
+    armed = False
+    again = make(tmp_path, network=network)
+    again.resume()
+    assert weights_hash(again.state.network) == before
+
+
+def test_weights_that_are_not_finite_are_named_and_never_saved(tmp_path: Path) -> None:
+    trainer = make(tmp_path, checkpoint_seconds=0.0)
+    trainer.advance(3)
+    with torch.no_grad():
+        trainer.state.network[0].weight[0, 0, 0, 0] = float("inf")  # pyright: ignore
+    trainer.state.step = 4
+    with pytest.raises(CheckError, match=r"network\.0\.weight is not finite after step 4 .*checkpoint of step 3"):
+        trainer.save()
+    with pytest.raises(CheckError, match=r"network\.0\.weight is the first that is not finite"):
+        trainer.advance()
+    assert steps_saved(tmp_path / "checkpoints")[0] == 3
+
+
+def test_a_rate_that_diverges_is_a_failed_check(tmp_path: Path) -> None:
+    with pytest.raises(CheckError, match="not finite"):
+        trainer = make(tmp_path, lr=1e30, warmup=0.0, epochs=20.0)
+        trainer.advance()
+        trainer.save()
+
+
+def test_a_full_disk_is_a_warning_and_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    trainer = make(tmp_path, checkpoint_seconds=0.0, warn=said.append)
+    trainer.advance(4)
+
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save_checkpoint", full)
+        patch.setattr(module, "append_jsonl", full)
+        trainer.advance(8)
+    assert steps_saved(tmp_path / "checkpoints")[0] == 4
+    assert any("the checkpoint of step 4 stays" in text for text in said)
+    trainer.advance()
+    trainer.save()
+    assert steps_saved(tmp_path / "checkpoints")[0] == trainer.step
+    whole = make(tmp_path / "whole")
+    whole.advance()
+    assert weights_hash(trainer.network) == weights_hash(whole.network)
+
+
+def test_other_errors_of_the_disk_are_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **options: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    trainer = make(tmp_path)
+    monkeypatch.setattr(module, "save_checkpoint", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        trainer.save()
+
+
+def test_a_plan_that_cannot_be_written_stops_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, row: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("netsmith.run.plan.append_jsonl", full)
+    with pytest.raises(InputError, match=r"no space left for .*plan.jsonl; free some and go on with --resume"):
+        make(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_with_the_step_and_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
+    told: list[int] = []
+
+    def outer(received: int, frame: object) -> None:
+        told.append(received)
+        raise KeyboardInterrupt
+
+    def show(title: str, done: float, total: float | None, note: str = "") -> None:
+        if note.startswith("step 5 "):
+            os.kill(os.getpid(), number)
+
+    previous = signal.signal(number, outer)
+    try:
+        trainer = make(tmp_path / "a", show=show)
+        with pytest.raises(Interrupted, match="step 5 is in .*--resume"):
+            trainer.advance()
+        assert signal.getsignal(number) is outer
+    finally:
+        signal.signal(number, previous)
+    assert told == [number]  # who handled it before has learnt of it
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("netsmith-feed")]
+    resumed = make(tmp_path / "a", network=tiny_network(seed=3))
+    assert resumed.resume()
+    assert resumed.step == 5
+    resumed.advance()
+    whole = make(tmp_path / "b")
+    whole.advance()
+    assert weights_hash(resumed.network) == weights_hash(whole.network)
+
+
+def test_training_in_another_thread_needs_no_signals(tmp_path: Path) -> None:
+    trainer = make(tmp_path, epochs=1.0)
+    thread = threading.Thread(target=trainer.advance)
+    thread.start()
+    thread.join()
+    assert trainer.finished
+
+
+def test_metrics_of_a_resumed_run_have_one_row_per_evaluation(tmp_path: Path) -> None:
+    first = make(tmp_path / "a")
+    first.advance(8)
+    first.save()
+    first.advance(14)  # evaluated at 13, then killed
+    second = make(tmp_path / "a", network=tiny_network(seed=5))
+    second.resume()
+    second.advance()
+    second.evaluate()
+    whole = make(tmp_path / "b")
+    whole.advance()
+    whole.evaluate()
+
+    def rows(name: str) -> list[dict[str, Any]]:
+        return [
+            {k: v for k, v in row.items() if k != "seconds"} for row in read_jsonl(tmp_path / name / "metrics.jsonl")
+        ]
+
+    assert rows("a") == rows("b")
+
+
+def test_another_recipe_is_refused_but_another_time_is_not(tmp_path: Path) -> None:
+    first = make(tmp_path)
+    first.advance(3)
+    first.save()
+    with pytest.raises(InputError, match="with lr 0.1 and not 0.05"):
+        make(tmp_path, lr=0.05).resume()
+    with pytest.raises(InputError, match="is of another network"):
+        make(tmp_path, network=tiny_network(width=16)).resume()
+    assert make(tmp_path, workers=0, threads=2).resume()
+
+
+def test_batch_norm_and_one_picture_per_step_do_not_go_together(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--batch-size 1 cannot train tiny"):
+        make(tmp_path, batch_size=1)
+    few = make(tmp_path, data=tiny_data(train=1, val=0), epochs=2.0)
+    few.advance()
+    assert few.evaluate() is None
+
+
+def test_train_gives_the_last_weights_in_evaluation_mode(tmp_path: Path) -> None:
+    with RunFolder.create(tmp_path / "run", command=["train", "x"]) as run:
+        plan = Plan(run.plan)
+        trained = train(tiny_network(), tiny_data(), tiny_recipe(), run=run, plan=plan, clock=SystemClock())
+        assert trained.val is not None
+        assert not trained.network.training
+        assert trained.steps == 19
+        assert trained.epochs == pytest.approx(3.04)
+        assert json.loads(run.metrics.read_text().splitlines()[-1])["val_top1"] == trained.val.top1.value
+        again = train(
+            tiny_network(seed=4), tiny_data(), tiny_recipe(), run=run, plan=plan, clock=SystemClock(), resume=True
+        )
+        assert weights_hash(again.network) == weights_hash(trained.network)
