@@ -262,6 +262,9 @@ def test_missing_paths_name_what_is_near(tmp_path: Path) -> None:
     write_files(tmp_path, {"flowers/a/1.png": b""})
     with pytest.raises(InputError, match="no such file or folder: .*did you mean flowers"):
         open_source(tmp_path / "flower")
+    for name in ("x" * 5000, "nul\0"):
+        with pytest.raises(InputError, match="no such file or folder"):
+            open_source(tmp_path / name)
     with pytest.raises(InputError, match="is not there either"):
         open_source(tmp_path / "nowhere" / "flower")
 

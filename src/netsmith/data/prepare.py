@@ -244,7 +244,7 @@ def format_of(image: ImageFile.ImageFile) -> str:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """RGB copy of a loaded picture: 16-bit scaled, transparency on white, every other mode converted by Pillow."""
+    """A loaded picture as RGB: 16-bit scaled, transparency on white, every other mode converted by Pillow."""
     if image.mode.startswith("I"):
         samples = np.asarray(image)
         if samples.min() < 0 or samples.max() > 0xFFFF:
@@ -261,7 +261,7 @@ def _on_white(image: Image.Image) -> Image.Image:
         canvas = Image.new("RGB", image.size, "white")
         canvas.paste(layered, mask=layered)
         return canvas
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _is_animated(image: ImageFile.ImageFile) -> bool:

@@ -30,9 +30,9 @@ def open_source(path: str | Path, *, scratch: Path | None = None) -> Source:
     Raises: InputError for anything that cannot be used, in one sentence with the mend.
     """
     given = Path(path)
-    if str(path) == "digits" and not given.exists():
+    if str(path) == "digits" and not os.path.exists(given):
         return open_digits()
-    if not given.exists():
+    if not os.path.exists(given):  # unlike Path.exists, also for names that no file can have
         raise InputError(f"no such file or folder: {printable(str(path))}{_near(given)}")
     if given.is_dir():
         return open_folder(given, limits=LIMITS)
