@@ -1,4 +1,4 @@
-"""How work tells whoever waits for it how far it is; the command line shows it, a library user usually passes nothing."""
+"""How work tells whoever waits for it how far it is; the command line shows it, a library user may ignore it."""
 
 from typing import Protocol
 
