@@ -325,6 +325,7 @@ def test_the_tolerance_of_latency_grows_with_noise_but_not_without_end():
     assert not holds(0.79, noise=0.0)
     assert holds(0.6, noise=0.5)
     assert not holds(0.4, noise=100.0, found_noise=100.0)
+    assert holds(9.0, noise=4.0)  # recorded on a busy machine
     assert holds(2.4, noise=0.0)
     assert not holds(2.6, noise=0.0)
 

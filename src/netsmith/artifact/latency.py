@@ -2,9 +2,9 @@
 
 p90 is the 90th percentile of single calls; `low` and `high` are order statistics that hold it with 95 % for any
 distribution of independent samples. From fewer than 36 samples there is no such upper bound; the largest sample then
-stands for it (and the smallest for the lower). `noise` says how uneven the machine was: a fixed numpy workload runs
-between the calls, and noise = p90 / p50 - 1 of its times. 0.05 is a quiet machine; above 0.5 other work took the
-processor, and the latencies hold little.
+stands for it (and the smallest for the lower). `noise` says how uneven the machine was: a fixed numpy workload, each
+reading as long as a call of the model, runs between the calls, and noise = p90 / p50 - 1 of its times. 0.05 is a quiet
+machine; above 0.5 other work took the processor, and the latencies hold little.
 """
 
 from collections.abc import Sequence

@@ -7,6 +7,7 @@ caches.
 """
 
 import gc
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -49,6 +50,41 @@ class Timing:
     artifact: str | None
 
 
+class _Reference:
+    """The fixed workload whose times tell how uneven the machine is: products of 64x64 float32 matrices.
+
+    One reading is as long as a call of the model beside it, because a pause of the scheduler is short against long
+    calls and long against short ones. Readings take at most a sixth of the time.
+
+    Args:
+        call_s: seconds of a call of the model; readings are between 0.1 ms and 20 ms.
+    """
+
+    def __init__(self, clock: Clock, *, call_s: float) -> None:
+        self._clock = clock
+        self._a = np.random.default_rng(0).random((64, 64), np.float32)
+        self._out = np.empty_like(self._a)
+        self._products = 1
+        unit_s = min(self._read() for _ in range(20))
+        self._products = max(1, round(min(max(call_s, 1e-4), 0.02) / unit_s))
+        self._newest = clock.perf()
+        self.times: list[float] = []
+
+    def _read(self) -> float:
+        """Seconds of one reading."""
+        begin = self._clock.perf()
+        for _ in range(self._products):
+            np.matmul(self._a, self._a, out=self._out)
+        return (self._clock.perf() - begin) / 1e9
+
+    def tick(self) -> None:
+        """Take a reading if the last one was a while ago."""
+        since_s = (self._clock.perf() - self._newest) / 1e9
+        if not self.times or since_s >= max(_REFERENCE_EVERY_S, 5 * self.times[-1]):
+            self.times.append(self._read())
+            self._newest = self._clock.perf()
+
+
 @dataclass(eq=False)
 class _Timed:
     """A model on its way to a measurement; `samples` in milliseconds."""
@@ -56,33 +92,9 @@ class _Timed:
     index: int
     session: Session
     image: NDArray[np.uint8]
-    warmup: int = 0
+    warmup: int
+    reference: _Reference
     samples: list[float] = field(default_factory=list[float])
-
-
-class _Reference:
-    """The fixed workload whose times tell how uneven the machine is: 24 products of 64x64 float32 matrices, about 0.2
-    ms."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._a = np.random.default_rng(0).random((64, 64), np.float32)
-        self._out = np.empty_like(self._a)
-        self._newest = 0
-        self.times: list[float] = []
-        self._work()  # the first product sets the library up
-
-    def _work(self) -> None:
-        for _ in range(24):
-            np.matmul(self._a, self._a, out=self._out)
-
-    def tick(self) -> None:
-        """Run if the last run was a while ago."""
-        begin = self._clock.perf()
-        if (begin - self._newest) / 1e9 >= _REFERENCE_EVERY_S:
-            self._work()
-            self._newest = self._clock.perf()
-            self.times.append((self._newest - begin) / 1e6)
 
 
 def time_models(timing: Timing, emit: Callable[[dict[str, Any]], None]) -> None:
@@ -96,7 +108,6 @@ def time_models(timing: Timing, emit: Callable[[dict[str, Any]], None]) -> None:
     """
     clock = SystemClock()
     end = clock.now() + timing.deadline_s
-    reference = _Reference(clock)
     gc.disable()
     resize_ms = _resize_ms(Path(timing.artifact), clock) if timing.artifact is not None else None
     total = len(timing.models)
@@ -106,7 +117,7 @@ def time_models(timing: Timing, emit: Callable[[dict[str, Any]], None]) -> None:
         decided = [model for model in models if last or _is_decided(model, timing)]
         for model in decided:
             memory = _peak_memory() if total == 1 else None
-            measurement = _measurement(model, noise=noise_of(reference.times), memory=memory, resize_ms=resize_ms)
+            measurement = _measurement(model, memory=memory, resize_ms=resize_ms)
             emit({"index": model.index, "measurement": asdict(measurement)})
         return [model for model in models if model not in decided]
 
@@ -117,9 +128,9 @@ def time_models(timing: Timing, emit: Callable[[dict[str, Any]], None]) -> None:
             continue
         session = open_model(Path(path), threads=threads, runtime=runtime)
         image = np.random.default_rng(0).integers(0, 256, (1, session.size, session.size, 3), np.uint8)
-        model = _Timed(index, session, image)
-        _warm_up(model, timing, clock)
-        _time(model, timing, reference, clock, seconds=0.0)  # one call at least, so that every model has a number
+        warmup, call_s = _warm_up(session, image, timing, clock)
+        model = _Timed(index, session, image, warmup, _Reference(clock, call_s=call_s))
+        _time(model, timing, clock, seconds=0.0)  # one call at least, so that every model has a number
         active.append(model)
         active = settle(active)
         emit({"done": (index + 1) / total / 4})
@@ -127,29 +138,35 @@ def time_models(timing: Timing, emit: Callable[[dict[str, Any]], None]) -> None:
         for model in active:
             if clock.now() >= end:
                 break
-            _time(model, timing, reference, clock, seconds=min(timing.seconds / _ROUNDS, end - clock.now()))
+            _time(model, timing, clock, seconds=min(timing.seconds / _ROUNDS, end - clock.now()))
         active = settle(active, last=turn == _ROUNDS - 1 or clock.now() >= end)
         emit({"done": 0.25 + 0.75 * (turn + 1) / _ROUNDS})
 
 
-def _warm_up(model: _Timed, timing: Timing, clock: Clock) -> None:
-    """At least three calls and a tenth of a second, or a single one that is ten times over the limit."""
-    begin = clock.now()
-    while model.warmup < 3 or clock.now() - begin < min(0.1, timing.seconds / 4):
+def _warm_up(session: Session, image: NDArray[np.uint8], timing: Timing, clock: Clock) -> tuple[int, float]:
+    """At least three calls and a tenth of a second, or a single one that is ten times over the limit.
+
+    Returns:
+        The number of calls and the seconds of the fastest.
+    """
+    begin, fastest, count = clock.now(), math.inf, 0
+    while count < 3 or clock.now() - begin < min(0.1, timing.seconds / 4):
         before = clock.perf()
-        model.session.run(model.image)
-        model.warmup += 1
-        if timing.limit_ms is not None and (clock.perf() - before) / 1e6 > 10 * timing.limit_ms:
-            return
+        session.run(image)
+        fastest = min(fastest, (clock.perf() - before) / 1e9)
+        count += 1
+        if timing.limit_ms is not None and 1000 * fastest > 10 * timing.limit_ms:
+            break
+    return count, fastest
 
 
-def _time(model: _Timed, timing: Timing, reference: _Reference, clock: Clock, *, seconds: float) -> None:
+def _time(model: _Timed, timing: Timing, clock: Clock, *, seconds: float) -> None:
     """Take samples for so many seconds, at least one."""
     begin, most = clock.now(), timing.runs or _MOST_RUNS
     if timing.runs is not None:
-        most = min(most, len(model.samples) + -(-timing.runs // _ROUNDS))
+        most = min(most, len(model.samples) + math.ceil(timing.runs / _ROUNDS))
     while len(model.samples) < most:
-        reference.tick()
+        model.reference.tick()
         before = clock.perf()
         model.session.run(model.image)
         model.samples.append((clock.perf() - before) / 1e6)
@@ -163,14 +180,14 @@ def _is_decided(model: _Timed, timing: Timing) -> bool:
     return timing.limit_ms is not None and settled(model.samples, limit_ms=timing.limit_ms)
 
 
-def _measurement(model: _Timed, *, noise: float, memory: int | None, resize_ms: float | None) -> Measurement:
+def _measurement(model: _Timed, *, memory: int | None, resize_ms: float | None) -> Measurement:
     p90 = p90_interval(model.samples)
     return Measurement(
         p50_ms=float(np.median(model.samples)),
         p90_ms=p90.value,
         low=p90.low,
         high=p90.high,
-        noise=noise,
+        noise=noise_of(model.reference.times),
         peak_memory_bytes=memory,
         threads=model.session.threads,
         runtime=model.session.runtime,

@@ -1,9 +1,10 @@
 """The numbers of `results.json`, each found again from the artifact, the predictions, the data and this machine.
 
-- Latency is measured again up to three times and the fastest counts, because other work only ever slows a
-  measurement. Recorded p50 and p90 hold when they are not below the measured ones by more than 25 % plus the noise of
-  both measurements (each at most 50 %), nor above them by more than twice that. On a machine with another processor
-  or another number of cores latencies are shown and not judged.
+- Latency is measured again up to three times, six on a busy machine, and the fastest counts, because other work only
+  ever slows a measurement. Recorded p50 and p90 hold when they are not below the measured ones by more than 25 % plus
+  the noise of both measurements (each at most 50 %), nor above twice that with all of the noise: a busy machine
+  records too much, and that promises nothing false. On a machine with another processor or another number of cores
+  latencies are shown and not judged.
 - Accuracy is recomputed from `predictions/`, which must hold exactly the pictures and labels of `data.json`; where
   the data source is still there, every picture is read, matched by hash, prepared and classified again, and its
   logits must agree (1e-3 of the largest for float32, 5e-2 for other precisions). Where it is not there any more, that
@@ -43,7 +44,7 @@ from netsmith.run.progress import Progress
 from netsmith.run.result import Latency, Result
 
 Split = Literal["val", "test"]
-_ATTEMPTS = 3
+_ATTEMPTS, _BUSY_ATTEMPTS = 3, 6
 _SLACK, _MOST_NOISE = 0.25, 0.5
 _LOGIT_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "int8": 5e-2}
 
@@ -294,17 +295,20 @@ def _check_latency(result: Result, bundle: Bundle, report: Report, *, seconds: f
     same_machine = here.key == result.machine.key
     limit = next((row.limit for row in result.budget if row.name == "latency_ms"), None)
     best: Measurement | None = None
-    for _ in range(_ATTEMPTS if same_machine else 1):
+    for attempt in range(1, _BUSY_ATTEMPTS + 1):
         try:
             found = measure(bundle.folder, seconds=seconds, warn=lambda message: None, progress=progress)
         except (InputError, CheckError) as error:
             report(Check("latency", recorded.p90, None, False, str(error)))
             return
         best = found if best is None or found.p90_ms < best.p90_ms else best
-        if all(latency_holds(recorded, best)) and (limit is None or best.high <= limit):
+        agrees = all(latency_holds(recorded, best)) and (limit is None or best.high <= limit)
+        if agrees or not same_machine or (attempt >= _ATTEMPTS and best.noise <= _MOST_NOISE):
             break
     assert best is not None
     note = "" if same_machine else f"recorded on {result.machine.cpu}, this is {here.cpu}: shown, not judged"
+    if same_machine and best.noise > _MOST_NOISE:
+        note = f"the machine was busy (noise {best.noise:.1f}); where this fails, verify again when it is quiet"
     for name, expected, value, holds in zip(
         ("latency p50 ms", "latency p90 ms"),
         (recorded.p50, recorded.p90),
@@ -320,9 +324,10 @@ def _check_latency(result: Result, bundle: Bundle, report: Report, *, seconds: f
 
 def latency_holds(recorded: Latency, found: Measurement) -> tuple[bool, bool]:
     """Whether recorded p50 and p90 agree with measured ones; see the module for the tolerance."""
-    slack = 1 + _SLACK + min(recorded.noise, _MOST_NOISE) + min(found.noise, _MOST_NOISE)
+    below = 1 + _SLACK + min(recorded.noise, _MOST_NOISE) + min(found.noise, _MOST_NOISE)
+    above = 2 * (1 + _SLACK + recorded.noise + found.noise)
 
     def holds(claim: float, measured: float) -> bool:
-        return measured / slack <= claim <= 2 * slack * measured
+        return measured / below <= claim <= above * measured
 
     return holds(recorded.p50, found.p50_ms), holds(recorded.p90, found.p90_ms)
