@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -17,7 +17,7 @@ class Preprocess(BaseModel):
             "squash" resizes both sides to R (aspect ratio lost, nothing cut).
         crop: share of the resized shorter side that the centre crop keeps, 0 < crop <= 1; ignored by "squash".
         interpolation: Pillow filter, antialiased as Pillow does.
-        mean, std: per RGB channel, in units of [0, 1] pixel values.
+        mean, std: per RGB channel, in units of [0, 1] pixel values; std above 0.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -27,4 +27,4 @@ class Preprocess(BaseModel):
     crop: float = Field(default=1.0, gt=0.0, le=1.0)
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD

@@ -1,0 +1,141 @@
+"""Building: seeds, rates, refusals; and folders."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from netsmith.arch.layout import Layout
+from netsmith.arch.names import find_layout
+from netsmith.errors import InputError
+from netsmith.export.network import export_network
+from netsmith.models.build import build, create_model, load_model
+from netsmith.nn.layers import DropPath
+from netsmith.run.preprocess import Preprocess
+
+LABELS = ("ant", "bee", "cat")
+
+
+def tiny() -> Layout:
+    return find_layout("resnet8_cifar@width=0.5", num_classes=3, img_size=28)
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["resnet8_cifar", "mobilenet_v2@0.25", "efficientnet_b0@0.25"])
+def test_seed_decides_the_weights_and_nothing_else_does(name: str) -> None:
+    layout = find_layout(name, num_classes=3)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = build(layout, seed=7)
+    assert torch.equal(torch.get_rng_state(), before), "the global generator moved"
+    torch.manual_seed(2)
+    assert same(first, build(layout, seed=7))
+    assert not same(first, build(layout, seed=8))
+    assert first.training
+    assert all(tensor.device.type == "cpu" for tensor in first.state_dict().values())
+
+
+@pytest.mark.parametrize("name", ["resnet8_cifar", "mobilenet_v2@0.25", "efficientnet_b0@0.25"])
+def test_rates_come_from_the_layout_or_the_call(name: str) -> None:
+    layout = find_layout(name)
+    network = build(layout, dropout=0.4, drop_path=0.3)
+    rates = [layer.rate for layer in network.modules() if isinstance(layer, DropPath)]
+    steps = len(rates) - 1
+    assert rates == pytest.approx([0.3 * i / steps for i in range(len(rates))])
+    assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.4]
+    assert network.layout == replace(layout, drop_path=0.3, head=replace(layout.head, dropout=0.4))
+    assert build(layout).layout == layout
+
+
+@pytest.mark.parametrize("rates", [{"drop_path": 1.0}, {"drop_path": -0.1}, {"dropout": 1.0}])
+def test_rates_out_of_range_are_refused(rates: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=r"must be at least 0 and below 1"):
+        build(tiny(), **rates)
+
+
+@pytest.mark.parametrize("name", ["resnet8_cifar", "resnet50@0.25", "mobilenet_v2@0.25", "efficientnet_b0@0.25"])
+def test_zero_init_makes_residual_branches_begin_at_zero(name: str) -> None:
+    layout = find_layout(name, img_size=32)
+    network = build(layout, zero_init_residual=True, drop_path=0.0).eval()
+    branches = 0
+    for block in network.modules():
+        last = {"BasicBlock": "bn2", "Bottleneck": "bn3", "InvertedResidual": "conv.3", "MBConv": "block.3.1"}
+        path = last.get(type(block).__name__)
+        if path is not None and getattr(block, "skip", True):
+            branches += 1
+            assert not block.get_submodule(path).weight.any()
+    assert branches
+    assert not same(network, build(layout))
+
+
+def test_unknown_names_and_pretrained_are_refused() -> None:
+    with pytest.raises(InputError, match="did you mean resnet18"):
+        create_model("resnet19")
+    with pytest.raises(InputError, match="netsmith import-weights FILE --model resnet18"):
+        create_model("resnet18", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("layout", "says"),
+    [
+        (replace(tiny(), family="resmet"), "no family is called 'resmet'; did you mean 'resnet'"),
+        (replace(tiny(), family="mobilenet_v2"), "one convolution in its stem and one in its head"),
+        (replace(find_layout("mobilenet_v2"), family="efficientnet"), "no blocks of kind 'inverted_residual'"),
+        (replace(find_layout("efficientnet_b0"), family="resnet"), "none in its head"),
+        (replace(tiny(), head=replace(tiny().head, linear="out")), "is not where a resnet has it"),
+        (
+            replace(
+                tiny(),
+                stages=(
+                    replace(tiny().stages[0], blocks=(replace(tiny().stages[0].blocks[0], name="foo"),)),
+                    *tiny().stages[1:],
+                ),
+            ),
+            "'foo' is no name of this network's layers; they are called layerN.N",
+        ),
+    ],
+)
+def test_layouts_that_are_not_the_familys_are_refused(layout: Layout, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        build(layout)
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    network = build(tiny(), seed=3)
+    network(torch.randn(8, 3, 28, 28))
+    export_network(network, tmp_path / "model", labels=LABELS, preprocess=Preprocess(size=28))
+    return tmp_path / "model"
+
+
+def test_load_model_gives_the_exported_network(artifact: Path) -> None:
+    network = load_model(artifact)
+    assert not network.training
+    assert network.layout == tiny()
+    fresh = build(tiny(), seed=3).state_dict()
+    assert torch.equal(network.state_dict()["fc.weight"], fresh["fc.weight"])
+    assert not torch.equal(network.state_dict()["bn1.running_mean"], fresh["bn1.running_mean"])
+
+
+def test_load_model_without_weights(artifact: Path) -> None:
+    (artifact / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"shipped without model\.safetensors"):
+        load_model(artifact)
+
+
+def test_load_model_with_other_weights(artifact: Path) -> None:
+    state = build(tiny()).state_dict()
+    (artifact / "model.safetensors").write_bytes(safetensors.torch.save(state))
+    with pytest.raises(InputError, match=r"model\.safetensors is not the file that config\.json describes"):
+        load_model(artifact)
+
+
+def test_load_model_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no"):
+        load_model(tmp_path / "absent")

@@ -1,0 +1,72 @@
+"""The same weights give the same logits and gradients as in torchvision, timm and a plain CIFAR ResNet."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from reference_models import CIFAR, TORCHVISION, cifar_difference, difference, timm_model, torchvision_model
+from torch import nn
+
+from netsmith.models.build import create_model
+
+LIMIT = 1e-4
+QUICK = ("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "efficientnet_b0")
+
+
+def _slow_beyond_quick(names: tuple[str, ...]) -> list[object]:
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+def _made(make: Callable[[str], nn.Module], name: str) -> nn.Module:
+    try:
+        return make(name)
+    except ImportError as error:
+        pytest.skip(f"the reference is not installed: {error}")
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", _slow_beyond_quick(TORCHVISION))
+def test_equals_torchvision(name: str) -> None:
+    found = difference(name, _made(torchvision_model, name), size=64)
+    assert max(found.evaluation, found.training, found.gradient) < LIMIT
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_equals_timm(name: str) -> None:
+    found = difference(name, _made(timm_model, name), size=64)
+    assert max(found.evaluation, found.training, found.gradient) < LIMIT
+
+
+@pytest.mark.parametrize("name", CIFAR)
+def test_cifar_resnets_equal_the_plain_version(name: str) -> None:
+    assert cifar_difference(name) < LIMIT
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "mobilenet_v2", "efficientnet_b0"])
+def test_initial_weights_are_distributed_as_torchvisions(name: str) -> None:
+    theirs = dict(_made(torchvision_model, name).state_dict())
+    for key, ours in create_model(name).state_dict().items():
+        their = theirs[key].float()
+        if their.unique().numel() == 1:
+            assert torch.equal(ours.float(), their), key
+        elif their.numel() >= 2000:
+            assert ours.std().item() == pytest.approx(their.std().item(), rel=0.1), key
+            assert ours.abs().max().item() == pytest.approx(their.abs().max().item(), rel=0.5), key
+
+
+@pytest.mark.reference
+def test_stochastic_depth_draws_as_torchvisions() -> None:
+    """Both turn the same global generator state into the same kept samples."""
+    _made(torchvision_model, "resnet18")
+    from torchvision.ops import StochasticDepth
+
+    from netsmith.nn.layers import DropPath
+
+    x = torch.randn(64, 3, 2, 2)
+    torch.manual_seed(5)
+    theirs = StochasticDepth(0.3, "row")(x)
+    torch.manual_seed(5)
+    assert torch.equal(DropPath(0.3)(x), theirs)
