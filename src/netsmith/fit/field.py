@@ -1,4 +1,4 @@
-"""The field of a race: candidates that fit the budget on this machine, timed before any training; or why nothing fits."""
+"""The field of a race: candidates that fit the budget here, timed before any training; or why nothing fits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from netsmith.search.candidates import Candidate, Pictures, all_candidates, with
 from netsmith.search.choose import Timing, calibration, promising
 
 HEADROOM = 0.93
-"""Share of a latency limit that a candidate may take: trained weights, another process and another hour must not break the budget."""
+"""Share of a latency limit that a candidate may take: another process and another hour must not break the budget."""
 
 PROBES = 36
 ENTRIES_PER_BASE = 2

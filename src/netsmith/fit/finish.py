@@ -1,8 +1,9 @@
 """From trained weights to a run that keeps its word.
 
-In this order: the artifact is written and compared with PyTorch; the number of threads it prefers and its latency are measured in fresh
-processes; it answers the validation pictures and, once, the test pictures; `results.json` is written; a fresh process verifies all of it.
-Every stage gives the same bytes when a killed run comes here again: what depends on the machine is a plan row.
+In this order: the artifact is written and compared with PyTorch; the number of threads it prefers and its latency are
+measured in fresh processes; it answers the validation pictures and, once, the test pictures; `results.json` is written;
+a fresh process verifies all of it. Every stage gives the same bytes when a killed run comes here again: what depends on
+the machine is a plan row.
 """
 
 import hashlib
@@ -10,10 +11,9 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
-from torch import nn
 
 from netsmith.arch.cost import cost
 from netsmith.artifact.bundle import Bundle, Preferred, Provenance, artifact_hash, write_bundle
@@ -27,7 +27,6 @@ from netsmith.data.cache import Prepared, prepared
 from netsmith.data.items import Dataset
 from netsmith.data.prepare import Pixels, as_pixels
 from netsmith.errors import CheckError
-from netsmith.export.network import convert_network
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger, Split
@@ -38,6 +37,9 @@ from netsmith.run.preprocess import Preprocess
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 from netsmith.run.result import Final, Latency, Result, Top1
+
+if TYPE_CHECKING:
+    from torch import nn
 
 GOLDEN_PICTURES = 4
 ATTEMPTS = 3
@@ -68,7 +70,7 @@ class Finisher:
     progress: Progress = silent
 
     def export(
-        self, network: nn.Module, folder: Path, *, preprocess: Preprocess, recipe: Recipe, threads: int | None = None
+        self, network: "nn.Module", folder: Path, *, preprocess: Preprocess, recipe: Recipe, threads: int | None = None
     ) -> Bundle:
         """Write an artifact of `network` into `folder`, replacing the one that is there.
 
@@ -81,6 +83,8 @@ class Finisher:
         Raises:
             CheckError: the graph's answers are not PyTorch's.
         """
+        from netsmith.export.network import convert_network
+
         exported = convert_network(
             network, labels=self.dataset.classes, preprocess=preprocess, golden=self._golden_pictures()
         )

@@ -1,7 +1,7 @@
 """Untrained candidates on the stopwatch: exported with random weights, timed in a fresh process, remembered.
 
-A timing is remembered per layout, runtime, threads and machine, in one JSON-lines file of the cache, so the same network is timed once a
-machine. Appending rows is safe between processes and after a crash (see `run.files`).
+A timing is remembered per layout, runtime, threads and machine, in one JSON-lines file of the cache, so the same
+network is timed once a machine. Appending rows is safe between processes and after a crash (see `run.files`).
 """
 
 import hashlib
@@ -105,7 +105,7 @@ def timing_key(layout: Layout) -> str:
 
 
 def config_bytes(layout: Layout) -> int:
-    """Bytes that `config.json` takes in an artifact, to within its labels: the layout as written there and 2 kB of settings."""
+    """Bytes that `config.json` takes in an artifact, to within its labels: the layout and 2 kB of settings."""
     return len(json.dumps(layout_to_json(layout), indent=2)) * 5 // 4 + 2000
 
 

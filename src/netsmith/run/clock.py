@@ -33,6 +33,11 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def seconds_of(wall: str) -> float:
+    """Seconds since 1970 of what `wall()` gave, comparable with a file's modification time."""
+    return datetime.fromisoformat(wall).timestamp()
+
+
 class SystemClock:
     """The machine's clocks."""
 

@@ -1,8 +1,9 @@
-"""Candidates: every family scaled up and down, at the resolutions that suit the pictures, cut to a budget by arithmetic.
+"""Candidates: every family scaled up and down, at the resolutions that suit the pictures, cut to a budget by
+arithmetic.
 
-From each base network come the compound path (EfficientNet's alpha, beta, gamma for depth and width, phi from -8 to 2) and the width path
-(depth as published), each at each resolution: scaling couples depth and width, while the pictures and the budget decide the resolution.
-What arithmetic can rule out (MACs, parameters, bytes) never reaches a stopwatch.
+From each base network come the compound path (EfficientNet's alpha, beta, gamma for depth and width, phi from -8 to 2)
+and the width path (depth as published), each at each resolution: scaling couples depth and width, while the pictures
+and the budget decide the resolution. What arithmetic can rule out (MACs, parameters, bytes) never reaches a stopwatch.
 """
 
 import math
@@ -65,8 +66,8 @@ class Candidate:
 def sides_for(pictures: Pictures) -> list[int]:
     """Resolutions worth trying: at most the pictures' own side (a little more for tiny pictures), ascending.
 
-    Pictures below 16 pixels are doubled once: a convolution needs room. The pictures' own side is always among them when it is at most 64,
-    since not resizing at all is exact and free.
+    Pictures below 16 pixels are doubled once: a convolution needs room. The pictures' own side is always among them
+    when it is at most 64, since not resizing at all is exact and free.
     """
     largest = max(SMALLEST_SIDE, pictures.side if pictures.side >= SMALLEST_SIDE else 2 * pictures.side)
     smallest = min(largest, max(SMALLEST_SIDE, 64 if pictures.side >= 128 else largest * 3 // 4))
@@ -80,7 +81,8 @@ def enumerate_candidates(pictures: Pictures, *, budget: Budget) -> list[Candidat
     """All candidates that arithmetic does not rule out, cheapest first.
 
     Returns:
-        Distinct networks that meet the budget's MACs, parameters and (by estimate, with a tenth to spare) bytes. Empty when none does.
+        Distinct networks that meet the budget's MACs, parameters and (by estimate, with a tenth to spare) bytes. Empty
+        when none does.
     """
     found: dict[Layout, Candidate] = {}
     for candidate in all_candidates(pictures):

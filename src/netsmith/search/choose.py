@@ -1,8 +1,11 @@
-"""Which candidates to time, and which of those that fit to race: single-peaked guesses, replaced by measurements as they come.
+"""Which candidates to time, and which of those that fit to race: single-peaked guesses, replaced by measurements as
+they come.
 
-On small data the question is how much network the training time can feed. A candidate is guessed by the number of passes over the training
-pictures it would get in the time there is: fewer than a few dozen and it stays unripe, many more and a larger one would have done better. Time
-per picture in training follows time per picture in inference, which the stopwatch gives; before that, MACs at the family's measured speed.
+On small data the question is how much network the training time can feed. A candidate is guessed by the number of
+passes over the training
+pictures it would get in the time there is: fewer than a few dozen and it stays unripe, many more and a larger one would
+    have done better. Time per picture in training follows time per picture in inference, which the stopwatch gives;
+    before that, MACs at the family's measured speed.
 """
 
 import math
@@ -22,7 +25,7 @@ DEFAULT_RATE = 4.0e10
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What the stopwatch said of a candidate: p50 and the upper bound of p90, milliseconds, and its exact exported size in bytes."""
+    """What the stopwatch said: p50 and the upper bound of p90 in milliseconds, and the exported size in bytes."""
 
     p50_ms: float
     high_ms: float
@@ -84,8 +87,8 @@ def promising(
 ) -> list[Candidate]:
     """The most promising candidates, best first, spread over families and resolutions.
 
-    At most `per_base` of one base network, and no two of one base at the same resolution; a candidate whose guessed latency is clearly (a
-    quarter) over the limit is passed over.
+    At most `per_base` of one base network, and no two of one base at the same resolution; a candidate whose guessed
+    latency is clearly (a quarter) over the limit is passed over.
 
     Args:
         candidates: to choose from.

@@ -1,7 +1,7 @@
 """The race's decisions as pure functions of what was recorded, so that a replay must come to the same ones.
 
-Candidates answer the same validation pictures, so they are compared picture by picture (McNemar's exact test): one is eliminated only when it
-is worse than the leader beyond that test's noise, never for a difference that could be chance.
+Candidates answer the same validation pictures, so they are compared picture by picture (McNemar's exact test): one is
+eliminated only when it is worse than the leader beyond that test's noise, never for a difference that could be chance.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,87 @@
+"""`netsmith fit`: from a folder of pictures and a budget to a verified model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from netsmith.cli.console import PLAIN, Console, Output
+
+if TYPE_CHECKING:
+    from netsmith.run.result import Result
+
+EXAMPLES = """\
+Examples:
+
+  netsmith fit photos/ --budget latency=5ms,size=4MB --time 30m -o runs/photos
+  netsmith fit digits --time 1m -o runs/digits     scikit-learn's digits, no limits
+  netsmith verify runs/photos                      measure all of it again
+  netsmith predict runs/photos new.jpg             use it
+"""
+
+
+def fit(
+    data: str,
+    /,
+    *,
+    budget: str = "",
+    time: str = "10m",
+    output_folder: Annotated[Path, Parameter(name=["--output", "-o"])],
+    resume: Annotated[bool, Parameter(show_default=False)] = False,
+    seed: int = 0,
+    strict: Annotated[bool, Parameter(show_default=False)] = False,
+    output: Output = PLAIN,
+) -> None:
+    """Find and train the most accurate classifier that fits a budget.
+
+    Scaled networks of every family are timed untrained on this machine, those
+    that fit race, the best trains for the rest of the time, and a fresh
+    process measures the finished model again. Typed again on the folder of an
+    interrupted fit, the same command goes on with it.
+
+    Args:
+        data: Folder, zip, tar, CSV (image_path,label[,split]), .npz (images,labels[,split]) or the name digits.
+        budget: Limits such as latency=5ms,size=4MB,macs=300M,params=2M; none when left out.
+        time: Wall time of everything, such as 90s, 10m or 1h30m.
+        output_folder: Folder of the run.
+        resume: Go on with the interrupted fit in the folder (also without this flag).
+        seed: Of the splits, the initial weights and the order.
+        strict: Refuse data of which a picture would be left out.
+    """
+    from netsmith.fit.pipeline import Job
+    from netsmith.fit.pipeline import fit as fit_job
+    from netsmith.run.budget import Budget, parse_duration
+
+    limits = Budget.parse(budget) if budget else Budget()
+    job = Job(data=data, budget=limits, time_s=parse_duration(time), output=output_folder, seed=seed, strict=strict)
+    command = ["fit", data, *(["--budget", budget] if budget else []), "--time", time, "-o", str(output_folder)]
+    command += ["--seed", str(seed)] if seed else []
+    with Console(output) as console:
+        result = fit_job(job, command=command, progress=console.progress, say=console.say, warn=console.warn)
+        console.result(result.model_dump(mode="json"), summary(result, output_folder))
+
+
+def summary(result: "Result", folder: Path) -> str:
+    """The outcome of a run as a small table."""
+    final = result.final
+    latency = final.latency_ms
+    rows = [
+        ("model", f"{final.model}, {final.params:,} parameters, {final.macs / 1e6:,.1f} M MACs"),
+        ("size", f"{final.size_bytes / 1e6:,.3f} MB"),
+        (
+            "latency",
+            f"p50 {latency.p50:.3f} ms, p90 {latency.p90:.3f} ms (at most {latency.high:.3f}), {final.threads} threads",
+        ),
+    ]
+    for split, interval in (("val", final.top1.val), ("test", final.top1.test)):
+        if interval is not None:
+            rows.append(
+                (
+                    f"top-1 {split}",
+                    f"{interval.value:.2%} ({interval.low:.2%} to {interval.high:.2%}, n {interval.n:,})",
+                )
+            )
+    rows += [("budget", f"{row}: {'met' if row.met else 'MISSED'}") for row in result.budget]
+    rows.append(("artifact", str(folder / "model")))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

@@ -1,0 +1,300 @@
+"""`fit`: from pictures and a budget to a verified model, within a time.
+
+Stages: audit, split, candidates on the stopwatch, race, training of the winner, artifact, measurement, validation and
+test, verification in a fresh process, report. Each writes a ledger row; what time or machine decide are plan rows, so a
+killed run that is started again goes on where it was and comes to the same weights. A valid artifact stands in the
+folder from the first rung of the race on.
+"""
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from netsmith.data.audit import Audit, audit
+from netsmith.data.cache import cache_root, masters
+from netsmith.data.items import Dataset, Item
+from netsmith.data.sources import open_source
+from netsmith.data.splits import from_data_json, split, to_data_json
+from netsmith.errors import CheckError, InputError
+from netsmith.fit.field import Entry, Field, choose_field
+from netsmith.fit.finish import Finisher
+from netsmith.fit.race import Race
+from netsmith.fit.racers import Track
+from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for
+from netsmith.fit.stopwatch import Stopwatch
+from netsmith.fit.timetable import Timetable
+from netsmith.run.budget import Budget
+from netsmith.run.clock import Clock, SystemClock, seconds_of
+from netsmith.run.files import write_bytes, write_json
+from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger
+from netsmith.run.machine import machine
+from netsmith.run.plan import Plan
+from netsmith.run.preprocess import Preprocess
+from netsmith.run.progress import Progress, silent
+from netsmith.run.recipe import Recipe
+from netsmith.run.result import Result
+from netsmith.search.candidates import Pictures
+
+MASTER_MARGIN = 1.15
+"""Side of the training masters over the largest resolution, so that random crops have something to choose from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What was asked for.
+
+    Attributes:
+        data: folder, archive, table or "digits".
+        budget: hard limits, possibly none.
+        time_s: wall time of everything.
+        output: run folder.
+        seed: of splits and training.
+        strict: refuse data of which something would be left out.
+    """
+
+    data: str
+    budget: Budget
+    time_s: float
+    output: Path
+    seed: int = 0
+    strict: bool = False
+
+
+def fit(
+    job: Job,
+    *,
+    command: Sequence[str],
+    clock: Clock | None = None,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda text: None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Result:
+    """Do the job in its folder, or go on with it where it was interrupted.
+
+    Args:
+        job: what is asked for.
+        command: what was typed, verb first.
+        clock: reads time.
+        progress: told how far each piece is.
+        say: told what happens, a sentence a stage.
+        warn: told what goes wrong without stopping.
+
+    Raises:
+        InputError: data that cannot be used, a folder that holds something else.
+        CheckError: a budget that nothing meets (before any training), or one that the finished model misses.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the folder can be resumed.
+    """
+    clock = clock or SystemClock()
+    began = clock.now()
+    with RunFolder.create(job.output, command=command, resume=job.output.exists()) as run:
+        ledger = Ledger(run.ledger, clock=clock)
+        if run.finished and ledger.newest("verify") is not None:
+            raise InputError(f"{job.output} holds a finished fit; name another folder with -o")
+        spent = spent_before(run, ledger)
+        ledger.add("session", verdict="done", reason=shlex.join(["netsmith", *command]), after={"spent_s": spent})
+        plan = Plan(run.plan)
+        _same_job(plan, job)
+        audited = audit(open_source(job.data), strict=job.strict, seed=job.seed, progress=_counted(progress, "reading"))
+        for line in audited.summary():
+            say(line)
+        dataset = _split(audited, job, run, ledger)
+        timetable = Timetable(
+            job.time_s,
+            clock=clock,
+            began=began,
+            before=spent,
+            pictures=len(dataset.subset("val")) + len(dataset.subset("test")),
+            reading_s=clock.now() - began,
+        )
+        finisher = Finisher(
+            run=run,
+            dataset=dataset,
+            budget=job.budget,
+            plan=plan,
+            ledger=ledger,
+            commands=tuple(row.reason for row in ledger.rows if row.stage == "session"),
+            measure_s=timetable.measure_s,
+            progress=progress,
+        )
+        look = look_at(audited)
+        field = _field(look, job, dataset, plan, ledger, timetable, clock, progress)
+        say(f"{field.feasible} of {field.timed} timed candidates fit the budget; {len(field.entries)} race")
+        return _train_and_finish(field, look, job, finisher, timetable, clock, progress, say, warn)
+
+
+def _train_and_finish(
+    field: Field,
+    look: Look,
+    job: Job,
+    finisher: Finisher,
+    timetable: Timetable,
+    clock: Clock,
+    progress: Progress,
+    say: Callable[[str], None],
+    warn: Callable[[str], None],
+) -> Result:
+    def recipe(entry: Entry) -> Recipe:
+        layout = entry.candidate.layout
+        return recipe_for(look, model=layout.name, size=layout.input.size[0], seconds=job.time_s, seed=job.seed)
+
+    def preprocess(size: int) -> Preprocess:
+        return preprocess_for(look, size)
+
+    def missing(item: Item, reason: str) -> None:
+        raise InputError(f"{item.name} cannot be read any more ({reason}); put it back and run the same command again")
+
+    largest = max(entry.candidate.layout.input.size[0] for entry in field.entries)
+    run, ledger = finisher.run, finisher.ledger
+    pictures = masters(
+        finisher.dataset,
+        finisher.dataset.subset("train"),
+        side=round(MASTER_MARGIN * largest),
+        progress=_counted(progress, "decoding training pictures"),
+        on_missing=missing,
+    )
+    track = Track(
+        finisher=finisher,
+        masters=pictures,
+        recipe=recipe,
+        preprocess=preprocess,
+        clock=clock,
+        show=progress,
+        warn=warn,
+    )
+    threads = machine().cores_physical
+    race = Race(
+        field.entries,
+        track,
+        rungs=timetable.rungs,
+        race_s=timetable.race_s(),
+        train_s=timetable.training_left(),
+        threads=min(threads, machine().cores_usable),
+    )
+    winner = race.winner()
+    say(f"{winner.id} trains on: {100 * winner.top1().value:.1f} % on validation so far")
+    if winner.trainer.step == race.last_step(winner.id):  # a resumed winner that is further obeys its own plan
+        winner.trainer.plan_time(timetable.training_left())
+    winner.trainer.advance()
+    winner.trainer.save()
+    reached = winner.top1()
+    if ledger.newest("train") is None:
+        ledger.add(
+            "train",
+            verdict="done",
+            reason=f"{winner.id} trained to the end of its plan",
+            after={
+                "id": winner.id,
+                "steps": winner.trainer.step,
+                "epochs": winner.trainer.epoch,
+                "top1": reached.model_dump(),
+            },
+            splits_read=["train", "val"],
+        )
+    winner.recipe.save(run.recipe)
+    write_bytes(run.metrics, (winner.folder / "metrics.jsonl").read_bytes())
+    bundle = finisher.export(winner.trainer.network, run.model, preprocess=winner.preprocess, recipe=winner.recipe)
+    ledger.add(
+        "export",
+        verdict="done",
+        reason="agrees with PyTorch on the golden examples",
+        after={"size_bytes": bundle.size_bytes},
+    )
+    return finisher.finish(bundle)
+
+
+def _same_job(plan: Plan, job: Job) -> None:
+    """Refuse a folder in which something else was asked for."""
+    asked = {"data": job.data, "budget": str(job.budget), "time_s": job.time_s, "seed": job.seed}
+    recorded = plan.decide("job", at=0, compute=lambda: asked, why="as typed")
+    if different := [key for key in asked if recorded[key] != asked[key]]:
+        key = different[0]
+        raise InputError(
+            f"{job.output} holds a fit with {key} {recorded[key]!r}, not {asked[key]!r}; "
+            "type the same command to go on with it, or name another folder with -o"
+        )
+
+
+def _split(audited: Audit, job: Job, run: RunFolder, ledger: Ledger) -> Dataset:
+    if run.data.exists():
+        return from_data_json(json.loads(run.data.read_text(encoding="utf-8")), audited.dataset, where=str(run.data))
+    dataset = split(audited.dataset, seed=job.seed)
+    write_json(run.data, to_data_json(dataset, seed=job.seed))
+    skipped = [
+        {"name": names[0], "reason": finding.kind}
+        for finding in audited.findings
+        if finding.left_out
+        for names in finding.files
+    ]
+    ledger.add(
+        "audit",
+        verdict="done",
+        reason=audited.summary()[0],
+        output=dataset.fingerprint,
+        after={
+            "pictures": len(dataset.items),
+            "classes": audited.counts,
+            "skipped": skipped,
+            "shorter_side": {
+                name: min(getattr(audited.widths, name), getattr(audited.heights, name))
+                for name in ("min", "median", "max")
+            },
+        },
+    )
+    sizes = {name: len(dataset.subset(name)) for name in ("train", "val", "test")}
+    ledger.add("split", verdict="done", reason="by content hash", after={**sizes, "notes": list(dataset.notes)})
+    return dataset
+
+
+def _field(
+    look: Look,
+    job: Job,
+    dataset: Dataset,
+    plan: Plan,
+    ledger: Ledger,
+    timetable: Timetable,
+    clock: Clock,
+    progress: Progress,
+) -> Field:
+    here = machine()
+    stopwatch = Stopwatch(
+        cache_root(),
+        threads=min(here.cores_physical, here.cores_usable),
+        limit_ms=job.budget.latency_ms,
+        clock=clock,
+        progress=progress,
+    )
+    train = len(dataset.subset("train"))
+    pictures = Pictures(side=look.side, train=train, classes=len(dataset.classes))
+    try:
+        field = choose_field(
+            pictures,
+            budget=job.budget,
+            entries=timetable.entries,
+            probe_s=timetable.probe_s,
+            train_s=timetable.winner_s,
+            stopwatch=stopwatch,
+            plan=plan,
+        )
+    except CheckError as error:
+        ledger.add("candidates", verdict="failed", reason=str(error))
+        raise
+    if ledger.newest("candidates") is None:
+        counts = {name: value for name, value in asdict(field).items() if name != "entries"}
+        ledger.add("candidates", verdict="done", reason="those that fit, the most promising first", after=counts)
+    return field
+
+
+def spent_before(run: RunFolder, ledger: Ledger) -> float:
+    """Seconds that earlier sessions of a run spent: each until the last file it changed."""
+    session = ledger.newest("session")
+    if session is None:
+        return 0.0
+    newest = max(path.stat().st_mtime for path in run.path.rglob("*") if path.is_file() and path.name != ".lock")
+    return float(session.after["spent_s"]) + max(0.0, newest - seconds_of(session.time))
+
+
+def _counted(progress: Progress, title: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(title, done, total)

@@ -1,0 +1,142 @@
+"""The race: candidates that fit the budget train in turns for a share of the time, and those that are beaten beyond
+noise go.
+
+Seconds become steps before they are trained: the steps of every rung are plan rows. A rung's outcome is a ledger row,
+and a resumed run takes decided rungs from there. Training goes on from rung to rung and from the last rung to the end,
+so what the winner learned is not lost.
+"""
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from netsmith.fit.field import Entry
+from netsmith.fit.racers import Racer, Track
+from netsmith.run.ledger import LedgerRow
+from netsmith.search.race import Decision, Standing, decide, rung_shares
+
+
+class Race:
+    """Runs rungs until one candidate is left or the race's time is used.
+
+    Args:
+        entries: who races, the most promising first.
+        track: what they share.
+        rungs: how many.
+        race_s: seconds of the race.
+        train_s: seconds until all training must be over, from now.
+        threads: that the artifacts of the race prefer; the winner's are measured at the end.
+    """
+
+    def __init__(
+        self, entries: Sequence[Entry], track: Track, *, rungs: int, race_s: float, train_s: float, threads: int
+    ) -> None:
+        self.entries = {entry.candidate.id: entry for entry in entries}
+        self.track = track
+        self.clock = track.clock
+        self.rungs = rungs
+        began = self.clock.now()
+        self.race_ends, self.training_ends = began + race_s, began + train_s
+        self.threads = threads
+        self._racers: dict[str, Racer] = {}
+
+    def winner(self) -> Racer:
+        """Run the race; the winner as it stands after the last rung, ready to go on."""
+        running = list(self.entries)
+        shares = rung_shares(self.rungs)
+        for rung in range(1, self.rungs + 1):
+            if len(running) == 1:
+                break
+            decided = self._decided(rung)
+            if decided is None:
+                share = shares[rung - 1] / sum(shares[rung - 1 :])
+                decided = self._run(rung, running, seconds=share * (self.race_ends - self.clock.now()))
+            running = [row["id"] for row in decided.after["entries"] if row["kept"]]
+        winner = self._racer(running[0])
+        for id_ in self.entries:
+            if id_ != winner.id:
+                self._retire(id_)
+        return winner
+
+    def _retire(self, id_: str) -> None:
+        """Leave a beaten candidate's artifact in its folder, once, and drop its checkpoints."""
+        folder = self.track.finisher.run.candidates / id_
+        if not (folder / "model").exists():
+            self._racer(id_).export(folder / "model", threads=self.threads)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        self._racers.pop(id_, None)
+
+    def last_step(self, id_: str) -> int:
+        """Updates that a candidate had made when its last rung ended; 0 when it ran none."""
+        rows = [row for row in self.track.finisher.ledger.rows if row.stage == "race"]
+        return next((e["steps"] for row in reversed(rows) for e in row.after["entries"] if e["id"] == id_), 0)
+
+    def _decided(self, rung: int) -> LedgerRow | None:
+        rows = self.track.finisher.ledger.rows
+        return next((row for row in rows if row.stage == "race" and row.after["rung"] == rung), None)
+
+    def _racer(self, id_: str) -> Racer:
+        if id_ not in self._racers:
+            seconds = self.training_ends - self.clock.now()
+            self._racers[id_] = Racer(self.entries[id_], self.track, seconds=seconds)
+        return self._racers[id_]
+
+    def _run(self, rung: int, running: Sequence[str], *, seconds: float) -> LedgerRow:
+        """Train every running candidate for an equal part of `seconds`, compare, record."""
+        plan, ledger = self.track.finisher.plan, self.track.finisher.ledger
+        began = self.clock.now()
+        for place, id_ in enumerate(running):
+            racer = self._racer(id_)
+            left = max(0.0, began + seconds - self.clock.now()) / (len(running) - place)
+            until = self.training_ends - self.clock.now()
+
+            def steps(racer: Racer = racer, left: float = left, until: float = until) -> int:
+                return racer.trainer.step + racer.steps_for(left, until=until)
+
+            goal = int(plan.decide(f"race.{rung}.{id_}", at=0, compute=steps, why=f"{left:.1f} s of rung {rung}"))
+            racer.trainer.advance(until=goal)
+            racer.trainer.save()
+        standings = [self._racer(id_).standing() for id_ in running]
+        decision = decide(standings)
+        row = ledger.add(
+            "race",
+            verdict="done",
+            reason=_sentence(decision),
+            after={
+                "rung": rung,
+                "entries": [self._row(standing, decision) for standing in _ordered(standings, decision)],
+            },
+            splits_read=["train", "val"],
+        )
+        self._racer(decision.leader).export(self.track.finisher.run.model, threads=self.threads)
+        return row
+
+    def _row(self, standing: Standing, decision: Decision) -> dict[str, Any]:
+        racer = self._racer(standing.id)
+        candidate, timing = racer.entry.candidate, racer.entry.timing
+        return {
+            "id": standing.id,
+            "model": candidate.layout.name,
+            "side": candidate.layout.input.size[0],
+            "params": candidate.cost.params,
+            "macs": candidate.cost.macs,
+            "size_bytes": timing.size_bytes,
+            "latency_ms": timing.high_ms,
+            "steps": racer.trainer.step,
+            "epochs": racer.trainer.epoch,
+            "top1": standing.top1,
+            "loss": standing.loss,
+            "p_value": decision.eliminated.get(standing.id),
+            "kept": standing.id in decision.kept,
+        }
+
+
+def _ordered(standings: Sequence[Standing], decision: Decision) -> list[Standing]:
+    """Those kept first, best first."""
+    order = [*decision.kept, *decision.eliminated]
+    return sorted(standings, key=lambda standing: order.index(standing.id))
+
+
+def _sentence(decision: Decision) -> str:
+    gone = ", ".join(decision.eliminated)
+    return f"{decision.leader} leads; " + (f"beaten beyond noise: {gone}" if gone else "none is beaten beyond noise")

@@ -1,0 +1,117 @@
+"""A candidate in training: its recipe, its folder, its trainer, and what it answers on validation.
+
+    candidates/ID/   recipe.yaml  plan.jsonl  metrics.jsonl  checkpoints/  model/
+
+A racer is made when it is first needed, so a resumed run builds only those that still run. Everything it does is a
+function of its recipe, the data and its plan rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from netsmith.data.cache import Masters
+from netsmith.fit.field import Entry
+from netsmith.fit.finish import Finisher
+from netsmith.run.clock import Clock
+from netsmith.run.metrics import Interval, top_k_correct
+from netsmith.run.plan import Plan
+from netsmith.run.preprocess import Preprocess
+from netsmith.run.progress import Progress
+from netsmith.run.recipe import Recipe
+from netsmith.search.race import Standing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    """What all racers share.
+
+    Attributes:
+        finisher: exports, and knows run and data set.
+        masters: training pictures.
+        recipe: of a candidate, by its entry and the seconds it may train.
+        preprocess: of a candidate, by its side in pixels.
+        clock: reads time.
+        show: told how far training is.
+        warn: told what went wrong without stopping training.
+    """
+
+    finisher: Finisher
+    masters: Masters
+    recipe: Callable[[Entry], Recipe]
+    preprocess: Callable[[int], Preprocess]
+    clock: Clock
+    show: Progress
+    warn: Callable[[str], None]
+
+
+class Racer:
+    """One candidate.
+
+    Args:
+        entry: what it is.
+        track: what it shares with the others.
+        seconds: until all training must be over; only its first making in a run looks at it.
+    """
+
+    def __init__(self, entry: Entry, track: Track, *, seconds: float) -> None:
+        from netsmith.models.build import build
+        from netsmith.train.feed import TrainingData
+        from netsmith.train.trainer import Trainer
+
+        self.entry = entry
+        self.track = track
+        self.folder: Path = track.finisher.run.candidates / entry.candidate.id
+        self.recipe = track.recipe(entry)
+        self.preprocess = track.preprocess(self.recipe.img_size)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.recipe.save(self.folder / "recipe.yaml")
+        validation = track.finisher.prepared("val", self.preprocess)
+
+        def show(title: str, done: float, total: float | None, note: str = "") -> None:
+            track.show(f"{title} {entry.candidate.id}", done, total, note)
+
+        self.trainer = Trainer(
+            build(entry.candidate.layout, seed=self.recipe.seed, zero_init_residual=True),
+            TrainingData.of(track.masters, validation, self.preprocess),
+            self.recipe,
+            plan=Plan(self.folder / "plan.jsonl"),
+            clock=track.clock,
+            seconds=max(seconds, 1.0),
+            checkpoints=self.folder / "checkpoints",
+            metrics=self.folder / "metrics.jsonl",
+            show=show,
+            warn=track.warn,
+        )
+        if self.trainer.resume():
+            self.trainer.allow(max(seconds, 1.0))
+
+    @property
+    def id(self) -> str:
+        """The candidate's."""
+        return self.entry.candidate.id
+
+    def steps_for(self, seconds: float, *, until: float) -> int:
+        """Updates that fit into `seconds`, when all the steps left are planned to take `until` seconds; at least 1."""
+        left = max(1, self.trainer.total_steps - self.trainer.step)
+        return max(1, round(left * seconds / max(until, 1e-9)))
+
+    def standing(self) -> Standing:
+        """Its answers on the validation pictures as it stands."""
+        found = self.trainer.evaluate()
+        assert found is not None, "fit always has validation pictures"
+        return Standing(
+            id=self.id, correct=top_k_correct(found.logits, found.targets, k=1), loss=found.loss
+        )  # fmt: skip
+
+    def top1(self) -> Interval:
+        """Share of validation pictures answered right as it stands."""
+        found = self.trainer.evaluate()
+        assert found is not None, "fit always has validation pictures"
+        return found.top1
+
+    def export(self, folder: Path, *, threads: int | None) -> None:
+        """Write its artifact as it stands."""
+        self.track.finisher.export(
+            self.trainer.network, folder, preprocess=self.preprocess, recipe=self.recipe, threads=threads
+        )

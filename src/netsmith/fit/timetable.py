@@ -1,0 +1,64 @@
+"""How the time of a fit is divided, fixed before it begins except for what is left.
+
+    reading | stopwatch (< 8 %) | race (35 % of training) | winner | export, measuring, verification, report
+
+What comes after training is reserved from what the same things cost so far: every answered picture is read and prepared
+again by the verification, and the fresh processes start Python.
+"""
+
+from netsmith.run.clock import Clock
+
+PROBE_SHARE = 0.08
+RACE_SHARE = 0.35
+PROCESS_S = 1.5
+"""Starting a fresh process that imports the runtime, on an ordinary machine."""
+
+
+class Timetable:
+    """The division of a fit's time.
+
+    Args:
+        time_s: of the whole fit.
+        clock: reads time.
+        began: `clock.now()` at the beginning of this session.
+        before: seconds that earlier sessions of the same fit spent.
+        pictures: validation and test pictures that are answered at the end.
+        reading_s: seconds that reading all pictures took.
+    """
+
+    def __init__(
+        self, time_s: float, *, clock: Clock, began: float, before: float, pictures: int, reading_s: float
+    ) -> None:
+        self.time_s = time_s
+        self._clock = clock
+        self._ends = began + time_s - before
+        self.measure_s = min(2.0, max(0.5, time_s / 60))
+        self._after_training = 4 * PROCESS_S + 3 * self.measure_s + 2.0 + 0.5 * reading_s + 0.003 * pictures
+
+    @property
+    def probe_s(self) -> float:
+        """Seconds of the stopwatch."""
+        return PROBE_SHARE * self.time_s
+
+    @property
+    def winner_s(self) -> float:
+        """Seconds of training the winner can expect, its part of the race included."""
+        return max(1.0, (1 - PROBE_SHARE) * self.time_s - self._after_training) * (1 - RACE_SHARE * 0.7)
+
+    @property
+    def entries(self) -> int:
+        """Candidates that race: as many as can each train for about ten seconds in the race, 2 to 6."""
+        return min(6, max(2, round(RACE_SHARE * self.time_s / 15)))
+
+    @property
+    def rungs(self) -> int:
+        """Rungs of the race."""
+        return 3 if self.time_s >= 300 else 2
+
+    def training_left(self) -> float:
+        """Seconds until training must be over, at least 1."""
+        return max(1.0, self._ends - self._after_training - self._clock.now())
+
+    def race_s(self) -> float:
+        """Seconds of the race, from now."""
+        return RACE_SHARE * self.training_left()
