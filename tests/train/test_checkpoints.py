@@ -193,7 +193,7 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
     try:
         save(disk / "checkpoints", 1)
         big = tensors() | {"network.big": torch.zeros(100_000)}
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(OSError, match="No space") as caught:
             save_checkpoint(disk / "checkpoints", step=2, tensors=big, identity=OURS, state={})
         assert caught.value.errno == errno.ENOSPC
         assert len(list((disk / "checkpoints").iterdir())) == 2

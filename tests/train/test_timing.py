@@ -1,5 +1,6 @@
 """From time to steps: what the pure functions promise, and that a run planned by them is over in time."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def test_progress_rises_from_0_to_exactly_1_in_the_last_step(lengths: list[Lengt
     values = [progress(step, lengths) for step in range(end + 1)]
     assert values[0] == 0.0
     assert values[-1] == 1.0
-    assert all(a < b for a, b in zip(values, values[1:], strict=False))
+    assert all(a < b for a, b in pairwise(values))
     halves = [progress(step + 0.5, lengths) for step in range(end)]
     assert all(a < half < b for a, half, b in zip(values, halves, values[1:], strict=False))
 

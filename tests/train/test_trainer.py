@@ -54,9 +54,13 @@ def test_learns_and_records(tmp_path: Path) -> None:
     assert evaluation.top1.value >= 0.95
     rows = read_jsonl(tmp_path / "metrics.jsonl")
     assert len(rows) == 12  # every epoch
-    assert rows[-1]["val_top1"] == evaluation.top1.value
-    assert rows[-1]["val_n"] == 20
-    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert rows[-1]["val"] == {
+        "top1": evaluation.top1.value,
+        "top5": evaluation.top5.value,
+        "loss": evaluation.loss,
+    }
+    assert rows[-1]["images_per_s"] > 0
+    assert rows[-1]["loss"] < rows[0]["loss"]
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
 
 
@@ -179,6 +183,49 @@ def test_time_given_to_a_run_that_had_none_is_kept(tmp_path: Path) -> None:
     trainer.plan_time(60.0)
     trainer.advance()
     assert 55.0 <= clock.now() - began <= 61.2
+
+
+def test_time_given_again_after_a_resume_obeys_the_rows_beyond(tmp_path: Path) -> None:
+    clock = FakeClock()
+
+    def run(folder: str) -> Trainer:
+        return make(
+            tmp_path / folder,
+            network=Costly(clock, [0.5]),
+            clock=clock,
+            epochs=100.0,
+            checkpoint_seconds=1e9,
+        )
+
+    first = run("a")
+    first.advance(10)
+    first.plan_time(60.0)
+    first.advance(50)
+    first.save()
+    first.advance(110)  # marks beyond the checkpoint, then killed
+    second = run("a")
+    second.resume()
+    rows = second._planner.plan.rows
+    second.plan_time(5.0)
+    assert second._planner.plan.rows == rows
+    second.advance(110)
+    assert weights_hash(second.network) == weights_hash(first.network)
+
+
+def test_the_average_follows_the_weights(tmp_path: Path) -> None:
+    trainer = make(tmp_path, ema=0.5)
+    expected = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    for step in range(1, 6):
+        trainer.advance(step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        for name, value in trainer.state.network.state_dict().items():
+            if value.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * value
+            else:
+                expected[name] = value.clone()
+    assert trainer.network is not trainer.state.network
+    for name, value in trainer.network.state_dict().items():
+        torch.testing.assert_close(value, expected[name], msg=name)
 
 
 def test_nan_in_the_data_path_stops_before_the_weights_and_says_where(tmp_path: Path) -> None:
@@ -307,11 +354,12 @@ def test_training_in_another_thread_needs_no_signals(tmp_path: Path) -> None:
     assert trainer.finished
 
 
-def test_metrics_of_a_resumed_run_have_one_row_per_evaluation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", [10, 14])
+def test_metrics_of_a_resumed_run_have_one_row_per_evaluation(tmp_path: Path, killed: int) -> None:
     first = make(tmp_path / "a")
     first.advance(8)
     first.save()
-    first.advance(14)  # evaluated at 13, then killed
+    first.advance(killed)  # before or after the evaluation of step 13
     second = make(tmp_path / "a", network=tiny_network(seed=5))
     second.resume()
     second.advance()
@@ -321,9 +369,9 @@ def test_metrics_of_a_resumed_run_have_one_row_per_evaluation(tmp_path: Path) ->
     whole.evaluate()
 
     def rows(name: str) -> list[dict[str, Any]]:
-        return [
-            {k: v for k, v in row.items() if k != "seconds"} for row in read_jsonl(tmp_path / name / "metrics.jsonl")
-        ]
+        measured = ("seconds", "images_per_s")
+        found = read_jsonl(tmp_path / name / "metrics.jsonl")
+        return [{key: value for key, value in row.items() if key not in measured} for row in found]
 
     assert rows("a") == rows("b")
 
@@ -355,7 +403,7 @@ def test_train_gives_the_last_weights_in_evaluation_mode(tmp_path: Path) -> None
         assert not trained.network.training
         assert trained.steps == 19
         assert trained.epochs == pytest.approx(3.04)
-        assert json.loads(run.metrics.read_text().splitlines()[-1])["val_top1"] == trained.val.top1.value
+        assert json.loads(run.metrics.read_text().splitlines()[-1])["val"]["top1"] == trained.val.top1.value
         again = train(
             tiny_network(seed=4), tiny_data(), tiny_recipe(), run=run, plan=plan, clock=SystemClock(), resume=True
         )

@@ -1,6 +1,7 @@
 """A training small enough for tests, importable by them and runnable as a process that can be killed.
 
-python tiny_training.py RUN EPOCHS [SECONDS]    trains into RUN, going on from what is there; prints "step N" after each update
+python tiny_training.py RUN EPOCHS [SECONDS]
+    trains into RUN, going on from what is there; prints "step N of M" after each update, at the end the weights' hash
 """
 
 import hashlib

@@ -64,6 +64,11 @@ class Pacing:
         self._stretch += seconds
         self._stretch_steps += 1
 
+    @property
+    def recent(self) -> float:
+        """Seconds of an update in the stretch that is not settled yet, or else the pace; 0 while unknown."""
+        return self._stretch / self._stretch_steps if self._stretch_steps else self.per_step
+
     def settle(self) -> None:
         """End a stretch between two marks: coming updates are thought to go as its own did."""
         if self._stretch_steps:

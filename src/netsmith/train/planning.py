@@ -83,17 +83,27 @@ class Planner:
     def at_marks(self, step: int) -> None:
         """At a mark of progress in a timed run: plan again how many steps the time that is left allows."""
         if self.timed and marks_passed(step, self.lengths, MARKS):
-            self.by_time(step)
+            self._by_time(step)
 
     def by_time(self, step: int) -> None:
-        """Plan the number of steps that the time that is left allows, from `step` on."""
+        """Plan the number of steps that the time that is left allows, from `step` on, unless the plan goes on later."""
+        if not self._goes_on(step):
+            self._by_time(step)
+
+    def _goes_on(self, step: int) -> bool:
+        # A resumed run asks again for what it had decided before, at a step it had not: the rows beyond are obeyed.
+        return self.lengths[-1].at > step
+
+    def _by_time(self, step: int) -> None:
         self.pacing.settle()
         evaluations = math.floor((1.0 - self.progress(step)) * EVALUATIONS)
         pace = f"{self.pacing.per_step:.4g} s per step"
         self._lengthen(step, lambda: self.pacing.total_steps(step, evaluations=evaluations), why=pace)
 
     def by_steps(self, step: int, total: int, *, why: str) -> None:
-        """Plan `total` steps, from `step` on."""
+        """Plan `total` steps, from `step` on, unless the plan goes on later."""
+        if self._goes_on(step):
+            return
         self._lengthen(step, lambda: max(total, step, 1), why=why)
 
     def total(self, step: int) -> int:

@@ -197,6 +197,10 @@ class Trainer:
         """
         self._planner.by_steps(self.step, total_steps, why=why)
 
+    def allow(self, seconds: float) -> None:
+        """Give the run `seconds` from now on; its length follows at the next mark."""
+        self._pacing.allow(seconds)
+
     def plan_time(self, seconds: float) -> None:
         """Give the run `seconds` from now on and plan its length by them, now and again at every mark."""
         self._pacing.allow(seconds)
@@ -300,14 +304,12 @@ class Trainer:
         self._add_losses()
         row = {
             "step": self.step,
-            "epoch": self.epoch,
             "progress": self.progress,
-            "learning_rate": learning_rate(self.recipe, self.progress),
-            "train_loss": self.state.loss_sum / self.state.loss_steps if self.state.loss_steps else None,
-            "val_loss": evaluation.loss,
-            "val_top1": evaluation.top1.value,
-            "val_top5": evaluation.top5.value,
-            "val_n": len(evaluation.targets),
+            "epoch": self.epoch,
+            "lr": learning_rate(self.recipe, self.progress),
+            "loss": self.state.loss_sum / self.state.loss_steps if self.state.loss_steps else None,
+            "val": {"top1": evaluation.top1.value, "top5": evaluation.top5.value, "loss": evaluation.loss},
+            "images_per_s": self._images_per_second(),
             "seconds": self.seconds,
         }
         self.state.loss_sum, self.state.loss_steps = 0.0, 0
@@ -318,6 +320,10 @@ class Trainer:
         except OSError as error:
             self._survive_full_disk(error, self._metrics)
         self._recorded = self.step
+
+    def _images_per_second(self) -> float | None:
+        seconds = self._pacing.recent
+        return self.batch_size / seconds if seconds else None
 
     def save(self) -> None:
         """Write a checkpoint of the current step, unless it is there; a full disk is a warning.
