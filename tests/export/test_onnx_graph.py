@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -226,7 +227,7 @@ def graphs(draw: st.DrawFn) -> tuple[g.Graph, int]:
     return g.Graph(input=shapes["input"], ops=tuple(ops), taps={}, output=x), size
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(graphs())
 def test_any_graph_computes_what_pytorch_does(drawn: tuple[g.Graph, int]) -> None:
     graph, size = drawn
@@ -300,6 +301,19 @@ def test_same_layout_and_weights_give_the_same_bytes() -> None:
     reordered = dict(reversed(weights.items()))
     assert first == write_onnx(layout, reordered, preprocess=preprocess)
     assert first != write_onnx(layout, random_weights(layout_graph(layout), seed=1), preprocess=preprocess)
+
+
+def test_weights_that_would_be_slow_become_zero() -> None:
+    layout, preprocess = small("resnet20_cifar")
+    weights = random_weights(layout_graph(layout))
+    weights["conv1.weight"][3] = 1e-40  # already too small
+    weights["bn1.weight"][4] = 1e-38  # too small once folded
+    model = onnx.load_model_from_string(write_onnx(layout, weights, preprocess=preprocess))
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert not arrays["conv1.weight"][3:5].any()
+    assert arrays["conv1.weight"][:3].all()
+    tiny = np.finfo(np.float32).tiny
+    assert not any(((abs(a) < tiny) & (a != 0)).any() for a in arrays.values() if a.dtype == np.float32)
 
 
 def test_branches_that_logits_do_not_need_are_left_out() -> None:
