@@ -1,14 +1,12 @@
 """`netsmith fit`: from a folder of pictures and a budget to a verified model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from netsmith.cli.console import PLAIN, Console, Output
-
-if TYPE_CHECKING:
-    from netsmith.run.result import Result
+from netsmith.cli.tables import outcome
 
 EXAMPLES = """\
 Examples:
@@ -58,30 +56,4 @@ def fit(
     command += ["--seed", str(seed)] if seed else []
     with Console(output) as console:
         result = fit_job(job, command=command, progress=console.progress, say=console.say, warn=console.warn)
-        console.result(result.model_dump(mode="json"), summary(result, output_folder))
-
-
-def summary(result: "Result", folder: Path) -> str:
-    """The outcome of a run as a small table."""
-    final = result.final
-    latency = final.latency_ms
-    rows = [
-        ("model", f"{final.model}, {final.params:,} parameters, {final.macs / 1e6:,.1f} M MACs"),
-        ("size", f"{final.size_bytes / 1e6:,.3f} MB"),
-        (
-            "latency",
-            f"p50 {latency.p50:.3f} ms, p90 {latency.p90:.3f} ms (at most {latency.high:.3f}), {final.threads} threads",
-        ),
-    ]
-    for split, interval in (("val", final.top1.val), ("test", final.top1.test)):
-        if interval is not None:
-            rows.append(
-                (
-                    f"top-1 {split}",
-                    f"{interval.value:.2%} ({interval.low:.2%} to {interval.high:.2%}, n {interval.n:,})",
-                )
-            )
-    rows += [("budget", f"{row}: {'met' if row.met else 'MISSED'}") for row in result.budget]
-    rows.append(("artifact", str(folder / "model")))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+        console.result(result.model_dump(mode="json"), outcome(result, output_folder))

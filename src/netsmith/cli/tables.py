@@ -1,6 +1,12 @@
 """Text tables and short numbers for people; `--json` carries the exact ones."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from netsmith.run.metrics import Interval
+    from netsmith.run.result import Result
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
@@ -24,3 +30,29 @@ def short(count: float) -> str:
         if count >= factor:
             return f"{count / factor:#.4g}{unit}"
     return f"{count:.4g}"
+
+
+def outcome(result: "Result", folder: Path) -> str:
+    """The outcome of a run as a small table."""
+    final = result.final
+    latency = final.latency_ms
+    rows = [
+        ("model", f"{final.model}, {final.params:,} parameters, {final.macs / 1e6:,.1f} M MACs"),
+        ("size", f"{final.size_bytes / 1e6:,.3f} MB"),
+        (
+            "latency",
+            f"p50 {latency.p50:.3f} ms, p90 {latency.p90:.3f} ms (at most {latency.high:.3f}), {final.threads} threads",
+        ),
+    ]
+    for split, interval in (("val", final.top1.val), ("test", final.top1.test)):
+        if interval is not None:
+            rows.append((f"top-1 {split}", share(interval)))
+    rows += [("budget", f"{row}: {'met' if row.met else 'MISSED'}") for row in result.budget]
+    rows.append(("artifact", str(folder / "model")))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def share(interval: "Interval") -> str:
+    """A proportion with its bounds: "93.20% (91.10% to 94.90%, n 600)"."""
+    return f"{interval.value:.2%} ({interval.low:.2%} to {interval.high:.2%}, n {interval.n:,})"

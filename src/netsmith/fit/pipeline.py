@@ -6,28 +6,28 @@ killed run that is started again goes on where it was and comes to the same weig
 folder from the first rung of the race on.
 """
 
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from netsmith.data.audit import Audit, audit
+from netsmith.data.audit import audit
 from netsmith.data.cache import cache_root, masters
 from netsmith.data.items import Dataset, Item
 from netsmith.data.sources import open_source
-from netsmith.data.splits import from_data_json, split, to_data_json
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.field import Entry, Field, choose_field
 from netsmith.fit.finish import Finisher
+from netsmith.fit.opening import record_split
 from netsmith.fit.race import Race
 from netsmith.fit.racers import Track
 from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for
 from netsmith.fit.stopwatch import Stopwatch
 from netsmith.fit.timetable import Timetable
+from netsmith.report.page import write_report
 from netsmith.run.budget import Budget
 from netsmith.run.clock import Clock, SystemClock, seconds_of
-from netsmith.run.files import write_bytes, write_json
+from netsmith.run.files import write_bytes
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.machine import machine
@@ -100,7 +100,7 @@ def fit(
         audited = audit(open_source(job.data), strict=job.strict, seed=job.seed, progress=_counted(progress, "reading"))
         for line in audited.summary():
             say(line)
-        dataset = _split(audited, job, run, ledger)
+        dataset = record_split(audited, seed=job.seed, run=run, ledger=ledger)
         timetable = Timetable(
             job.time_s,
             clock=clock,
@@ -202,7 +202,11 @@ def _train_and_finish(
         reason="agrees with PyTorch on the golden examples",
         after={"size_bytes": bundle.size_bytes},
     )
-    return finisher.finish(bundle)
+    try:
+        return finisher.finish(bundle)
+    finally:
+        if run.finished:  # also where a limit was missed: the report says so
+            write_report(run)
 
 
 def _same_job(plan: Plan, job: Job) -> None:
@@ -215,37 +219,6 @@ def _same_job(plan: Plan, job: Job) -> None:
             f"{job.output} holds a fit with {key} {recorded[key]!r}, not {asked[key]!r}; "
             "type the same command to go on with it, or name another folder with -o"
         )
-
-
-def _split(audited: Audit, job: Job, run: RunFolder, ledger: Ledger) -> Dataset:
-    if run.data.exists():
-        return from_data_json(json.loads(run.data.read_text(encoding="utf-8")), audited.dataset, where=str(run.data))
-    dataset = split(audited.dataset, seed=job.seed)
-    write_json(run.data, to_data_json(dataset, seed=job.seed))
-    skipped = [
-        {"name": names[0], "reason": finding.kind}
-        for finding in audited.findings
-        if finding.left_out
-        for names in finding.files
-    ]
-    ledger.add(
-        "audit",
-        verdict="done",
-        reason=audited.summary()[0],
-        output=dataset.fingerprint,
-        after={
-            "pictures": len(dataset.items),
-            "classes": audited.counts,
-            "skipped": skipped,
-            "shorter_side": {
-                name: min(getattr(audited.widths, name), getattr(audited.heights, name))
-                for name in ("min", "median", "max")
-            },
-        },
-    )
-    sizes = {name: len(dataset.subset(name)) for name in ("train", "val", "test")}
-    ledger.add("split", verdict="done", reason="by content hash", after={**sizes, "notes": list(dataset.notes)})
-    return dataset
 
 
 def _field(

@@ -1,0 +1,53 @@
+"""The first stages of a run: what the pictures are and which of them are for what, written down once and obeyed on
+resume."""
+
+import json
+
+from netsmith.data.audit import Audit
+from netsmith.data.items import Dataset
+from netsmith.data.splits import from_data_json, split, to_data_json
+from netsmith.run.files import write_json
+from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger
+
+
+def record_split(audited: Audit, *, seed: int, run: RunFolder, ledger: Ledger) -> Dataset:
+    """The audited pictures with their splits: those of the run's `data.json`, or new ones, recorded there and in the
+    ledger.
+
+    Args:
+        audited: the pictures as they are now.
+        seed: of new splits.
+        run, ledger: of the run.
+
+    Raises:
+        InputError: pictures that the run knows are gone or have another class, or a class has too few pictures.
+    """
+    if run.data.exists():
+        return from_data_json(json.loads(run.data.read_text(encoding="utf-8")), audited.dataset, where=str(run.data))
+    dataset = split(audited.dataset, seed=seed)
+    write_json(run.data, to_data_json(dataset, seed=seed))
+    skipped = [
+        {"name": names[0], "reason": finding.kind}
+        for finding in audited.findings
+        if finding.left_out
+        for names in finding.files
+    ]
+    ledger.add(
+        "audit",
+        verdict="done",
+        reason=audited.summary()[0],
+        output=dataset.fingerprint,
+        after={
+            "pictures": len(dataset.items),
+            "classes": audited.counts,
+            "skipped": skipped,
+            "shorter_side": {
+                name: min(getattr(audited.widths, name), getattr(audited.heights, name))
+                for name in ("min", "median", "max")
+            },
+        },
+    )
+    sizes = {name: len(dataset.subset(name)) for name in ("train", "val", "test")}
+    ledger.add("split", verdict="done", reason="by content hash", after={**sizes, "notes": list(dataset.notes)})
+    return dataset
