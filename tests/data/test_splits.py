@@ -77,12 +77,13 @@ def test_shares_are_exact_per_class(count: int, val: float, test: float) -> None
     assert found["test"] == max(1, round(count * test))
 
 
-def test_a_new_picture_moves_at_most_one_per_side_and_other_classes_not_at_all() -> None:
-    before = sides(split(make({"a": [1] * 100, "b": [1] * 50}), seed=1))
-    after = sides(split(make({"a": [1] * 101, "b": [1] * 50}), seed=1))
-    moved = [name for name in before if before[name] != after[name]]
-    assert len(moved) <= 2
-    assert not [name for name in moved if name.startswith("b/")]
+def test_a_new_picture_moves_at_most_one_other_and_none_of_other_classes() -> None:
+    for seed in range(40):
+        before = sides(split(make({"a": [1] * 100, "b": [1] * 50}), seed=seed))
+        after = sides(split(make({"a": [1] * 101, "b": [1] * 50}), seed=seed))
+        moved = [name for name in before if before[name] != after[name]]
+        assert len(moved) <= 1
+        assert not [name for name in moved if name.startswith("b/")]
 
 
 def test_seed_matters_and_label_order_does_not() -> None:

@@ -45,13 +45,10 @@ def split(dataset: Dataset, *, seed: int, val: float = 0.15, test: float = 0.15)
         _refuse_few(len(members), name, needed=1 + len(shares), missing=list(shares))
         total = sum(members.values())
         order = sorted(members, key=lambda group: hashlib.sha256(f"split {seed} {group}".encode()).digest())
-        for side, share in shares.items():
-            free = order if side == "test" else order[::-1]
-            free = [group for group in free if group not in sides]
-            left_over = 1 + sum(
-                later not in (side, "test") for later in shares
-            )  # groups that train and a later split need
-            for group in _cut(free, members, round(total * share), most=len(free) - left_over):
+        for reserved, (side, share) in zip(range(len(shares), 0, -1), shares.items(), strict=True):
+            # train and every side still to come need one group each
+            free = [group for group in (order if side == "test" else order[::-1]) if group not in sides]
+            for group in _cut(free, members, round(total * share), most=len(free) - reserved):
                 sides[group] = side
     items = tuple(
         item if item.split in ("val", "test") else replace(item, split=sides.get(item.group, "train"))
