@@ -141,6 +141,20 @@ def test_checkpoints_without_weights_are_refused(document: object, tmp_path: Pat
         read_weights(path)
 
 
+def test_a_checkpoint_that_holds_itself(tmp_path: Path) -> None:
+    document: dict[str, object] = {"epoch": 3}
+    document["model"] = document
+    (tmp_path / "weights.pth").write_bytes(saved(document))
+    with pytest.raises(InputError, match="holds no tensors by name"):
+        read_weights(tmp_path / "weights.pth")
+
+
+def test_names_from_a_file_cannot_break_the_line() -> None:
+    with pytest.raises(InputError) as caught:
+        check_weights({**state(), "a\nb": torch.ones(1)}, tiny(), where="a.pth")
+    assert "\n" not in str(caught.value)
+
+
 def test_paths_that_are_no_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not there"):
         read_weights(tmp_path / "absent.pth")

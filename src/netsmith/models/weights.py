@@ -60,8 +60,11 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
 
 def _is_safetensors(path: Path) -> bool:
     """Whether the file begins with the length of a JSON header and its opening brace."""
-    with open(path, "rb") as handle:
-        start = handle.read(9)
+    try:
+        with open(path, "rb") as handle:
+            start = handle.read(9)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     return path.suffix == ".safetensors" or (len(start) == 9 and start[8:] == b"{" and start[6:8] == b"\0\0")
 
 
@@ -79,9 +82,8 @@ def _read_torch(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about pickles it then refuses
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # on foreign bytes the restricted unpickler fails in whatever way the bytes happen to lead to
+    except Exception as error:
+        # On foreign bytes the restricted unpickler fails in whatever way the bytes happen to lead to.
         if found := re.search(r"GLOBAL\s+([\w.]+)", str(error)):
             raise InputError(
                 f"{path} holds the Python object {found[1]}, which could run code, so it was not loaded; "
@@ -92,21 +94,21 @@ def _read_torch(path: Path) -> Any:
         ) from error
 
 
-def _find_state(document: object) -> dict[str, Tensor] | None:
-    """The named tensors of a checkpoint, at most three levels down."""
-    if not isinstance(document, Mapping):
+def _find_state(document: object, *, levels: int = 3) -> dict[str, Tensor] | None:
+    """The named tensors of a checkpoint, so many levels down (a document may hold itself)."""
+    if not isinstance(document, Mapping) or levels == 0:
         return None
     entries = {key: value for key, value in cast(Mapping[object, object], document).items() if isinstance(key, str)}
-    tensors = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
+    tensors = {key: value for key, value in entries.items() if isinstance(value, Tensor) and not value.is_sparse}
     if any(tensor.dim() >= 2 for tensor in tensors.values()):
         return tensors
-    return next((found for key in STATE_KEYS if (found := _find_state(entries.get(key))) is not None), None)
+    below = (_find_state(entries.get(key), levels=levels - 1) for key in STATE_KEYS)
+    return next((state for state in below if state is not None), None)
 
 
 def _unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    state = {
-        name: tensor for name, tensor in state.items() if name != "n_averaged"
-    }  # torch's AveragedModel counts in it
+    # torch's AveragedModel keeps its count beside the network.
+    state = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
     while prefix := next((wrapper for wrapper in WRAPPERS if all(name.startswith(wrapper) for name in state)), None):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
@@ -152,7 +154,8 @@ def differences(weights: Mapping[str, Tensor], expected: Mapping[str, g.Shape]) 
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    shown = (name if name.isprintable() else ascii(name) for name in names[:_SHOWN])
+    return ", ".join(shown) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _shape(shape: tuple[int, ...]) -> str:
