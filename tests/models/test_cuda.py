@@ -10,10 +10,12 @@ from netsmith.models.build import build
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["resnet20_cifar", "resnet50@0.25", "mobilenet_v2@0.5", "efficientnet_b0@0.5"])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_logits_and_gradients_are_the_cpus(name: str, memory_format: torch.memory_format) -> None:
+def test_logits_and_gradients_are_the_cpus(
+    name: str, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     layout = find_layout(name, num_classes=10, img_size=32)
     there = build(layout, dropout=0.0, drop_path=0.0).to("cuda", memory_format=memory_format)
     here = build(layout, dropout=0.0, drop_path=0.0)
