@@ -1,4 +1,4 @@
-"""Names, shapes and types of every published network's state_dict are the reference's, committed beside this file."""
+"""The state_dict of every published network is the reference's: names, shapes, types and order."""
 
 import json
 from pathlib import Path
@@ -16,20 +16,18 @@ def _contracts(file: str) -> dict[str, list[str]]:
     return json.loads((HERE / file).read_text())["networks"]
 
 
-TORCHVISION = {
-    name: entries for family in MODELS for name, entries in _contracts(f"{family}.json").items()
-}  # fmt: skip
+TORCHVISION = {name: entries for family in MODELS for name, entries in _contracts(f"{family}.json").items()}
 CHECKPOINTS = _contracts("resnet_cifar.json")
 
 
-def _entries(name: str) -> set[str]:
+def _entries(name: str) -> list[str]:
     layout = find_layout(name)
     with torch.device("meta"):
         state = MODELS[layout.family](layout).state_dict()
-    return {
+    return [
         f"{key} {str(tensor.dtype).removeprefix('torch.')} {'x'.join(map(str, tensor.shape)) or '-'}"
         for key, tensor in state.items()
-    }
+    ]
 
 
 def test_every_published_network_has_a_contract() -> None:
@@ -38,11 +36,11 @@ def test_every_published_network_has_a_contract() -> None:
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_state_is_torchvisions(name: str) -> None:
-    assert _entries(name) == set(TORCHVISION[name])
+    assert _entries(name) == TORCHVISION[name]
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_cifar_state_is_the_checkpoints(name: str) -> None:
     """The checkpoints call the classifier `linear` and hold no counters; all else is equal."""
-    ours = {entry.replace("fc.", "linear.") for entry in _entries(name) if ".num_batches_tracked " not in entry}
-    assert ours == set(CHECKPOINTS[name])
+    ours = [entry.replace("fc.", "linear.") for entry in _entries(name) if ".num_batches_tracked " not in entry]
+    assert ours == CHECKPOINTS[name]
