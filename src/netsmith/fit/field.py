@@ -13,7 +13,7 @@ from netsmith.search.choose import Timing, calibration, promising
 HEADROOM = 0.93
 """Share of a latency limit that a candidate may take: another process and another hour must not break the budget."""
 
-PROBES = 36
+PROBES, ROUNDS, PROBES_PER_BASE = 36, 3, 3
 ENTRIES_PER_BASE = 2
 
 
@@ -64,7 +64,7 @@ def choose_field(
     allowed = [candidate for candidate in considered if within(candidate, budget)]
 
     def compute() -> dict[str, list[float]]:
-        return timings_to_json(_probe(allowed, pictures, budget, probe_s, train_s, stopwatch))
+        return timings_to_json(_probe(considered, allowed, pictures, budget, probe_s, train_s, stopwatch))
 
     timings = timings_from_json(
         plan.decide("fit.timings", at=0, compute=compute, why="p50, upper p90 in ms and bytes of untrained candidates")
@@ -74,7 +74,14 @@ def choose_field(
     if not fitting:
         raise CheckError(shortfall(considered, timings, budget))
     chosen = promising(
-        fitting, timings, count=entries, train=pictures.train, seconds=train_s, limit_ms=None, per_base=ENTRIES_PER_BASE
+        fitting,
+        timings,
+        count=entries,
+        train=pictures.train,
+        known=allowed,
+        seconds=train_s,
+        limit_ms=None,
+        per_base=ENTRIES_PER_BASE,
     )
     return Field(
         entries=tuple(Entry(candidate=candidate, timing=timings[candidate.id]) for candidate in chosen),
@@ -96,6 +103,7 @@ def fits(candidate: Candidate, timing: Timing, budget: Budget) -> bool:
 
 
 def _probe(
+    considered: Sequence[Candidate],
     allowed: Sequence[Candidate],
     pictures: Pictures,
     budget: Budget,
@@ -103,24 +111,28 @@ def _probe(
     train_s: float,
     stopwatch: Stopwatch,
 ) -> dict[str, Timing]:
-    """First a few per family to learn its speed, then the most promising, then, while nothing fits, the fastest."""
-    if not allowed:
-        return {}
-    timings = stopwatch.times(calibration(allowed), seconds=0.3 * probe_s)
-    rest = promising(
-        allowed,
-        timings,
-        count=PROBES,
-        train=pictures.train,
-        seconds=train_s,
-        limit_ms=budget.latency_ms,
-        per_base=PROBES // 4,
-    )
-    timings |= stopwatch.times([c for c in rest if c.id not in timings], seconds=0.5 * probe_s)
+    """First a few per family to learn its speed, then the most promising in rounds that learn from each other.
+
+    While nothing fits, the fastest and smallest, so that a refusal can name the nearest point.
+    """
+    timings = stopwatch.times(calibration(allowed), seconds=0.25 * probe_s) if allowed else {}
+    for _ in range(ROUNDS):
+        wanted = promising(
+            [candidate for candidate in allowed if candidate.id not in timings],
+            timings,
+            known=allowed,
+            count=PROBES // ROUNDS,
+            train=pictures.train,
+            seconds=train_s,
+            limit_ms=budget.latency_ms,
+            per_base=PROBES_PER_BASE,
+        )
+        timings |= stopwatch.times(wanted, seconds=0.55 * probe_s / ROUNDS)
     by_id = {candidate.id: candidate for candidate in allowed}
     if not any(fits(by_id[id_], timing, budget) for id_, timing in timings.items()):
-        fastest = sorted(allowed, key=lambda c: (c.cost.macs, c.id))[:12]
-        smallest = sorted(allowed, key=lambda c: (c.size_bytes, c.id))[:6]
+        pool = allowed or considered
+        fastest = sorted(pool, key=lambda c: (c.cost.macs, c.id))[:8]
+        smallest = sorted(pool, key=lambda c: (c.size_bytes, c.id))[:4]
         timings |= stopwatch.times([c for c in fastest + smallest if c.id not in timings], seconds=0.2 * probe_s)
     return timings
 

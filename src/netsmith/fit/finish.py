@@ -39,7 +39,7 @@ from netsmith.run.recipe import Recipe
 from netsmith.run.result import Final, Latency, Result, Top1
 
 if TYPE_CHECKING:
-    from netsmith.models.build import Network
+    from torch import nn
 
 GOLDEN_PICTURES = 4
 ATTEMPTS = 3
@@ -70,7 +70,7 @@ class Finisher:
     progress: Progress = silent
 
     def export(
-        self, network: "Network", folder: Path, *, preprocess: Preprocess, recipe: Recipe, threads: int | None = None
+        self, network: "nn.Module", folder: Path, *, preprocess: Preprocess, recipe: Recipe, threads: int | None = None
     ) -> Bundle:
         """Write an artifact of `network` into `folder`, replacing the one that is there.
 

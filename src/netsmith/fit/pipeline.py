@@ -195,7 +195,7 @@ def _train_and_finish(
         )
     winner.recipe.save(run.recipe)
     write_bytes(run.metrics, (winner.folder / "metrics.jsonl").read_bytes())
-    bundle = finisher.export(winner.network, run.model, preprocess=winner.preprocess, recipe=winner.recipe)
+    bundle = finisher.export(winner.trainer.network, run.model, preprocess=winner.preprocess, recipe=winner.recipe)
     ledger.add(
         "export",
         verdict="done",

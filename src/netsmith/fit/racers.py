@@ -9,7 +9,6 @@ function of its recipe, the data and its plan rows.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from netsmith.data.cache import Masters
 from netsmith.fit.field import Entry
@@ -21,9 +20,6 @@ from netsmith.run.preprocess import Preprocess
 from netsmith.run.progress import Progress
 from netsmith.run.recipe import Recipe
 from netsmith.search.race import Standing
-
-if TYPE_CHECKING:
-    from netsmith.models.build import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +91,6 @@ class Racer:
         """The candidate's."""
         return self.entry.candidate.id
 
-    @property
-    def network(self) -> "Network":
-        """The network to ship, as it stands: the averaged one."""
-        return cast("Network", self.trainer.network)
-
     def steps_for(self, seconds: float, *, until: float) -> int:
         """Updates that fit into `seconds`, when all the steps left are planned to take `until` seconds; at least 1."""
         left = max(1, self.trainer.total_steps - self.trainer.step)
@@ -122,5 +113,5 @@ class Racer:
     def export(self, folder: Path, *, threads: int | None) -> None:
         """Write its artifact as it stands."""
         self.track.finisher.export(
-            self.network, folder, preprocess=self.preprocess, recipe=self.recipe, threads=threads
+            self.trainer.network, folder, preprocess=self.preprocess, recipe=self.recipe, threads=threads
         )

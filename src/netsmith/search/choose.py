@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 from netsmith.search.candidates import Candidate
 
+GUESS_HEADROOM = 0.8
+"""Share of a latency limit that a guessed median may take: p90 lies above it, and guesses err."""
+
 RIPE_EPOCHS = 45.0
 TRAIN_PER_INFERENCE = 2.0
 """Seconds per picture of a training step (batched, fused, low precision where it pays) over one picture's latency."""
@@ -79,6 +82,7 @@ def promising(
     candidates: Sequence[Candidate],
     timings: Mapping[str, Timing],
     *,
+    known: Sequence[Candidate],
     count: int,
     train: int,
     seconds: float,
@@ -88,22 +92,23 @@ def promising(
     """The most promising candidates, best first, spread over families and resolutions.
 
     At most `per_base` of one base network, and no two of one base at the same resolution; a candidate whose guessed
-    latency is clearly (a quarter) over the limit is passed over.
+    latency leaves the limit no headroom is passed over.
 
     Args:
         candidates: to choose from.
-        timings: what is known of some of them, by id.
+        timings: what the stopwatch said, by id.
+        known: the candidates among which those that were timed are found.
         count: how many at most.
         train, seconds: see `promise`.
         limit_ms: the budget's latency, or None.
         per_base: candidates of one base network at most.
     """
-    speeds = rates({candidate.id: candidate for candidate in candidates}, timings)
+    speeds = rates({candidate.id: candidate for candidate in known}, timings)
 
     def latency(candidate: Candidate) -> float:
         return guessed_latency(candidate, timing=timings.get(candidate.id), speeds=speeds)
 
-    allowed = [c for c in candidates if limit_ms is None or latency(c) * 1e3 <= 1.25 * limit_ms]
+    allowed = [c for c in candidates if limit_ms is None or latency(c) * 1e3 <= GUESS_HEADROOM * limit_ms]
     ranked = sorted(allowed, key=lambda c: (-promise(latency(c), train=train, seconds=seconds), c.id))
     chosen: list[Candidate] = []
     for candidate in ranked:

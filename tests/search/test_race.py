@@ -1,0 +1,67 @@
+"""Decisions of the race: beaten beyond noise goes, alike stays, whatever the order they come in."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netsmith.run.metrics import mcnemar
+from netsmith.search.race import Standing, decide, ranking, rung_shares
+
+
+def standing(id_, right, *, n=200, loss=1.0, seed=0):
+    correct = np.zeros(n, dtype=bool)
+    correct[np.random.default_rng(seed).permutation(n)[:right]] = True
+    return Standing(id=id_, correct=correct, loss=loss)
+
+
+def test_the_hopeless_go_and_the_close_stay():
+    decision = decide([standing("b", 150, seed=1), standing("a", 160), standing("c", 90, seed=2)])
+    assert decision.leader == "a"
+    assert decision.kept == ("a", "b")
+    assert set(decision.eliminated) == {"c"}
+    assert decision.eliminated["c"] < 0.05
+
+
+def test_never_inside_the_noise():
+    """As many pairs of answers as the exact test needs for 5 % and one fewer: 6 to 0 goes, 5 to 0 stays."""
+    n = 50
+    base = np.ones(n, dtype=bool)
+    five, six = base.copy(), base.copy()
+    five[:5] = False
+    six[:6] = False
+    decision = decide([Standing(id=i, correct=c, loss=1.0) for i, c in (("all", base), ("five", five), ("six", six))])
+    assert decision.kept == ("all", "five")
+    assert decision.eliminated == {"six": pytest.approx(2 * 0.5**6)}
+
+
+def test_equal_accuracy_is_ranked_by_loss_then_name():
+    same = standing("x", 100).correct
+    standings = [Standing(id=id_, correct=same, loss=loss) for id_, loss in (("c", 0.5), ("b", 0.4), ("a", 0.5))]
+    assert [s.id for s in ranking(standings)] == ["b", "a", "c"]
+
+
+def test_one_alone_wins():
+    assert decide([standing("only", 3)]).kept == ("only",)
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_order_of_arrival_does_not_matter(rights, random):
+    standings = [standing(f"c{i}", right, n=60, seed=i) for i, right in enumerate(rights)]
+    shuffled = list(standings)
+    random.shuffle(shuffled)
+    first, second = decide(standings), decide(shuffled)
+    assert first == second
+    leader = next(s for s in standings if s.id == first.leader)
+    for s in standings:
+        gone = s.id in first.eliminated
+        assert gone == (s.id != leader.id and mcnemar(leader.correct, s.correct) < 0.05)
+        assert gone != (s.id in first.kept)
+
+
+@pytest.mark.parametrize("rungs", [1, 2, 3, 5])
+def test_rungs_share_all_of_the_time_and_grow(rungs):
+    shares = rung_shares(rungs)
+    assert len(shares) == rungs
+    assert sum(shares) == pytest.approx(1.0)
+    assert shares == sorted(shares)
