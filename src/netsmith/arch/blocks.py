@@ -3,7 +3,8 @@
 A block's `name` is the prefix of its parameters. The parameter names below it are torchvision's for the family.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from netsmith.arch import graph as g
@@ -276,3 +277,43 @@ def _depthwise(draft: Draft, name: str, source: str, block: InvertedResidualBloc
     channels = draft.channels[source]
     x = draft.conv(f"{name}.0", source, channels, kernel=block.kernel, stride=block.stride, groups=channels)
     return draft.activate(f"{name}.2", draft.norm(f"{name}.1", x), block.activation)
+
+
+def resized(block: Block, *, convs: Mapping[str, g.Conv], pads: Mapping[str, g.Pad]) -> Block:
+    """The record of a block whose graph was given other widths; `convs` and `pads` are the new operations by name.
+
+    The inverse of `add_block` for widths; nothing else of a block changes.
+    """
+
+    def out(name: str) -> int:
+        return convs[f"{block.name}.{name}"].out_channels
+
+    match block:
+        case BasicBlock():
+            shortcut = _resized_shortcut(block, pads)
+            return replace(block, width=out("conv1"), out=out("conv2"), shortcut=shortcut)
+        case BottleneckBlock():
+            return replace(
+                block, reduce=out("conv1"), width=out("conv2"), out=out("conv3"),
+                groups=convs[f"{block.name}.conv2"].groups, shortcut=_resized_shortcut(block, pads),
+            )  # fmt: skip
+        case InvertedResidualBlock(expand=None):
+            return replace(block, out=out("conv.1"))
+        case InvertedResidualBlock():
+            return replace(block, expand=out("conv.0.0"), out=out("conv.2"))
+        case MBConvBlock():
+            depthwise = 0 if block.expand is None else 1
+            project = depthwise + (1 if block.squeeze is None else 2)
+            return replace(
+                block,
+                expand=None if block.expand is None else out("block.0.0"),
+                squeeze=None if block.squeeze is None else out(f"block.{depthwise + 1}.fc1"),
+                out=out(f"block.{project}.0"),
+            )
+
+
+def _resized_shortcut(block: BasicBlock | BottleneckBlock, pads: Mapping[str, g.Pad]) -> Shortcut:
+    if not isinstance(block.shortcut, ZeroPad):
+        return block.shortcut
+    pad = pads[f"{block.name}.pad"]
+    return ZeroPad(front=pad.front, back=pad.back)
