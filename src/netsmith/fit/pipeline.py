@@ -23,9 +23,9 @@ from netsmith.fit.race import Race
 from netsmith.fit.racers import Track
 from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for
 from netsmith.fit.stopwatch import Stopwatch
-from netsmith.fit.timetable import Timetable
+from netsmith.fit.timetable import Timetable, least_time
 from netsmith.report.page import write_report
-from netsmith.run.budget import Budget
+from netsmith.run.budget import Budget, format_duration
 from netsmith.run.clock import Clock, SystemClock, seconds_of
 from netsmith.run.files import write_bytes
 from netsmith.run.folder import RunFolder
@@ -89,15 +89,23 @@ def fit(
     """
     clock = clock or SystemClock()
     began = clock.now()
-    with RunFolder.create(job.output, command=command, resume=job.output.exists()) as run:
+
+    def read() -> Audit:
+        return audit(open_source(job.data), strict=job.strict, seed=job.seed, progress=_counted(progress, "reading"))
+
+    begun = job.output.is_dir() and any(job.output.iterdir())
+    audited = None if begun else read()  # a new folder is made only for data that can be used
+    if audited is not None:
+        _refuse_short(job, reading_s=clock.now() - began)
+    with RunFolder.create(job.output, command=command, resume=begun) as run:
         ledger = Ledger(run.ledger, clock=clock)
         if run.finished and ledger.newest("verify") is not None:
             raise InputError(f"{job.output} holds a finished fit; name another folder with -o")
-        spent = spent_before(run, ledger)
-        ledger.add("session", verdict="done", reason=shlex.join(["netsmith", *command]), after={"spent_s": spent})
         plan = Plan(run.plan)
         _same_job(plan, job)
-        audited = audit(open_source(job.data), strict=job.strict, seed=job.seed, progress=_counted(progress, "reading"))
+        spent = spent_before(run, ledger)
+        ledger.add("session", verdict="done", reason=shlex.join(["netsmith", *command]), after={"spent_s": spent})
+        audited = audited or read()
         for line in audited.summary():
             say(line)
         dataset = record_split(audited, seed=job.seed, run=run, ledger=ledger)
@@ -218,6 +226,16 @@ def _same_job(plan: Plan, job: Job) -> None:
         raise InputError(
             f"{job.output} holds a fit with {key} {recorded[key]!r}, not {asked[key]!r}; "
             "type the same command to go on with it, or name another folder with -o"
+        )
+
+
+def _refuse_short(job: Job, *, reading_s: float) -> None:
+    """Refuse a time that reading, measuring and verifying alone would use up."""
+    least = least_time(reading_s)
+    if job.time_s < least:
+        raise InputError(
+            f"--time {format_duration(job.time_s)} is too short: reading {job.data} and measuring the finished model "
+            f"take {format_duration(least)}; give at least {format_duration(2 * least)}"
         )
 
 
