@@ -24,10 +24,12 @@ def test_the_table_of_networks_is_the_codes():
         assert accuracy.strip() == shown
 
 
-def test_the_example_runs():
+def test_the_examples_run():
     text = (DOCS / "networks.md").read_text(encoding="utf-8")
-    [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    exec(compile(code, "networks.md", "exec"), {})
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 2
+    for code in examples:
+        exec(compile(code, "networks.md", "exec"), {})
 
 
 def test_the_contract_shows_every_record_with_all_its_fields():
