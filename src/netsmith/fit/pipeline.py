@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from netsmith.data.audit import audit
+from netsmith.data.audit import Audit, audit
 from netsmith.data.cache import cache_root, masters
 from netsmith.data.items import Dataset, Item
 from netsmith.data.sources import open_source
