@@ -8,7 +8,8 @@ from tiny_training import tiny_network, tiny_recipe
 from torch import nn
 
 from netsmith.run.clock import FakeClock
-from netsmith.train.precision import MARGIN, Precision, Timing, candidates, fastest, measure
+from netsmith.run.machine import machine
+from netsmith.train.precision import MARGIN, Precision, Timing, candidates, fastest, measure, thread_counts
 
 FP32, BF16 = Precision("float32", True), Precision("bfloat16", True)
 CPU = torch.device("cpu")
@@ -65,9 +66,18 @@ def test_the_recipe_is_obeyed_and_a_run_of_fixed_length_takes_the_default() -> N
     assert len(set(ways)) == len(ways) >= 2
 
 
+def test_threads_of_the_recipe_are_obeyed_and_else_all_cores_are_the_default() -> None:
+    assert thread_counts(tiny_recipe(threads=3), measured=True) == [3]
+    cores = machine().cores_usable
+    assert thread_counts(tiny_recipe(threads=None), measured=False) == [cores]
+    counts = thread_counts(tiny_recipe(threads=None), measured=True)
+    assert counts[0] == cores
+    assert all(1 <= count <= cores for count in counts)
+
+
 def test_another_way_must_win_by_more_than_noise() -> None:
     def chosen(seconds: float) -> Precision:
-        return fastest([Timing(FP32, 1.0), Timing(BF16, seconds)]).precision
+        return fastest([Timing(FP32, 1.0), Timing(BF16, seconds)]).way
 
     assert chosen(1.01 / MARGIN) == FP32
     assert chosen(0.99 / MARGIN) == BF16
@@ -97,7 +107,7 @@ def test_measuring_keeps_to_its_time() -> None:
     clock = FakeClock()
     costs = {FP32: [1.0], BF16: [0.5], Precision("float32", False): [1.0]}
     timings = measure(list(costs), timed(clock, costs), clock=clock, seconds=3.0)
-    assert [timing.precision for timing in timings] == [FP32]  # another would not fit
+    assert [timing.way for timing in timings] == [FP32]  # another would not fit
     assert clock.now() <= 3.0
 
 

@@ -12,7 +12,6 @@ from netsmith.run.clock import FakeClock
 from netsmith.run.plan import Plan
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
-from netsmith.train.precision import Precision
 from netsmith.train.timing import MARKS, Length, marks_passed, plan_length, progress
 
 
@@ -92,7 +91,7 @@ def simulate(
     pacing.per_step = guess
     clock.tick(0.02 * seconds)  # measuring
     planner = Planner(Plan(folder / "plan.jsonl"), pacing)
-    planner.first_length(lambda: 0, precision=Precision(), measure=lambda ways, limit: [])
+    planner.first_length(lambda: 0, threads=1, measure=lambda ways, limit: [])
     step = 0
 
     def spend(cost: float) -> float:

@@ -55,6 +55,8 @@ VERBS = {
     "models": Verb("netsmith.cli.models:models", "List the networks: size, work, resolution, published accuracy."),
     "predict": Verb("netsmith.cli.predict:predict", "Name the most probable classes of pictures."),
     "profile": Verb("netsmith.cli.profile:profile", "Show where a network's parameters, work, memory and time go."),
+    "train": Verb("netsmith.cli.train:train", "Train one network and finish it like a fit."),
+    "val": Verb("netsmith.cli.val:val", "Score an artifact on labelled pictures: top-1, top-5, loss."),
     "verify": Verb("netsmith.cli.verify:verify", "Check everything that a run or an artifact says about itself."),
 }
 
@@ -146,6 +148,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the command."""
+    # Threads that wait in a loop for each other make torch many times slower as soon as anything else wants a core, and
+    # something does: the thread that prepares batches. Read when torch is first imported, here and in child processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -90,11 +90,24 @@ def cross_entropy(logits: "Logits", targets: "Targets") -> float:
         logits: float [N,C], N >= 1.
         targets: integer [N], 0 <= target < C.
     """
+    return float(_losses(logits, targets).mean())
+
+
+def cross_entropy_interval(logits: "Logits", targets: "Targets", *, confidence: float = 0.95) -> Interval:
+    """`cross_entropy` with the normal interval of a mean; a single observation has no spread and is its own bounds."""
+    losses = _losses(logits, targets)
+    n, value = len(losses), float(losses.mean())
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    half = z * float(losses.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    return Interval(value=value, low=max(0.0, value - half), high=value + half, n=n)
+
+
+def _losses(logits: "Logits", targets: "Targets") -> "NDArray[np.float64]":
     import numpy as np
 
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     own = np.take_along_axis(shifted, targets[:, None], axis=1)[:, 0]
-    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - own))
+    return np.log(np.exp(shifted).sum(axis=1)) - own
 
 
 def samples_for_quantile(q: float, *, confidence: float = 0.95) -> int:

@@ -115,7 +115,7 @@ class Recipe(BaseModel):
         Raises:
             InputError: no such file, not YAML, unknown keys (with near names), values out of range.
         """
-        return cls.from_mapping(_read_yaml(path), where=str(path))
+        return cls.from_mapping(read_fields(path), where=str(path))
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any], *, where: str) -> Self:
@@ -164,7 +164,12 @@ _UniqueKeyLoader.add_implicit_resolver("!exponent", re.compile(r"^[-+]?\d+(\.\d*
 _UniqueKeyLoader.add_constructor("!exponent", _construct_float)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_fields(path: Path) -> dict[str, Any]:
+    """The keys and values of a recipe file that need not be complete; values are not checked.
+
+    Raises:
+        InputError: no such file, not YAML, or not `key: value` lines.
+    """
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except FileNotFoundError as error:

@@ -13,14 +13,14 @@ from netsmith.errors import InputError
 from netsmith.run.plan import Plan
 from netsmith.train.checkpoints import FULL_DISK
 from netsmith.train.pacing import Pacing
-from netsmith.train.precision import Precision, Timing, fastest
+from netsmith.train.precision import Precision, Timing, Way, fastest
 from netsmith.train.timing import MARKS, Length, marks_passed, progress
 
 EVALUATIONS = 10  # of a timed run, at equal steps of progress, the last included
-MEASURING_SECONDS = 3.0  # of a timed run, and at most this share of it:
-MEASURING_SHARE = 0.03
+MEASURING_SECONDS = 2.0  # per measurement of a timed run, and at most this share of it:
+MEASURING_SHARE = 0.02
 
-Measure = Callable[[Sequence[Precision], float], list[Timing]]
+Measure = Callable[[Sequence[Way], float], list[Timing[Way]]]
 """Times ways to compute, the default first, in about so many seconds."""
 
 
@@ -42,40 +42,41 @@ class Planner:
         """Whether a time is to be kept."""
         return self.pacing.seconds is not None
 
-    def threads(self, wanted: Callable[[], int]) -> int:
-        """CPU threads of the computation."""
-        return self._decide("threads", 0, wanted, why="the recipe, or the usable cores")
-
-    def precision(self, ways: Sequence[Precision], measure: Measure) -> Precision:
+    def precision(self, ways: Sequence[Precision], measure: Measure[Precision]) -> Precision:
         """The fastest of `ways` in a timed run, else the first.
 
         Args:
             ways: the default first.
-            measure: called only where there is something to choose or the pace is not known.
+            measure: called only where there is something to decide.
         """
-
-        @cache
-        def chosen() -> Precision:
-            if not self.timed:
-                return ways[0]
-            best = fastest(measure(ways, self._measuring_seconds()))
-            self.pacing.per_step = best.seconds
-            return best.precision
-
-        why = "the fastest measured here" if self.timed else "the recipe, or the default of the device"
+        chosen = cache(lambda: self._fastest(ways, measure))
         return Precision(
-            dtype=self._decide("dtype", 0, lambda: chosen().dtype, why=why),
-            channels_last=self._decide("channels_last", 0, lambda: chosen().channels_last, why=why),
+            dtype=self._decide("dtype", 0, lambda: chosen().dtype, why=self._why()),
+            channels_last=self._decide("channels_last", 0, lambda: chosen().channels_last, why=self._why()),
         )
 
-    def first_length(self, steps_of_epochs: Callable[[], int], *, precision: Precision, measure: Measure) -> None:
+    def threads(self, ways: Sequence[int], measure: Measure[int]) -> int:
+        """CPU threads of the computation; arguments as `precision`."""
+        return self._decide("threads", 0, lambda: self._fastest(ways, measure), why=self._why())
+
+    def _fastest(self, ways: Sequence[Way], measure: Measure[Way]) -> Way:
+        if not self.timed:
+            return ways[0]
+        best = fastest(measure(ways, self._measuring_seconds()))
+        self.pacing.per_step = best.seconds
+        return best.way
+
+    def _why(self) -> str:
+        return "the fastest measured here" if self.timed else "the recipe, or the default here"
+
+    def first_length(self, steps_of_epochs: Callable[[], int], *, threads: int, measure: Measure[int]) -> None:
         """The number of steps before the first: that of the epochs, or what the time allows at the measured pace."""
 
         def compute() -> int:
             if not self.timed:
                 return max(1, steps_of_epochs())
-            if not self.pacing.per_step:  # the precision was found in the plan and not measured
-                self.pacing.per_step = measure([precision], self._measuring_seconds())[0].seconds
+            if not self.pacing.per_step:  # all else was found in the plan and not measured
+                self.pacing.per_step = measure([threads], self._measuring_seconds())[0].seconds
             return self.pacing.total_steps(0, evaluations=EVALUATIONS - 1)
 
         self._lengthen(0, compute, why="the time at the pace measured" if self.timed else "the epochs of the recipe")

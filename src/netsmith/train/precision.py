@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from statistics import median
 from types import MethodType
-from typing import TypeGuard
+from typing import Generic, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -79,17 +79,31 @@ def _float32_forward(self: nn.Conv2d, input: Tensor) -> Tensor:
         return type(self).forward(self, input.float())
 
 
+Way = TypeVar("Way")
+
+
 @dataclass(frozen=True)
-class Timing:
+class Timing(Generic[Way]):
     """A way to compute, measured.
 
     Attributes:
-        precision: the way.
+        way: a precision, or a number of threads.
         seconds: of one update, the median.
     """
 
-    precision: Precision
+    way: Way
     seconds: float
+
+
+def thread_counts(recipe: Recipe, *, measured: bool) -> list[int]:
+    """The numbers of CPU threads worth trying, the default first: the recipe's, or the usable cores and half of them.
+
+    Half pays for small networks, and where other programs want the cores.
+    """
+    if recipe.threads is not None:
+        return [recipe.threads]
+    cores = machine().cores_usable
+    return [cores, cores // 2] if measured and cores > 1 else [cores]
 
 
 def candidates(recipe: Recipe, device: torch.device, *, measured: bool) -> list[Precision]:
@@ -119,12 +133,12 @@ def candidates(recipe: Recipe, device: torch.device, *, measured: bool) -> list[
 
 
 def measure(
-    ways: Sequence[Precision],
-    updates: Callable[[Precision], Callable[[], object]],
+    ways: Sequence[Way],
+    updates: Callable[[Way], Callable[[], object]],
     *,
     clock: Clock,
     seconds: float,
-) -> list[Timing]:
+) -> list[Timing[Way]]:
     """Time whole updates of each way.
 
     Args:
@@ -137,7 +151,7 @@ def measure(
         One timing per way that was tried, the default first.
     """
     started = clock.now()
-    timings: list[Timing] = []
+    timings: list[Timing[Way]] = []
     for way in ways:
         if timings and clock.now() - started + 2 * WARM_UPS * timings[0].seconds > seconds:
             break  # not even its warm-up would fit
@@ -158,7 +172,7 @@ def measure(
     return timings
 
 
-def fastest(timings: Sequence[Timing]) -> Timing:
+def fastest(timings: Sequence[Timing[Way]]) -> Timing[Way]:
     """The fastest way, or the default (the first) where no other is faster by more than `MARGIN`."""
     best = min(timings, key=lambda timing: timing.seconds)
     return best if timings[0].seconds > MARGIN * best.seconds else timings[0]

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from netsmith.errors import CheckError, InputError
 from netsmith.run.clock import Clock
 from netsmith.run.files import append_jsonl, read_jsonl
-from netsmith.run.machine import machine
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
@@ -41,7 +40,7 @@ from netsmith.train.memory import keep_large_blocks
 from netsmith.train.objectives import Classify
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
-from netsmith.train.precision import Precision, Timing, candidates, measure
+from netsmith.train.precision import Precision, Timing, candidates, measure, thread_counts
 from netsmith.train.schedules import learning_rate
 from netsmith.train.state import State, first_non_finite, first_non_finite_layer
 from netsmith.train.step import NonFiniteLoss, build_optimizer, update
@@ -107,8 +106,9 @@ class Trainer:
         self._checkpoints, self._metrics = checkpoints, metrics
         self._show, self._warn = show, warn or _warn
         self.device = _device(recipe)
-        self._threads = self._planner.threads(lambda: recipe.threads or machine().cores_usable)
-        torch.set_num_threads(self._threads)
+        timed = self._planner.timed
+        counts = thread_counts(recipe, measured=timed)
+        torch.set_num_threads(counts[0])
         preprocess = data.preprocess
         self.objective = Classify(
             network, mean=preprocess.mean, std=preprocess.std, smoothing=recipe.smoothing, auxiliary=auxiliary
@@ -120,34 +120,45 @@ class Trainer:
             batch_size=self.batch_size,
             seed=recipe.seed,
         )
-        ways = candidates(recipe, self.device, measured=self._planner.timed)
-        self.precision = self._planner.precision(ways, self._measure)
+        ways = candidates(recipe, self.device, measured=timed)
+        self.precision = self._planner.precision(ways, self._measure_precision)
+        self._threads = self._planner.threads(counts, self._measure_threads)
+        torch.set_num_threads(self._threads)
         self.state = State(network, recipe, self.precision)
         self._losses: list[Tensor] = []  # of the newest updates, not yet added to the state's sum
         self._evaluated: tuple[int, Evaluation] | None = None
         self._recorded = -1  # newest step with a row of metrics
         self._saved = -1  # step of the newest checkpoint
-        self._planner.first_length(self._steps_of_epochs, precision=self.precision, measure=self._measure)
+        self._planner.first_length(self._steps_of_epochs, threads=self._threads, measure=self._measure_threads)
 
     def _steps_of_epochs(self) -> int:
         assert self.recipe.epochs is not None, "a recipe without time has epochs"
         return round(self.recipe.epochs * len(self.data.labels) / self.batch_size)
 
-    def _measure(self, ways: Sequence[Precision], seconds: float) -> list[Timing]:
+    def _measure_precision(self, ways: Sequence[Precision], seconds: float) -> list[Timing[Precision]]:
+        return measure(ways, self._trial, clock=self._clock, seconds=seconds)
+
+    def _measure_threads(self, ways: Sequence[int], seconds: float) -> list[Timing[int]]:
+        def trial(threads: int) -> Callable[[], object]:
+            torch.set_num_threads(threads)
+            return self._trial(self.precision)
+
+        timings = measure(ways, trial, clock=self._clock, seconds=seconds)
+        torch.set_num_threads(ways[0])
+        return timings
+
+    def _trial(self, way: Precision) -> Callable[[], object]:
+        """A function that does an update on a copy of the network."""
         batch = self._on_device(self.feed.batch(0))
+        objective = copy.deepcopy(self.objective).train()
+        way.apply(objective.network)
+        optimizer = build_optimizer(objective.network, self.recipe)
 
-        def updates(way: Precision) -> Callable[[], object]:
-            objective = copy.deepcopy(self.objective).train()
-            way.apply(objective.network)
-            optimizer = build_optimizer(objective.network, self.recipe)
+        def once() -> object:
+            # At a rate of 0 the copy's weights stay ordinary numbers, which all take the same time.
+            return update(objective, optimizer, batch, rate=0.0, precision=way, check=False).loss.item()
 
-            def once() -> object:
-                # At a rate of 0 the copy's weights stay ordinary numbers, which all take the same time.
-                return update(objective, optimizer, batch, rate=0.0, precision=way, check=False).loss.item()
-
-            return once
-
-        return measure(ways, updates, clock=self._clock, seconds=seconds)
+        return once
 
     # Where the run stands
 

@@ -1,0 +1,166 @@
+"""`netsmith train`: one network, trained by one recipe and finished like a fit."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from netsmith.cli.console import PLAIN, Console, Output
+from netsmith.cli.tables import outcome
+from netsmith.errors import InputError
+
+EXAMPLES = """\
+Examples:
+
+  netsmith train photos/ --model resnet18 --time 10m -o runs/r18
+  netsmith train digits --model resnet20_cifar --epochs 10 -o runs/digits
+  netsmith train photos/ -c recipe.yaml --lr 0.02 -o runs/again
+  netsmith train photos/ --resume -o runs/r18       go on after an interruption
+"""
+
+_GROUP = "Recipe"
+Number = Annotated[float | None, Parameter(group=_GROUP)]
+Count = Annotated[int | None, Parameter(group=_GROUP)]
+Pair = Annotated[tuple[float, float] | None, Parameter(group=_GROUP)]
+
+
+def train(
+    data: str,
+    /,
+    *,
+    model: str | None = None,
+    time: str | None = None,
+    epochs: float | None = None,
+    out: Annotated[Path, Parameter(name=["--output", "-o"])],
+    resume: Annotated[bool, Parameter(show_default=False)] = False,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    strict: Annotated[bool, Parameter(show_default=False)] = False,
+    img_size: Count = None,
+    batch_size: Annotated[int | None, Parameter(name=["--batch-size", "-b"], group=_GROUP)] = None,
+    opt: Annotated[Literal["sgd", "adamw"] | None, Parameter(group=_GROUP)] = None,
+    lr: Number = None,
+    momentum: Number = None,
+    nesterov: Annotated[bool | None, Parameter(negative="--no-nesterov", group=_GROUP)] = None,
+    weight_decay: Number = None,
+    sched: Annotated[Literal["constant", "step", "cosine", "onecycle"] | None, Parameter(group=_GROUP)] = None,
+    warmup: Number = None,
+    decay_milestones: Annotated[tuple[float, ...] | None, Parameter(group=_GROUP, consume_multiple=True)] = None,
+    decay_rate: Number = None,
+    final_lr_ratio: Number = None,
+    smoothing: Number = None,
+    ema: Number = None,
+    clip_grad: Number = None,
+    drop: Number = None,
+    drop_path: Number = None,
+    flip: Annotated[bool | None, Parameter(negative="--no-flip", group=_GROUP)] = None,
+    pad: Count = None,
+    shift: Number = None,
+    random_crop: Annotated[bool | None, Parameter(negative="--no-random-crop", group=_GROUP)] = None,
+    scale: Pair = None,
+    ratio: Pair = None,
+    seed: Count = None,
+    device: Annotated[str | None, Parameter(group=_GROUP)] = None,
+    amp: Annotated[bool | None, Parameter(negative="--no-amp", group=_GROUP)] = None,
+    channels_last: Annotated[bool | None, Parameter(negative="--no-channels-last", group=_GROUP)] = None,
+    threads: Count = None,
+    workers: Annotated[int | None, Parameter(name=["--workers", "-j"], group=_GROUP)] = None,
+    output: Output = PLAIN,
+) -> None:
+    """Train one network and finish it like a fit.
+
+    Pictures are audited and split, the network is trained with checkpoints,
+    and the finished model is exported, measured, and verified in a fresh
+    process. What is not given follows from the pictures; netsmith fit also
+    chooses the network.
+
+    Args:
+        data: Folder, zip, tar, CSV (image_path,label[,split]), .npz (images,labels[,split]) or the name digits.
+        model: Network, as netsmith models lists it, or scaled such as resnet18@0.5.
+        time: Time of training, such as 90s, 10m or 1h30m.
+        epochs: Passes over the training pictures, in place of --time.
+        out: Folder of the run.
+        resume: Go on with the interrupted run in the folder.
+        config: Recipe file under the flags, such as the recipe.yaml of a run.
+        strict: Refuse data of which a picture would be left out.
+        img_size: Side of the input in pixels.
+        batch_size: Pictures per update.
+        opt: Optimizer.
+        lr: Peak learning rate.
+        momentum: Of SGD; beta1 of AdamW.
+        nesterov: Nesterov's form of momentum.
+        weight_decay: On weights of convolutions and linear layers.
+        sched: Shape of the learning rate.
+        warmup: Share of training in which the rate rises.
+        decay_milestones: Shares of training at which --sched step lowers the rate.
+        decay_rate: Factor at each of them.
+        final_lr_ratio: Last rate of cosine and onecycle as a share of --lr.
+        smoothing: Label smoothing.
+        ema: Decay of the averaged weights, which ship; 0 for the plain ones.
+        clip_grad: Largest norm of the gradient; 0 for no limit.
+        drop: Dropout before the classifier.
+        drop_path: Stochastic depth of the last block.
+        flip: Mirror half of the pictures.
+        pad: Border in pixels before a random crop back.
+        shift: Largest random translation as a share of the side.
+        random_crop: Random resized crops.
+        scale: Smallest and largest share of the area they keep.
+        ratio: Smallest and largest width over height of them.
+        seed: Of splits, initial weights, order and augmentation.
+        device: auto, cpu or cuda.
+        amp: bfloat16 activations, or float32 ones; measured if not given with --time.
+        channels_last: Memory layout; measured if not given with --time.
+        threads: CPU threads.
+        workers: Threads that prepare batches.
+    """
+    from netsmith.run.budget import parse_duration
+
+    if random_crop and scale is None:
+        scale = (0.35, 1.0)
+    elif random_crop is False and scale is not None:
+        raise InputError("--no-random-crop and --scale do not go together; leave one out")
+    given: dict[str, Any] = {
+        "model": model,
+        "time_s": None if time is None else parse_duration(time),
+        "epochs": epochs,
+        "img_size": img_size,
+        "batch_size": batch_size,
+        "opt": opt,
+        "lr": lr,
+        "momentum": momentum,
+        "nesterov": nesterov,
+        "weight_decay": weight_decay,
+        "sched": sched,
+        "warmup": warmup,
+        "step_milestones": decay_milestones,
+        "step_gamma": decay_rate,
+        "final_lr_ratio": final_lr_ratio,
+        "smoothing": smoothing,
+        "ema": ema,
+        "grad_clip": clip_grad,
+        "drop_rate": drop,
+        "drop_path": drop_path,
+        "flip": flip,
+        "pad": pad,
+        "shift": shift,
+        "crop_scale": scale,
+        "crop_ratio": ratio,
+        "seed": seed,
+        "device": device,
+        "dtype": None if amp is None else "bfloat16" if amp else "float32",
+        "channels_last": channels_last,
+        "threads": threads,
+        "workers": workers,
+    }
+    flags = {key: value for key, value in given.items() if value is not None}
+    # Fields whose "off" is None have a flag for it.
+    flags |= {key: None for key in ("ema", "grad_clip") if flags.get(key) == 0}
+    if random_crop is False:
+        flags["crop_scale"] = None
+
+    from netsmith.fit.single import TrainJob, train_run
+
+    job = TrainJob(data=data, output=out, flags=flags, config=config, resume=resume, strict=strict)
+    with Console(output) as console:
+        result = train_run(job, command=sys.argv[1:], progress=console.progress, say=console.say, warn=console.warn)
+        console.result(result.model_dump(mode="json"), outcome(result, out))

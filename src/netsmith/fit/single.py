@@ -1,0 +1,260 @@
+"""`train`: one network by one recipe, from pictures to a verified run; `fit` without the choice.
+
+Stages: audit, split, training, artifact, measurement, validation and test, verification in a fresh process. The
+recipe is, from the bottom up: defaults for what the pictures are like, the recipe file, the flags. Once a run began,
+its `recipe.yaml` takes the place of the first two, and only what does not change what is computed may be given anew.
+
+`--time` is the time of training, its evaluations and checkpoints included; reading the pictures before and measuring
+the artifact after come on top.
+"""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from netsmith.arch.layout import Layout
+from netsmith.arch.names import find_layout
+from netsmith.data.audit import Audit, audit
+from netsmith.data.cache import masters
+from netsmith.data.items import Item
+from netsmith.data.sources import open_source
+from netsmith.errors import InputError
+from netsmith.fit.finish import Finisher
+from netsmith.fit.opening import record_split
+from netsmith.fit.pipeline import MASTER_MARGIN, spent_before
+from netsmith.fit.recipes import look_at, preprocess_for, recipe_for
+from netsmith.models.build import Network, build
+from netsmith.run.budget import Budget
+from netsmith.run.clock import Clock, SystemClock
+from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger
+from netsmith.run.plan import Plan
+from netsmith.run.progress import Progress, silent
+from netsmith.run.recipe import Recipe, read_fields
+from netsmith.run.result import Result
+from netsmith.train.feed import TrainingData
+from netsmith.train.loop import train
+
+SMALLEST_SIDE = 16
+"""Pixels below which small pictures are enlarged when no --img-size is given."""
+ADAMW = {"lr": 2e-3, "weight_decay": 0.05}
+"""What AdamW has instead of the defaults of SGD."""
+FREE = frozenset({"time_s", "device", "threads", "workers"})
+"""What a resumed run may have anew; what became of the rest is in its plan and its weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """What was asked for.
+
+    Attributes:
+        data: folder, archive, table or "digits".
+        output: run folder.
+        flags: recipe fields that were given as flags.
+        config: a recipe file under the flags.
+        resume: go on with an interrupted run.
+        strict: refuse data of which something would be left out.
+    """
+
+    data: str
+    output: Path
+    flags: Mapping[str, Any]
+    config: Path | None = None
+    resume: bool = False
+    strict: bool = False
+
+
+def train_run(
+    job: TrainJob,
+    *,
+    command: Sequence[str],
+    clock: Clock | None = None,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda text: None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Result:
+    """Do the job in its folder, or go on with it where it was interrupted.
+
+    Args:
+        job: what is asked for.
+        command: what was typed, verb first.
+        clock: reads time.
+        progress: told how far each piece is.
+        say: told what happens, a sentence a stage.
+        warn: told what goes wrong without stopping.
+
+    Raises:
+        InputError: data, recipe or folder cannot be used; before anything was written, where the folder is new.
+        CheckError: loss or weights are not finite, or the finished run does not keep its word.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the folder can be resumed.
+    """
+    clock = clock or SystemClock()
+    if job.output.is_dir() and any(job.output.iterdir()):
+        with RunFolder.create(job.output, command=command, resume=job.resume) as run:
+            return _train(job, run, command, clock, progress, say, warn)
+    opened = _open(job, None, progress)
+    with RunFolder.create(job.output, command=command, resume=job.resume) as run:
+        return _train(job, run, command, clock, progress, say, warn, opened)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    audited: Audit
+    recipe: Recipe
+    layout: Layout
+
+
+def _open(job: TrainJob, begun: Path | None, progress: Progress) -> _Opened:
+    """Everything that can be refused before anything is written; what costs little first."""
+    layers = _layers(job, begun)
+    model = next((values["model"] for _, values in reversed(layers) if values.get("model")), None)
+    if model is None:
+        raise InputError("which network to train is not said; give --model, `netsmith models` lists them")
+    find_layout(model)
+    if not any(values.get(key) for _, values in layers for key in ("time_s", "epochs")):
+        raise InputError("how long to train is not said; give --time such as 10m, or --epochs")
+    source = open_source(job.data)
+    seed = next((values["seed"] for _, values in reversed(layers) if values.get("seed") is not None), 0)
+    audited = audit(source, strict=job.strict, seed=seed, progress=lambda done, total: progress("reading", done, total))
+    recipe = compose_recipe(audited, model=model, layers=layers)
+    classes = len(audited.dataset.classes)
+    return _Opened(audited, recipe, find_layout(recipe.model, num_classes=classes, img_size=recipe.img_size))
+
+
+def _layers(job: TrainJob, begun: Path | None) -> list[tuple[str, dict[str, Any]]]:
+    layers: list[tuple[str, dict[str, Any]]] = []
+    if begun is not None:
+        layers.append((str(begun), Recipe.load(begun).model_dump()))
+    if job.config is not None:
+        layers.append((str(job.config), read_fields(job.config)))
+    layers.append(("the flags", dict(job.flags)))
+    return layers
+
+
+def compose_recipe(audited: Audit, *, model: str, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Recipe:
+    """The recipe of a run: layers over defaults for what the pictures are like.
+
+    Args:
+        audited: the pictures.
+        model: the network, already known to exist.
+        layers: (origin for messages, fields), the strongest last; the last that gives a length decides it.
+
+    Raises:
+        InputError: a field that does not exist or a value out of range, with its origin.
+    """
+    look = look_at(audited)
+    published = find_layout(model).resolution[0]
+    size = max(SMALLEST_SIDE, min(published, look.side))
+    given: dict[str, Any] = {}
+    for where, values in layers:
+        if values.get("epochs") is not None and values.get("time_s") is not None:
+            raise InputError(f"{where}: give --epochs or --time and not both")
+        for one, other in (("epochs", "time_s"), ("time_s", "epochs")):
+            if values.get(one) is not None:
+                given.pop(other, None)
+        given |= {key: value for key, value in values.items() if key not in ("epochs", "time_s") or value is not None}
+    size = given.get("img_size", size)
+    defaults = recipe_for(look, model=model, size=size if isinstance(size, int) else published, seconds=1.0, seed=0)
+    fields = defaults.model_dump(exclude={"time_s", "epochs"})
+    if given.get("opt") == "adamw":
+        fields |= ADAMW
+    return Recipe.from_mapping(fields | given, where=" over ".join(where for where, _ in reversed(layers)))
+
+
+def _train(
+    job: TrainJob,
+    run: RunFolder,
+    command: Sequence[str],
+    clock: Clock,
+    progress: Progress,
+    say: Callable[[str], None],
+    warn: Callable[[str], None],
+    opened: _Opened | None = None,
+) -> Result:
+    ledger = Ledger(run.ledger, clock=clock)
+    if run.finished and ledger.newest("verify") is not None:
+        raise InputError(f"{run.path} holds a finished run; name another folder with -o")
+    begun = run.recipe if run.recipe.exists() else None
+    opened = opened or _open(job, begun, progress)
+    recipe = opened.recipe
+    if begun is not None:
+        _refuse_other_recipe(run, Recipe.load(begun), recipe)
+    recipe.save(run.recipe)
+    spent = spent_before(run, ledger)
+    ledger.add("session", verdict="done", reason=shlex.join(["netsmith", *command]), after={"spent_s": spent})
+    for line in opened.audited.summary():
+        say(line)
+    dataset = record_split(opened.audited, seed=recipe.seed, run=run, ledger=ledger)
+    plan = Plan(run.plan)
+    finisher = Finisher(
+        run=run,
+        dataset=dataset,
+        budget=Budget(),
+        plan=plan,
+        ledger=ledger,
+        commands=tuple(row.reason for row in ledger.rows if row.stage == "session"),
+        progress=progress,
+    )
+    preprocess = preprocess_for(look_at(opened.audited), recipe.img_size)
+
+    def missing(item: Item, reason: str) -> None:
+        raise InputError(f"{item.name} cannot be read any more ({reason}); put it back and go on with --resume")
+
+    pictures = masters(
+        dataset,
+        dataset.subset("train"),
+        side=round(MASTER_MARGIN * recipe.img_size),
+        progress=lambda done, total: progress("decoding training pictures", done, total),
+        on_missing=missing,
+    )
+    network = build(
+        opened.layout,
+        seed=recipe.seed,
+        dropout=recipe.drop_rate or None,
+        drop_path=recipe.drop_path or None,
+        zero_init_residual=True,
+    )
+    trained = train(
+        network,
+        TrainingData.of(pictures, finisher.prepared("val", preprocess), preprocess),
+        recipe,
+        run=run,
+        plan=plan,
+        clock=clock,
+        resume=True,
+        show=progress,
+        warn=warn,
+    )
+    assert trained.val is not None, "every run has validation pictures"
+    if ledger.newest("train") is None:
+        ledger.add(
+            "train",
+            verdict="done",
+            reason=f"{recipe.model} trained to the end of its plan",
+            after={
+                "id": recipe.model,
+                "steps": trained.steps,
+                "epochs": trained.epochs,
+                "seconds": trained.seconds,
+                "top1": trained.val.top1.model_dump(),
+            },
+            splits_read=["train", "val"],
+        )
+    accuracy = f"{trained.val.top1.value:.2%} on validation"
+    say(f"{recipe.model}: {trained.steps:,} steps, {trained.epochs:.1f} epochs, {accuracy}")
+    bundle = finisher.export(cast(Network, trained.network), run.model, preprocess=preprocess, recipe=recipe)
+    if ledger.newest("export") is None:
+        after = {"size_bytes": bundle.size_bytes}
+        ledger.add("export", verdict="done", reason="agrees with PyTorch on the golden examples", after=after)
+    return finisher.finish(bundle)
+
+
+def _refuse_other_recipe(run: RunFolder, before: Recipe, now: Recipe) -> None:
+    for key in Recipe.model_fields:
+        was, given = getattr(before, key), getattr(now, key)
+        if was != given and key not in FREE:
+            raise InputError(
+                f"{run.path} was begun with {key} {was}, not {given}; go on with {was} or name another folder with -o"
+            )
