@@ -1,0 +1,203 @@
+"""`netsmith fit` as typed, on small made pictures: what it leaves and refuses, and that killing it changes nothing."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from netsmith.run.result import Result
+
+TIME = "24s"
+
+
+def make_pictures(path: Path, *, per_class=40, side=16, seed=0):
+    """Three classes that differ in colour and direction of stripes, uint8 [N,side,side,3] in a .npz."""
+    rng = np.random.default_rng(seed)
+    images, labels = [], []
+    for label, tint in enumerate(((180, 90, 60), (60, 170, 80), (80, 90, 190))):
+        for _ in range(per_class):
+            stripes = 30 * np.sin(np.arange(side) * rng.uniform(0.4, 0.9) + rng.uniform(0, 6))
+            image = np.array(tint) + (stripes[:, None, None] if label % 2 else stripes[None, :, None])
+            images.append(np.clip(image + rng.normal(0, 12, (side, side, 3)), 0, 255).astype(np.uint8))
+            labels.append(("red", "green", "blue")[label])
+    np.savez(path, images=np.stack(images), labels=np.array(labels))
+    return path
+
+
+def netsmith(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "netsmith", *map(str, arguments)], capture_output=True, text=True, **options
+    )
+
+
+def content_hash(folder: Path) -> dict[str, str]:
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("model.onnx", "model.safetensors")
+    }
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    return make_pictures(tmp_path_factory.mktemp("pictures") / "stripes.npz")
+
+
+@pytest.fixture(scope="module")
+def whole(pictures, tmp_path_factory) -> Path:
+    """A run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    done = netsmith("fit", pictures, "--budget", "latency=50ms,size=2MB", "--time", TIME, "-o", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_run_leaves_all_its_files(whole):
+    for name in (
+        "results.json",
+        "ledger.jsonl",
+        "plan.jsonl",
+        "recipe.yaml",
+        "metrics.jsonl",
+        "data.json",
+        "report.html",
+    ):
+        assert (whole / name).stat().st_size > 0, name
+    for name in ("model.onnx", "config.json", "golden.npz", "model.safetensors"):
+        assert (whole / "model" / name).stat().st_size > 0, name
+    for split in ("val", "test"):
+        assert (whole / "predictions" / f"{split}.npz").exists()
+    assert not list(whole.rglob("*.tmp"))
+    result = Result.load(whole / "results.json")
+    assert all(row.met for row in result.budget)
+    assert {row.name for row in result.budget} == {"latency_ms", "size_bytes"}
+    assert result.final.top1.test is not None
+    assert result.final.top1.test.value > 0.8
+
+
+def test_every_racer_leaves_an_artifact(whole):
+    rows = [json.loads(line) for line in (whole / "ledger.jsonl").read_text().splitlines()]
+    stages = [row["stage"] for row in rows]
+    assert stages[0] == "session"
+    assert [stage for stage in stages if stage in ("audit", "split", "candidates")] == ["audit", "split", "candidates"]
+    entries = [entry["id"] for row in rows if row["stage"] == "race" for entry in row["after"]["entries"]]
+    winner = next(row["after"]["id"] for row in rows if row["stage"] == "train")
+    assert winner in entries
+    for id_ in set(entries) - {winner}:
+        assert (whole / "candidates" / id_ / "model" / "model.onnx").exists()
+        assert not (whole / "candidates" / id_ / "checkpoints").exists()
+
+
+def test_the_test_split_is_read_once_by_the_final_artifact(whole):
+    rows = [json.loads(line) for line in (whole / "ledger.jsonl").read_text().splitlines()]
+    readings = [row for row in rows if "test" in row["splits_read"]]
+    assert len(readings) == 1
+    assert readings[0]["inputs"] == [Result.load(whole / "results.json").artifact]
+
+
+def test_a_finished_run_is_not_overwritten(whole, pictures):
+    before = content_hash(whole / "model")
+    again = netsmith("fit", pictures, "--budget", "latency=50ms,size=2MB", "--time", TIME, "-o", whole)
+    assert again.returncode == 2
+    assert "finished fit" in again.stderr
+    assert content_hash(whole / "model") == before
+
+
+def test_another_job_is_refused_in_the_folder(whole, pictures, tmp_path):
+    begun = begin_again(whole, tmp_path / "begun")
+    other = netsmith("fit", pictures, "--budget", "size=2MB", "--time", TIME, "-o", begun)
+    assert other.returncode == 2
+    assert "budget" in other.stderr
+    assert not (begun / "ledger.jsonl").exists()
+
+
+def test_a_budget_that_nothing_meets(pictures, tmp_path):
+    refused = netsmith("fit", pictures, "--budget", "latency=1us,size=2MB", "--time", "60s", "-o", tmp_path / "run")
+    assert refused.returncode == 1
+    assert "nothing fits the budget" in refused.stderr
+    assert "latency=" in refused.stderr.split("the nearest is")[1]
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "run" / "candidates").exists()
+
+
+def test_a_time_too_short(pictures, tmp_path):
+    refused = netsmith("fit", pictures, "--time", "2s", "-o", tmp_path / "run")
+    assert refused.returncode == 2
+    assert "too short" in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def begin_again(whole: Path, folder: Path) -> Path:
+    """A folder in which a run was begun that has the same plan and nothing else."""
+    folder.mkdir()
+    for path in (whole / "run.json", whole / "plan.jsonl", *whole.glob("candidates/*/plan.jsonl")):
+        target = folder / path.relative_to(whole)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    return folder
+
+
+def killed_until_done(whole, pictures, folder, *, kills, seed, how=signal.SIGKILL):
+    """The same command, killed at random instants so many times, then left alone; its last outcome."""
+    dice = random.Random(seed)
+    command = [sys.executable, "-m", "netsmith", "fit", str(pictures), "--budget", "latency=50ms,size=2MB"]
+    command += ["--time", TIME, "-o", str(folder), "--quiet"]
+    for _ in range(kills):
+        process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=dice.uniform(1.0, 14.0))
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, how)
+            process.wait()
+        finally:
+            assert process.stderr is not None
+            process.stderr.close()
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def check_killed(whole, pictures, tmp_path, *, kills, seed):
+    folder = begin_again(whole, tmp_path / "killed")
+    done = killed_until_done(whole, pictures, folder, kills=kills, seed=seed)
+    assert done.returncode == 0 or "finished fit" in done.stderr, done.stderr
+    assert content_hash(folder / "model") == content_hash(whole / "model")
+    assert not list(folder.rglob("*.tmp"))
+    assert netsmith("verify", folder).returncode == 0
+
+
+def test_killed_and_gone_on_with_gives_the_same_weights(whole, pictures, tmp_path):
+    check_killed(whole, pictures, tmp_path, kills=1, seed=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_often(whole, pictures, tmp_path, seed):
+    check_killed(whole, pictures, tmp_path, kills=5, seed=seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_says_how_to_go_on(whole, pictures, tmp_path, how, code):
+    folder = begin_again(whole, tmp_path / "stopped")
+    command = [sys.executable, "-m", "netsmith", "fit", str(pictures), "--budget", "latency=50ms,size=2MB"]
+    process = subprocess.Popen(
+        [*command, "--time", TIME, "-o", str(folder)], start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("candidates/*/recipe.yaml")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert "go on" in errors
+    done = netsmith("fit", pictures, "--budget", "latency=50ms,size=2MB", "--time", TIME, "-o", folder)
+    assert done.returncode == 0, done.stderr
+    assert content_hash(folder / "model") == content_hash(whole / "model")
