@@ -72,7 +72,7 @@ class Racer:
             track.show(f"{title} {entry.candidate.id}", done, total, note)
 
         self.trainer = Trainer(
-            build(entry.candidate.layout, seed=self.recipe.seed, zero_init_residual=True),
+            build(entry.candidate.layout, seed=self.recipe.seed),
             TrainingData.of(track.masters, validation, self.preprocess),
             self.recipe,
             plan=Plan(self.folder / "plan.jsonl"),

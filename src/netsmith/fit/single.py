@@ -214,7 +214,6 @@ def _train(
         seed=recipe.seed,
         dropout=recipe.drop_rate or None,
         drop_path=recipe.drop_path or None,
-        zero_init_residual=True,
     )
     trained = train(
         network,
