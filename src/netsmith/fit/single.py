@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from netsmith.arch.layout import Layout
 from netsmith.arch.names import find_layout
 from netsmith.data.audit import Audit, audit
 from netsmith.data.cache import masters
@@ -36,6 +35,7 @@ from netsmith.run.recipe import Recipe, read_fields
 from netsmith.run.result import Result
 from netsmith.train.feed import TrainingData
 from netsmith.train.loop import train
+from netsmith.train.trainer import refuse_single_picture
 
 SMALLEST_SIDE = 16
 """Pixels below which small pictures are enlarged when no --img-size is given."""
@@ -103,7 +103,7 @@ def train_run(
 class _Opened:
     audited: Audit
     recipe: Recipe
-    layout: Layout
+    network: Network
 
 
 def _open(job: TrainJob, begun: Path | None, progress: Progress) -> _Opened:
@@ -120,7 +120,14 @@ def _open(job: TrainJob, begun: Path | None, progress: Progress) -> _Opened:
     audited = audit(source, strict=job.strict, seed=seed, progress=lambda done, total: progress("reading", done, total))
     recipe = compose_recipe(audited, model=model, layers=layers)
     classes = len(audited.dataset.classes)
-    return _Opened(audited, recipe, find_layout(recipe.model, num_classes=classes, img_size=recipe.img_size))
+    network = build(
+        find_layout(recipe.model, num_classes=classes, img_size=recipe.img_size),
+        seed=recipe.seed,
+        dropout=recipe.drop_rate or None,
+        drop_path=recipe.drop_path or None,
+    )
+    refuse_single_picture(network, recipe.model, recipe.batch_size)
+    return _Opened(audited, recipe, network)
 
 
 def _layers(job: TrainJob, begun: Path | None) -> list[tuple[str, dict[str, Any]]]:
@@ -155,8 +162,10 @@ def compose_recipe(audited: Audit, *, model: str, layers: Sequence[tuple[str, Ma
             if values.get(one) is not None:
                 given.pop(other, None)
         given |= {key: value for key, value in values.items() if key not in ("epochs", "time_s") or value is not None}
-    size = given.get("img_size", size)
-    defaults = recipe_for(look, model=model, size=size if isinstance(size, int) else published, seconds=1.0, seed=0)
+    wanted = given.get("img_size", size)
+    if isinstance(wanted, int) and wanted >= SMALLEST_SIDE:  # what is out of range is refused below, by name
+        size = wanted
+    defaults = recipe_for(look, model=model, size=size, seconds=1.0, seed=0)
     fields = defaults.model_dump(exclude={"time_s", "epochs"})
     if given.get("opt") == "adamw":
         fields |= ADAMW
@@ -209,14 +218,8 @@ def _train(
         progress=lambda done, total: progress("decoding training pictures", done, total),
         on_missing=missing,
     )
-    network = build(
-        opened.layout,
-        seed=recipe.seed,
-        dropout=recipe.drop_rate or None,
-        drop_path=recipe.drop_path or None,
-    )
     trained = train(
-        network,
+        opened.network,
         TrainingData.of(pictures, finisher.prepared("val", preprocess), preprocess),
         recipe,
         run=run,

@@ -17,7 +17,7 @@ from netsmith.train.precision import Precision, Timing, Way, fastest
 from netsmith.train.timing import MARKS, Length, marks_passed, progress
 
 EVALUATIONS = 10  # of a timed run, at equal steps of progress, the last included
-MEASURING_SECONDS = 2.0  # per measurement of a timed run, and at most this share of it:
+MEASURING_SECONDS = 2.0  # of precision in a timed run, and at most this share of it; half of either for threads:
 MEASURING_SHARE = 0.02
 
 Measure = Callable[[Sequence[Way], float], list[Timing[Way]]]
@@ -49,7 +49,7 @@ class Planner:
             ways: the default first.
             measure: called only where there is something to decide.
         """
-        chosen = cache(lambda: self._fastest(ways, measure))
+        chosen = cache(lambda: self._fastest(ways, measure, part=1.0))
         return Precision(
             dtype=self._decide("dtype", 0, lambda: chosen().dtype, why=self._why()),
             channels_last=self._decide("channels_last", 0, lambda: chosen().channels_last, why=self._why()),
@@ -57,12 +57,12 @@ class Planner:
 
     def threads(self, ways: Sequence[int], measure: Measure[int]) -> int:
         """CPU threads of the computation; arguments as `precision`."""
-        return self._decide("threads", 0, lambda: self._fastest(ways, measure), why=self._why())
+        return self._decide("threads", 0, lambda: self._fastest(ways, measure, part=0.5), why=self._why())
 
-    def _fastest(self, ways: Sequence[Way], measure: Measure[Way]) -> Way:
-        if not self.timed:
+    def _fastest(self, ways: Sequence[Way], measure: Measure[Way], *, part: float) -> Way:
+        if not self.timed or (len(ways) == 1 and self.pacing.per_step):
             return ways[0]
-        best = fastest(measure(ways, self._measuring_seconds()))
+        best = fastest(measure(ways, part * self._measuring_seconds()))
         self.pacing.per_step = best.seconds
         return best.way
 

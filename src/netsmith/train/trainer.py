@@ -40,13 +40,14 @@ from netsmith.train.memory import keep_large_blocks
 from netsmith.train.objectives import Classify
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
-from netsmith.train.precision import Precision, Timing, candidates, measure, thread_counts
+from netsmith.train.precision import WARM_UPS, Precision, Timing, Way, candidates, measure, thread_counts
 from netsmith.train.schedules import learning_rate
 from netsmith.train.state import State, first_non_finite, first_non_finite_layer
 from netsmith.train.step import NonFiniteLoss, build_optimizer, update
 
 CHECKPOINT_SECONDS = 30.0  # between checkpoints, at least
 EVALUATION_COST = 0.5  # of an update on as many pictures, until measured
+TRIAL_PICTURES = 8  # per update when measuring, at least
 CHECK_EVERY = 20  # steps between looks at the loss where a look waits for a GPU
 
 # What may differ between a run and its continuation: the plan holds what became of it.
@@ -92,7 +93,7 @@ class Trainer:
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
         self.batch_size = min(recipe.batch_size, max(2, len(data.labels)))
-        _refuse_single(network, recipe.model, self.batch_size)
+        refuse_single_picture(network, recipe.model, self.batch_size)
         keep_large_blocks()
         self._clock = clock
         self._pacing = Pacing(
@@ -136,20 +137,46 @@ class Trainer:
         return round(self.recipe.epochs * len(self.data.labels) / self.batch_size)
 
     def _measure_precision(self, ways: Sequence[Precision], seconds: float) -> list[Timing[Precision]]:
-        return measure(ways, self._trial, clock=self._clock, seconds=seconds)
+        return self._measure(ways, self._trial, seconds, default=ways[0])
 
     def _measure_threads(self, ways: Sequence[int], seconds: float) -> list[Timing[int]]:
-        def trial(threads: int) -> Callable[[], object]:
+        def trial(threads: int, pictures: int) -> Callable[[], object]:
             torch.set_num_threads(threads)
-            return self._trial(self.precision)
+            return self._trial(self.precision, pictures)
 
-        timings = measure(ways, trial, clock=self._clock, seconds=seconds)
+        timings = self._measure(ways, trial, seconds, default=self.precision)
         torch.set_num_threads(ways[0])
         return timings
 
-    def _trial(self, way: Precision) -> Callable[[], object]:
-        """A function that does an update on a copy of the network."""
+    def _measure(
+        self,
+        ways: Sequence[Way],
+        trial: Callable[[Way, int], Callable[[], object]],
+        seconds: float,
+        *,
+        default: Precision,
+    ) -> list[Timing[Way]]:
+        """Time whole batches, or as many pictures per update as let warm-up and one more update fit for every way."""
+        few = min(TRIAL_PICTURES, self.batch_size)
+        per_picture = self._pacing.per_step / self.batch_size or self._seconds_per_picture(default, few)
+        fitting = int(seconds / max(len(ways) * (WARM_UPS + 1) * per_picture, 1e-9))
+        if fitting < few:
+            return [Timing(ways[0], per_picture * self.batch_size)]
+        pictures = min(self.batch_size, fitting)
+        timings = measure(ways, lambda way: trial(way, pictures), clock=self._clock, seconds=seconds)
+        return [Timing(timing.way, timing.seconds * self.batch_size / pictures) for timing in timings]
+
+    def _seconds_per_picture(self, way: Precision, pictures: int) -> float:
+        once = self._trial(way, pictures)
+        once()  # builds and caches kernels
+        began = self._clock.now()
+        once()
+        return (self._clock.now() - began) / pictures
+
+    def _trial(self, way: Precision, pictures: int) -> Callable[[], object]:
+        """A function that does an update with some pictures on a copy of the network."""
         batch = self._on_device(self.feed.batch(0))
+        batch = Batch(batch.images[:pictures], batch.targets[:pictures])
         objective = copy.deepcopy(self.objective).train()
         way.apply(objective.network)
         optimizer = build_optimizer(objective.network, self.recipe)
@@ -442,7 +469,8 @@ def _device(recipe: Recipe) -> torch.device:
     return torch.device(recipe.device)
 
 
-def _refuse_single(network: nn.Module, model: str, batch_size: int) -> None:
+def refuse_single_picture(network: nn.Module, model: str, batch_size: int) -> None:
+    """Raise InputError where batches of one picture meet batch norm."""
     # Statistics over one picture are those of its pixels alone, and of nothing once the map is 1 x 1.
     if batch_size == 1 and any(isinstance(module, _NORMS) for module in network.modules()):
         raise InputError(f"--batch-size 1 cannot train {model}: its batch norm needs 2 pictures or more")
