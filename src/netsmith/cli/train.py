@@ -1,6 +1,5 @@
 """`netsmith train`: one network, trained by one recipe and finished like a fit."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -119,48 +118,61 @@ def train(
         scale = (0.35, 1.0)
     elif random_crop is False and scale is not None:
         raise InputError("--no-random-crop and --scale do not go together; leave one out")
-    given: dict[str, Any] = {
-        "model": model,
-        "time_s": None if time is None else parse_duration(time),
-        "epochs": epochs,
-        "img_size": img_size,
-        "batch_size": batch_size,
-        "opt": opt,
-        "lr": lr,
-        "momentum": momentum,
-        "nesterov": nesterov,
-        "weight_decay": weight_decay,
-        "sched": sched,
-        "warmup": warmup,
-        "step_milestones": decay_milestones,
-        "step_gamma": decay_rate,
-        "final_lr_ratio": final_lr_ratio,
-        "smoothing": smoothing,
-        "ema": ema,
-        "grad_clip": clip_grad,
-        "drop_rate": drop,
-        "drop_path": drop_path,
-        "flip": flip,
-        "pad": pad,
-        "shift": shift,
-        "crop_scale": scale,
-        "crop_ratio": ratio,
-        "seed": seed,
-        "device": device,
-        "dtype": None if amp is None else "bfloat16" if amp else "float32",
-        "channels_last": channels_last,
-        "threads": threads,
-        "workers": workers,
-    }
-    flags = {key: value for key, value in given.items() if value is not None}
-    # Fields whose "off" is None have a flag for it.
-    flags |= {key: None for key in ("ema", "grad_clip") if flags.get(key) == 0}
-    if random_crop is False:
-        flags["crop_scale"] = None
+    given: list[tuple[str, str, Any]] = [
+        ("--model", "model", model),
+        ("--time", "time_s", time),
+        ("--epochs", "epochs", epochs),
+        ("--img-size", "img_size", img_size),
+        ("--batch-size", "batch_size", batch_size),
+        ("--opt", "opt", opt),
+        ("--lr", "lr", lr),
+        ("--momentum", "momentum", momentum),
+        ("--nesterov", "nesterov", nesterov),
+        ("--weight-decay", "weight_decay", weight_decay),
+        ("--sched", "sched", sched),
+        ("--warmup", "warmup", warmup),
+        ("--decay-milestones", "step_milestones", decay_milestones),
+        ("--decay-rate", "step_gamma", decay_rate),
+        ("--final-lr-ratio", "final_lr_ratio", final_lr_ratio),
+        ("--smoothing", "smoothing", smoothing),
+        ("--ema", "ema", ema),
+        ("--clip-grad", "grad_clip", clip_grad),
+        ("--drop", "drop_rate", drop),
+        ("--drop-path", "drop_path", drop_path),
+        ("--flip", "flip", flip),
+        ("--pad", "pad", pad),
+        ("--shift", "shift", shift),
+        ("--random-crop", "crop_scale", None if scale else random_crop),
+        ("--scale", "crop_scale", scale),
+        ("--ratio", "crop_ratio", ratio),
+        ("--seed", "seed", seed),
+        ("--device", "device", device),
+        ("--amp", "dtype", amp),
+        ("--channels-last", "channels_last", channels_last),
+        ("--threads", "threads", threads),
+        ("--workers", "workers", workers),
+    ]
+    flags = {field: value for _, field, value in given if value is not None}
+    if time is not None:
+        flags["time_s"] = parse_duration(time)
+    if amp is not None:
+        flags["dtype"] = "bfloat16" if amp else "float32"
+    # Fields whose "off" is None.
+    flags |= {field: None for field in ("ema", "grad_clip", "crop_scale") if field in flags and not flags[field]}
+    command = ["train", data, *(["-c", str(config)] if config else []), "-o", str(out)]
+    command += ["--resume"] if resume else []
+    command += [word for flag, _, value in given if value is not None for word in _typed(flag, value)]
 
     from netsmith.fit.single import TrainJob, train_run
 
     job = TrainJob(data=data, output=out, flags=flags, config=config, resume=resume, strict=strict)
     with Console(output) as console:
-        result = train_run(job, command=sys.argv[1:], progress=console.progress, say=console.say, warn=console.warn)
+        result = train_run(job, command=command, progress=console.progress, say=console.say, warn=console.warn)
         console.result(result.model_dump(mode="json"), outcome(result, out))
+
+
+def _typed(flag: str, value: Any) -> list[str]:
+    """A flag as a person types it."""
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{flag[2:]}"]
+    return [flag, *(str(part) for part in (value if isinstance(value, tuple) else (value,)))]

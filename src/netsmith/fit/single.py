@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from netsmith.arch.names import find_layout
 from netsmith.data.audit import Audit, audit
@@ -24,7 +24,6 @@ from netsmith.fit.finish import Finisher
 from netsmith.fit.opening import record_split
 from netsmith.fit.pipeline import MASTER_MARGIN, spent_before
 from netsmith.fit.recipes import look_at, preprocess_for, recipe_for
-from netsmith.models.build import Network, build
 from netsmith.run.budget import Budget
 from netsmith.run.clock import Clock, SystemClock
 from netsmith.run.folder import RunFolder
@@ -33,9 +32,9 @@ from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe, read_fields
 from netsmith.run.result import Result
-from netsmith.train.feed import TrainingData
-from netsmith.train.loop import train
-from netsmith.train.trainer import refuse_single_picture
+
+if TYPE_CHECKING:
+    from netsmith.models.build import Network
 
 SMALLEST_SIDE = 16
 """Pixels below which small pictures are enlarged when no --img-size is given."""
@@ -103,7 +102,7 @@ def train_run(
 class _Opened:
     audited: Audit
     recipe: Recipe
-    network: Network
+    network: "Network"
 
 
 def _open(job: TrainJob, begun: Path | None, progress: Progress) -> _Opened:
@@ -120,6 +119,10 @@ def _open(job: TrainJob, begun: Path | None, progress: Progress) -> _Opened:
     audited = audit(source, strict=job.strict, seed=seed, progress=lambda done, total: progress("reading", done, total))
     recipe = compose_recipe(audited, model=model, layers=layers)
     classes = len(audited.dataset.classes)
+    # Lazily: torch takes seconds to import, and mistakes are to be told before.
+    from netsmith.models.build import build
+    from netsmith.train.trainer import refuse_single_picture
+
     network = build(
         find_layout(recipe.model, num_classes=classes, img_size=recipe.img_size),
         seed=recipe.seed,
@@ -182,6 +185,9 @@ def _train(
     warn: Callable[[str], None],
     opened: _Opened | None = None,
 ) -> Result:
+    from netsmith.train.feed import TrainingData
+    from netsmith.train.loop import train
+
     ledger = Ledger(run.ledger, clock=clock)
     if run.finished and ledger.newest("verify") is not None:
         raise InputError(f"{run.path} holds a finished run; name another folder with -o")
@@ -246,7 +252,7 @@ def _train(
         )
     accuracy = f"{trained.val.top1.value:.2%} on validation"
     say(f"{recipe.model}: {trained.steps:,} steps, {trained.epochs:.1f} epochs, {accuracy}")
-    bundle = finisher.export(cast(Network, trained.network), run.model, preprocess=preprocess, recipe=recipe)
+    bundle = finisher.export(cast("Network", trained.network), run.model, preprocess=preprocess, recipe=recipe)
     if ledger.newest("export") is None:
         after = {"size_bytes": bundle.size_bytes}
         ledger.add("export", verdict="done", reason="agrees with PyTorch on the golden examples", after=after)

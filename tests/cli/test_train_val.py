@@ -1,0 +1,175 @@
+"""train and val as a person types them: to the end, interrupted and resumed, and with what people get wrong."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from netsmith.cli.main import run
+from netsmith.run.files import read_jsonl, sha256_file
+
+COMMAND = [sys.executable, "-c", "import sys; from netsmith.cli.main import main; main()"]
+TRAIN = ["train", "digits", "--model", "resnet20_cifar@0.5", "--threads", "1", "-q"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("train")
+
+
+def netsmith(place: Path, *arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run([*COMMAND, *arguments], cwd=place, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def started(place: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([*COMMAND, *arguments], cwd=place, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_training(process: subprocess.Popen[str], folder: Path) -> None:
+    """Until the plan says how long training is: its first step follows."""
+    while process.poll() is None:
+        if any(row["kind"] == "total_steps" for row in read_jsonl(folder / "plan.jsonl")):
+            return
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path) -> Path:
+    """A run that was stopped with Ctrl-C in the middle of training and resumed."""
+    arguments = [*TRAIN, "--epochs", "6", "-o", "run"]
+    process = started(place, *arguments)
+    wait_for_training(process, place / "run")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert "go on with --resume" in said
+    code, out, err = netsmith(place, *arguments, "--resume", "--json")
+    assert code == 0, err
+    assert json.loads(out)["final"]["model"] == "resnet20_cifar@0.5"
+    return place / "run"
+
+
+def test_a_stopped_and_resumed_run_is_whole(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir()} >= {
+        *("run.json", "recipe.yaml", "plan.jsonl", "ledger.jsonl", "metrics.jsonl", "data.json", "results.json"),
+        *("model", "predictions", "checkpoints"),
+    }
+    assert [row["stage"] for row in read_jsonl(finished / "ledger.jsonl")].count("session") == 2
+    assert not list(finished.rglob("*.tmp"))
+    steps = [row["step"] for row in read_jsonl(finished / "metrics.jsonl")]
+    assert steps == sorted(set(steps))
+
+
+def test_val_gives_what_the_run_recorded_and_test_too(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recorded = json.loads((finished / "results.json").read_text())["final"]["top1"]
+    for split in ("val", "test"):
+        assert run(["val", str(finished), "--split", split, "--json", "-q"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["top1"] == recorded[split]
+        assert document["top5"]["value"] >= document["top1"]["value"]
+        assert document["loss"]["low"] < document["loss"]["value"] < document["loss"]["high"]
+    code, out, _ = netsmith(finished.parent, "val", "run/model", "--data", "digits", "--split", "all")  # as typed
+    assert code == 0
+    assert "n 1,797" in out
+
+
+def test_val_is_told_what_it_lacks(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lonely = str(tmp_path / "lonely")
+    Path(lonely).symlink_to(finished / "model")
+    for name in ("apple", "pear"):
+        (tmp_path / "fruit" / name).mkdir(parents=True)
+        for index in range(4):
+            write_picture(tmp_path / "fruit" / name / f"{index}.png", seed=index + 10 * len(name))
+    for arguments, words in (
+        ([lonely], "say with --data on which pictures"),
+        ([lonely, "--data", str(tmp_path / "fruit")], "classes that the model does not know (apple, pear)"),
+        ([str(finished), "--split", "nonsense"], "--split"),
+    ):
+        assert run(["val", *arguments]) == 2
+        assert words in capsys.readouterr().err
+
+
+def write_picture(path: Path, *, seed: int) -> None:
+    import numpy as np
+    from PIL import Image
+
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["digits"], "give --model"),
+        (["digits", "--model", "resnet18"], "give --time such as 10m, or --epochs"),
+        (["digits", "--model", "resent18", "--epochs", "1"], "did you mean resnet18"),
+        (["nowhere", "--model", "resnet18", "--epochs", "1"], "no such file or folder: nowhere"),
+        (["digits", "--model", "resnet18", "--epochs", "1", "--time", "9s"], "and not both"),
+        (["digits", "--model", "resnet18", "--time", "3parsecs"], "unknown unit 'parsecs'"),
+        (["digits", "--model", "resnet18", "--epochs", "1", "--lr", "-1"], "lr is -1.0"),
+        (["digits", "--model", "resnet18", "--epochs", "1", "--img-size", "2"], "img_size is 2"),
+        (["digits", "--model", "resnet18", "--epochs", "1", "-c", "none.yaml"], "there is no recipe none.yaml"),
+        (["digits", "--model", "resnet18", "--epochs", "1", "-b", "1"], "needs 2 pictures or more"),
+        (["digits", "--model", "resnet18", "--epochs", "1", "--opt", "lion"], "--opt"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_write_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = run(["train", *arguments, "-o", "mistake", "-q"])
+    err = capsys.readouterr().err
+    assert code == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "mistake").exists()
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sha256_file(finished / "results.json")
+    for more in ([], ["--resume"]):
+        assert run([*TRAIN, "--epochs", "6", "-o", str(finished), *more]) == 2
+        assert "finished run" in capsys.readouterr().err
+    assert sha256_file(finished / "results.json") == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_random_instants_equals_undisturbed(tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    arguments = [*TRAIN, "--epochs", "8"]
+    assert netsmith(tmp_path, *arguments, "-o", "whole")[0] == 0
+    for _ in range(4):
+        process = started(tmp_path, *arguments, "-o", "killed", "--resume")
+        time.sleep(draw.uniform(0.2, 14.0))
+        process.kill()
+        process.communicate()
+    code, _, err = netsmith(tmp_path, *arguments, "-o", "killed", "--resume")
+    assert code == 0 or "finished run" in err
+    weights = [sha256_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+    assert netsmith(tmp_path, "verify", "killed", "-q")[0] == 0
+
+
+@pytest.mark.slow
+def test_sigterm_during_training_is_143_and_resumable(tmp_path: Path) -> None:
+    process = started(tmp_path, *TRAIN, "--epochs", "50", "-o", "run")
+    wait_for_training(process, tmp_path / "run")
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 143
+    assert "go on with --resume" in said
+    assert any(name.endswith(".json") for name in os.listdir(tmp_path / "run" / "checkpoints"))
