@@ -38,7 +38,8 @@ class Without:
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 '''
 
-# verb -> what to type in a folder that holds photos/, picture.png, weights.pt and artifact/; every one exits with 0.
+# verb -> what to type in a folder that holds photos/, colours.npz, picture.png, weights.pt and artifact/; every one
+# exits with 0.
 WITHOUT_TORCH: dict[str, list[str]] = {
     "audit": ["photos"],
     "bench": ["artifact", "--json"],
@@ -46,6 +47,7 @@ WITHOUT_TORCH: dict[str, list[str]] = {
     "models": [],
     "predict": ["artifact", "picture.png"],
     "profile": ["resnet20_cifar"],
+    "val": ["artifact", "--data", "colours.npz"],
     "verify": ["artifact"],
 }
 
@@ -55,7 +57,6 @@ NEEDS_TORCH: dict[str, list[str]] = {
     "fit": ["photos", "--time", "10s", "-o", "out"],
     "import-weights": ["weights.pt", "--model", "resnet20_cifar", "-o", "out"],
     "train": ["photos", "--model", "resnet20_cifar", "--epochs", "1", "-o", "out"],
-    "val": ["artifact", "photos"],
 }
 
 # What a library user does without torch.
@@ -75,7 +76,7 @@ PARTS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """photos/ with two classes of ten, picture.png (red), and artifact/, which tells colours."""
+    """photos/ with two classes of ten, picture.png (red), artifact/ that tells colours, colours.npz."""
     folder = tmp_path_factory.mktemp("torch-free")
     rng = np.random.default_rng(0)
     for name in ("bright", "dark"):
@@ -85,6 +86,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / "photos" / name / f"{index}.png")
     Image.new("RGB", (48, 40), (200, 40, 60)).save(folder / "picture.png")
     write_colours(folder / "artifact")
+    shades = np.array([(200, 40, 60), (50, 190, 30), (20, 60, 210)])[np.arange(12) % 3, None, None]
+    pixels = (shades + rng.integers(-20, 21, (12, 40, 48, 3))).astype(np.uint8)
+    np.savez(folder / "colours.npz", images=pixels, labels=np.arange(12) % 3)
     (folder / "weights.pt").write_bytes(b"PK")
     return folder
 

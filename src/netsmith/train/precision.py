@@ -26,6 +26,7 @@ from netsmith.run.recipe import Recipe
 MARGIN = 1.1  # how much faster another way than the default must be
 WARM_UPS = 2  # the first updates build and cache kernels
 TIMED = 5
+OVERRUN = 1.5  # times the seconds given: warm-ups are slower than what is known before them
 HOPELESS = 4.0  # a candidate this much slower than the best in its first timed update is given up
 
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
@@ -153,8 +154,8 @@ def measure(
     started = clock.now()
     timings: list[Timing[Way]] = []
     for way in ways:
-        if timings and clock.now() - started + 2 * WARM_UPS * timings[0].seconds > seconds:
-            break  # not even its warm-up would fit
+        if timings and clock.now() - started + (WARM_UPS + 1) * timings[0].seconds > OVERRUN * seconds:
+            break  # not even one more after its warm-up would fit
         best = min((timing.seconds for timing in timings), default=float("inf"))
         update = updates(way)
         spent: list[float] = []
@@ -164,7 +165,7 @@ def measure(
             update()
             spent.append(clock.now() - before)
             settled = len(spent) > WARM_UPS
-            if settled and (sum(spent) > share or spent[-1] > HOPELESS * best):
+            if settled and (sum(spent) + spent[-1] > share or spent[-1] > HOPELESS * best):
                 break
             if len(spent) > 1 and sum(spent) > 2 * share:
                 break  # a large network: the first update is left out, the second counts

@@ -13,7 +13,6 @@ Choices made on purpose:
   does, before it reaches the weights.
 """
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -40,14 +39,14 @@ from netsmith.train.memory import keep_large_blocks
 from netsmith.train.objectives import Classify
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
-from netsmith.train.precision import WARM_UPS, Precision, Timing, Way, candidates, measure, thread_counts
+from netsmith.train.precision import Timing, candidates, thread_counts
 from netsmith.train.schedules import learning_rate
 from netsmith.train.state import State, first_non_finite, first_non_finite_layer
-from netsmith.train.step import NonFiniteLoss, build_optimizer, update
+from netsmith.train.step import NonFiniteLoss, update
+from netsmith.train.trials import Trials
 
 CHECKPOINT_SECONDS = 30.0  # between checkpoints, at least
 EVALUATION_COST = 0.5  # of an update on as many pictures, until measured
-TRIAL_PICTURES = 8  # per update when measuring, at least
 CHECK_EVERY = 20  # steps between looks at the loss where a look waits for a GPU
 
 # What may differ between a run and its continuation: the plan holds what became of it.
@@ -121,71 +120,28 @@ class Trainer:
             batch_size=self.batch_size,
             seed=recipe.seed,
         )
+        trials = Trials(self.objective, recipe, self._first_batch, pacing=self._pacing, clock=clock)
         ways = candidates(recipe, self.device, measured=timed)
-        self.precision = self._planner.precision(ways, self._measure_precision)
-        self._threads = self._planner.threads(counts, self._measure_threads)
+        self.precision = self._planner.precision(ways, trials.precisions)
+
+        def measure_threads(ways: Sequence[int], seconds: float) -> list[Timing[int]]:
+            return trials.threads(ways, seconds, precision=self.precision)
+
+        self._threads = self._planner.threads(counts, measure_threads)
         torch.set_num_threads(self._threads)
         self.state = State(network, recipe, self.precision)
         self._losses: list[Tensor] = []  # of the newest updates, not yet added to the state's sum
         self._evaluated: tuple[int, Evaluation] | None = None
         self._recorded = -1  # newest step with a row of metrics
         self._saved = -1  # step of the newest checkpoint
-        self._planner.first_length(self._steps_of_epochs, threads=self._threads, measure=self._measure_threads)
+        self._planner.first_length(self._steps_of_epochs, threads=self._threads, measure=measure_threads)
+
+    def _first_batch(self) -> Batch:
+        return self._on_device(self.feed.batch(0))
 
     def _steps_of_epochs(self) -> int:
         assert self.recipe.epochs is not None, "a recipe without time has epochs"
         return round(self.recipe.epochs * len(self.data.labels) / self.batch_size)
-
-    def _measure_precision(self, ways: Sequence[Precision], seconds: float) -> list[Timing[Precision]]:
-        return self._measure(ways, self._trial, seconds, default=ways[0])
-
-    def _measure_threads(self, ways: Sequence[int], seconds: float) -> list[Timing[int]]:
-        def trial(threads: int, pictures: int) -> Callable[[], object]:
-            torch.set_num_threads(threads)
-            return self._trial(self.precision, pictures)
-
-        timings = self._measure(ways, trial, seconds, default=self.precision)
-        torch.set_num_threads(ways[0])
-        return timings
-
-    def _measure(
-        self,
-        ways: Sequence[Way],
-        trial: Callable[[Way, int], Callable[[], object]],
-        seconds: float,
-        *,
-        default: Precision,
-    ) -> list[Timing[Way]]:
-        """Time whole batches, or as many pictures per update as let warm-up and one more update fit for every way."""
-        few = min(TRIAL_PICTURES, self.batch_size)
-        per_picture = self._pacing.per_step / self.batch_size or self._seconds_per_picture(default, few)
-        fitting = int(seconds / max(len(ways) * (WARM_UPS + 1) * per_picture, 1e-9))
-        if fitting < few:
-            return [Timing(ways[0], per_picture * self.batch_size)]
-        pictures = min(self.batch_size, fitting)
-        timings = measure(ways, lambda way: trial(way, pictures), clock=self._clock, seconds=seconds)
-        return [Timing(timing.way, timing.seconds * self.batch_size / pictures) for timing in timings]
-
-    def _seconds_per_picture(self, way: Precision, pictures: int) -> float:
-        once = self._trial(way, pictures)
-        once()  # builds and caches kernels
-        began = self._clock.now()
-        once()
-        return (self._clock.now() - began) / pictures
-
-    def _trial(self, way: Precision, pictures: int) -> Callable[[], object]:
-        """A function that does an update with some pictures on a copy of the network."""
-        batch = self._on_device(self.feed.batch(0))
-        batch = Batch(batch.images[:pictures], batch.targets[:pictures])
-        objective = copy.deepcopy(self.objective).train()
-        way.apply(objective.network)
-        optimizer = build_optimizer(objective.network, self.recipe)
-
-        def once() -> object:
-            # At a rate of 0 the copy's weights stay ordinary numbers, which all take the same time.
-            return update(objective, optimizer, batch, rate=0.0, precision=way, check=False).loss.item()
-
-        return once
 
     # Where the run stands
 

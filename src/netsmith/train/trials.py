@@ -1,0 +1,89 @@
+"""Updates on copies of the network, to find out how fast each way to compute is; the network itself is not touched.
+
+A whole batch is timed where there is time for it, else as many pictures as let the warm-up and one more update of
+every way fit; where not even a few fit, nothing is compared and the default stands.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+
+from netsmith.run.clock import Clock
+from netsmith.run.recipe import Recipe
+from netsmith.train.feed import Batch
+from netsmith.train.objectives import Classify
+from netsmith.train.pacing import Pacing
+from netsmith.train.precision import WARM_UPS, Precision, Timing, Way, measure
+from netsmith.train.step import build_optimizer, update
+
+FEWEST = 8  # pictures per update
+
+Trial = Callable[[Way, int], Callable[[], object]]
+"""For a way and a number of pictures, a function that does one update."""
+
+
+class Trials:
+    """Times updates.
+
+    Args:
+        objective: with the network, on its device.
+        recipe: its optimizer is used.
+        batch: gives a batch on the device.
+        pacing: its pace is used where it is known.
+        clock: reads time.
+    """
+
+    def __init__(
+        self, objective: Classify, recipe: Recipe, batch: Callable[[], Batch], *, pacing: Pacing, clock: Clock
+    ) -> None:
+        self._objective, self._recipe, self._batch = objective, recipe, batch
+        self._pacing, self._clock = pacing, clock
+
+    def precisions(self, ways: Sequence[Precision], seconds: float) -> list[Timing[Precision]]:
+        """Time precisions in about `seconds`, the default first; those for which no time is left are missing."""
+        return self._measure(ways, self._trial, seconds, default=ways[0])
+
+    def threads(self, ways: Sequence[int], seconds: float, *, precision: Precision) -> list[Timing[int]]:
+        """Time numbers of CPU threads, as `precisions`; afterwards torch has the first of them."""
+
+        def trial(threads: int, pictures: int) -> Callable[[], object]:
+            torch.set_num_threads(threads)
+            return self._trial(precision, pictures)
+
+        timings = self._measure(ways, trial, seconds, default=precision)
+        torch.set_num_threads(ways[0])
+        return timings
+
+    def _measure(
+        self, ways: Sequence[Way], trial: Trial[Way], seconds: float, *, default: Precision
+    ) -> list[Timing[Way]]:
+        batch_size = len(self._batch().targets)
+        few = min(FEWEST, batch_size)
+        per_picture = self._pacing.per_step / batch_size or self._seconds_per_picture(default, few)
+        fitting = int(seconds / max(len(ways) * (WARM_UPS + 1) * per_picture, 1e-9))
+        if fitting < few:
+            return [Timing(ways[0], per_picture * batch_size)]
+        pictures = min(batch_size, fitting)
+        timings = measure(ways, lambda way: trial(way, pictures), clock=self._clock, seconds=seconds)
+        return [Timing(timing.way, timing.seconds * batch_size / pictures) for timing in timings]
+
+    def _seconds_per_picture(self, way: Precision, pictures: int) -> float:
+        once = self._trial(way, pictures)
+        once()  # builds and caches kernels
+        began = self._clock.now()
+        once()
+        return (self._clock.now() - began) / pictures
+
+    def _trial(self, way: Precision, pictures: int) -> Callable[[], object]:
+        whole = self._batch()
+        batch = Batch(whole.images[:pictures], whole.targets[:pictures])
+        objective = copy.deepcopy(self._objective).train()
+        way.apply(objective.network)
+        optimizer = build_optimizer(objective.network, self._recipe)
+
+        def once() -> object:
+            # At a rate of 0 the copy's weights stay ordinary numbers, which all take the same time.
+            return update(objective, optimizer, batch, rate=0.0, precision=way, check=False).loss.item()
+
+        return once

@@ -1,0 +1,78 @@
+"""Trials leave the network alone and fit into their time."""
+
+import pytest
+import torch
+from tiny_training import tiny_network, tiny_recipe, weights_hash
+from torch import Tensor, nn
+
+from netsmith.run.clock import Clock, FakeClock, SystemClock
+from netsmith.train.feed import Batch
+from netsmith.train.objectives import Classify
+from netsmith.train.pacing import Pacing
+from netsmith.train.precision import Precision
+from netsmith.train.trials import FEWEST, Trials
+
+FP32, BF16 = Precision("float32", True), Precision("bfloat16", True)
+
+
+class Timed(nn.Module):
+    """Takes `seconds` per picture on a fake clock, half in bfloat16."""
+
+    def __init__(self, clock: FakeClock, seconds: float) -> None:
+        super().__init__()
+        self.inner = tiny_network()
+        self.clock, self.seconds = clock, seconds
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Timed":
+        return Timed(self.clock, self.seconds)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.clock.tick(len(x) * self.seconds * (0.5 if torch.is_autocast_enabled("cpu") else 1.0))
+        return self.inner(x)
+
+
+def batch() -> Batch:
+    return Batch(torch.zeros(64, 3, 8, 8, dtype=torch.uint8), torch.zeros(64, dtype=torch.int64))
+
+
+def trials(network: nn.Module, clock: Clock, *, per_step: float = 0.0) -> Trials:
+    pacing = Pacing(clock, seconds=100.0, checkpoint_seconds=10.0, evaluation_steps=0.0)
+    pacing.per_step = per_step
+    objective = Classify(network, mean=(0.5,) * 3, std=(0.25,) * 3)
+    return Trials(objective, tiny_recipe(), batch, pacing=pacing, clock=clock)
+
+
+def test_the_network_and_torch_are_as_before() -> None:
+    network = tiny_network()
+    before, threads = weights_hash(network), torch.get_num_threads()
+    found = trials(network, SystemClock())
+    assert len(found.precisions([FP32, BF16], 1.0)) >= 1
+    found.threads([threads, threads + 1], 0.5, precision=BF16)
+    assert weights_hash(network) == before
+    assert torch.get_num_threads() == threads
+    assert not any("forward" in vars(module) for module in network.modules())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("seconds", [0.0001, 0.005, 0.02])
+def test_the_time_of_a_whole_batch_comes_out_whatever_was_timed(seconds: float) -> None:
+    clock = FakeClock()
+    found = trials(Timed(clock, seconds), clock).precisions([FP32, BF16], 2.0)
+    assert [timing.way for timing in found] == [FP32, BF16]
+    assert [timing.seconds for timing in found] == pytest.approx([64 * seconds, 32 * seconds])
+    assert clock.now() <= 1.5 * 2.0 + 2 * FEWEST * seconds
+
+
+def test_where_nothing_fits_the_default_stands_after_two_small_updates() -> None:
+    clock = FakeClock()
+    found = trials(Timed(clock, 1.0), clock).precisions([FP32, BF16], 2.0)
+    assert [timing.way for timing in found] == [FP32]
+    assert found[0].seconds == pytest.approx(64.0)
+    assert clock.now() == pytest.approx(2 * FEWEST)
+
+
+def test_a_known_pace_is_not_measured_again() -> None:
+    clock = FakeClock()
+    found = trials(Timed(clock, 1.0), clock, per_step=64.0).threads([1, 2], 1.0, precision=FP32)
+    assert [timing.way for timing in found] == [1]
+    assert clock.now() == 0.0
