@@ -38,12 +38,12 @@ def test_a_timing_of_no_candidate_is_ignored():
 
 
 def test_promise_peaks_where_the_time_feeds_the_network():
-    best = 100.0 / (1000 * RIPE_EPOCHS * TRAIN_PER_INFERENCE)
-    at_best = promise(best, train=1000, seconds=100.0)
+    best = 100.0 / (1000 * RIPE_EPOCHS * TRAIN_PER_INFERENCE["resnet18"])
+    at_best = promise("resnet18", best, train=1000, seconds=100.0)
     assert at_best == pytest.approx(0.0)
     for factor in (0.5, 0.8, 1.25, 2.0):
-        assert promise(factor * best, train=1000, seconds=100.0) < at_best
-    assert promise(2 * best, train=1000, seconds=100.0) == pytest.approx(-1.0)
+        assert promise("resnet18", factor * best, train=1000, seconds=100.0) < at_best
+    assert promise("resnet18", 2 * best, train=1000, seconds=100.0) == pytest.approx(-1.0)
 
 
 def test_calibration_covers_every_family_evenly():
@@ -67,7 +67,8 @@ def test_the_chosen_are_spread_and_ordered():
         assert len(set(sides)) == len(sides)
     speeds = rates(BY_ID, timings)
     promises = [
-        promise(guessed_latency(c, timing=timings.get(c.id), speeds=speeds), train=2000, seconds=60.0) for c in chosen
+        promise(c.base, guessed_latency(c, timing=timings.get(c.id), speeds=speeds), train=2000, seconds=60.0)
+        for c in chosen
     ]
     assert promises == sorted(promises, reverse=True)
 

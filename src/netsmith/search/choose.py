@@ -18,8 +18,15 @@ GUESS_HEADROOM = 0.8
 """Share of a latency limit that a guessed median may take: p90 lies above it, and guesses err."""
 
 RIPE_EPOCHS = 45.0
-TRAIN_PER_INFERENCE = 2.0
-"""Seconds per picture of a training step (batched, fused, low precision where it pays) over one picture's latency."""
+TRAIN_PER_INFERENCE = {
+    "resnet18": 2.0,
+    "resnet20_cifar": 2.5,
+    "resnet50": 3.7,
+    "efficientnet_b0": 6.3,
+    "mobilenet_v2": 8.0,
+}
+"""Seconds per picture of a training step (64 pictures, bfloat16 where it pays) over one picture's latency, by base
+network. Measured on two cores, see benchmarks/LOG.md: depthwise convolutions train far slower than they predict."""
 
 FIRST_RATE = {"mobilenet_v2": 1.5e10, "efficientnet_b0": 1.0e10}
 DEFAULT_RATE = 4.0e10
@@ -53,15 +60,16 @@ def guessed_latency(candidate: Candidate, *, timing: Timing | None, speeds: Mapp
     return candidate.cost.macs / speed
 
 
-def promise(latency_s: float, *, train: int, seconds: float) -> float:
+def promise(base: str, latency_s: float, *, train: int, seconds: float) -> float:
     """How promising a candidate is, at most 0: minus the distance, in doublings, from the number of epochs that suits.
 
     Args:
+        base: the network it was scaled from.
         latency_s: seconds per picture of inference.
         train: training pictures.
         seconds: of training it would get as the winner.
     """
-    epochs = seconds / (train * latency_s * TRAIN_PER_INFERENCE)
+    epochs = seconds / (train * latency_s * TRAIN_PER_INFERENCE[base])
     return -abs(math.log2(epochs / RIPE_EPOCHS))
 
 
@@ -109,7 +117,7 @@ def promising(
         return guessed_latency(candidate, timing=timings.get(candidate.id), speeds=speeds)
 
     allowed = [c for c in candidates if limit_ms is None or latency(c) * 1e3 <= GUESS_HEADROOM * limit_ms]
-    ranked = sorted(allowed, key=lambda c: (-promise(latency(c), train=train, seconds=seconds), c.id))
+    ranked = sorted(allowed, key=lambda c: (-promise(c.base, latency(c), train=train, seconds=seconds), c.id))
     chosen: list[Candidate] = []
     for candidate in ranked:
         same = [other for other in chosen if other.base == candidate.base]
