@@ -4,7 +4,6 @@ import pytest
 
 from netsmith.search.candidates import Pictures, all_candidates
 from netsmith.search.choose import (
-    RIPE_EPOCHS,
     TRAIN_PER_INFERENCE,
     Timing,
     calibration,
@@ -12,6 +11,7 @@ from netsmith.search.choose import (
     promise,
     promising,
     rates,
+    ripe_epochs,
 )
 
 CANDIDATES = all_candidates(Pictures(side=64, train=2000, classes=5))
@@ -38,7 +38,7 @@ def test_a_timing_of_no_candidate_is_ignored():
 
 
 def test_promise_peaks_where_the_time_feeds_the_network():
-    best = 100.0 / (1000 * RIPE_EPOCHS * TRAIN_PER_INFERENCE["resnet18"])
+    best = 100.0 / (1000 * ripe_epochs(1000) * TRAIN_PER_INFERENCE["resnet18"])
     at_best = promise("resnet18", best, train=1000, seconds=100.0)
     assert at_best == pytest.approx(0.0)
     for factor in (0.5, 0.8, 1.25, 2.0):

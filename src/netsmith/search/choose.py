@@ -17,7 +17,10 @@ from netsmith.search.candidates import Candidate
 GUESS_HEADROOM = 0.8
 """Share of a latency limit that a guessed median may take: p90 lies above it, and guesses err."""
 
-RIPE_EPOCHS = 45.0
+RIPE_EPOCHS, RIPE_PICTURES = 80.0, 1700
+"""Passes over so many training pictures after which a network scaled for the job stops gaining; fewer passes over more
+pictures, by the square root. Seen on photos trained from scratch, see benchmarks/LOG.md."""
+
 TRAIN_PER_INFERENCE = {
     "resnet18": 2.0,
     "resnet20_cifar": 2.5,
@@ -60,6 +63,11 @@ def guessed_latency(candidate: Candidate, *, timing: Timing | None, speeds: Mapp
     return candidate.cost.macs / speed
 
 
+def ripe_epochs(train: int) -> float:
+    """Passes over `train` pictures that suit a candidate."""
+    return RIPE_EPOCHS * math.sqrt(RIPE_PICTURES / train)
+
+
 def promise(base: str, latency_s: float, *, train: int, seconds: float) -> float:
     """How promising a candidate is, at most 0: minus the distance, in doublings, from the number of epochs that suits.
 
@@ -70,7 +78,7 @@ def promise(base: str, latency_s: float, *, train: int, seconds: float) -> float
         seconds: of training it would get as the winner.
     """
     epochs = seconds / (train * latency_s * TRAIN_PER_INFERENCE[base])
-    return -abs(math.log2(epochs / RIPE_EPOCHS))
+    return -abs(math.log2(epochs / ripe_epochs(train)))
 
 
 def calibration(candidates: Sequence[Candidate], *, each: int = 2) -> list[Candidate]:
