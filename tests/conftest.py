@@ -6,8 +6,13 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A busy machine is no failure: how long an example takes is not what these tests are about.
+settings.register_profile("netsmith", deadline=None)
+settings.load_profile("netsmith")
 
 # Tests run beside each other on few cores; also inherited by the commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
