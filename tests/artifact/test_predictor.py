@@ -99,7 +99,7 @@ def test_an_unreadable_picture_is_told_in_its_place(predictor, tmp_path):
     answers = list(predictor.stream(pictures, batch_size=2))
     assert [type(answer) for answer in answers] == [Prediction, Unreadable, Unreadable, Prediction]
     assert [answer.name for answer in answers] == ["a", "b", "c", "d"]
-    assert answers[1].reason.startswith("b: ")
+    assert answers[1].reason.startswith("b is not a picture")
     with pytest.raises(InputError, match="image 1"):
         predictor.predict([colour_picture("red"), b"nonsense"])
     with pytest.raises(InputError, match=r"none\.png cannot be read"):

@@ -125,7 +125,7 @@ MISTYPED = [
     (["models", "a", "b"], "'b' is one argument too many"),
     (["profile"], "MODEL is missing"),
     (["profile", "resnet51"], "did you mean resnet"),
-    (["profile", ""], "no model is called ''"),
+    (["profile", ""], "the argument after 'profile' is empty"),
     (["profile", "runs/pets"], "there is no runs/pets"),
     (["profile", "."], ". is neither an artifact"),
     (["profile", "resnet50@0"], "above 0"),

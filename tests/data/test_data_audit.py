@@ -146,7 +146,10 @@ def test_what_cannot_be_trained_on(tmp_path: Path) -> None:
             (class_files({"cat": 9}), "one class \\('cat'\\).*at least two"),
             (class_files({"cat": 9, "rare": 1}), "class 'rare' has 1 distinct picture .*add pictures"),
             ({"a/1.png": b"", "b/1.png": b"x"}, "none of the 2 pictures .*a/1.png is empty"),
-            (GOOD | {"bird/1.png": b"x", "bird/2.png": b"x"}, "class 'bird' has no picture .*unreadable: 2 of 'bird'"),
+            (
+                GOOD | {"bird/1.png": b"x", "bird/2.png": b"x"},
+                "class 'bird' has no picture .*2 of 'bird' left out: unknown format",
+            ),
         ]
     ):
         with pytest.raises(InputError, match=says):

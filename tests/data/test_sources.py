@@ -217,7 +217,7 @@ def test_npz(tmp_path: Path) -> None:
         ({"images": np.zeros((6, 4, 5, 4), np.uint8)}, "must be uint8"),
         ({"images": np.zeros((0, 4, 5), np.uint8)}, "empty"),
         ({"labels": np.zeros(5, int)}, r"shape \[5\].*\[6\]"),
-        ({"labels": np.zeros(6, float)}, "list of strings"),
+        ({"labels": np.zeros(6, float)}, "whole numbers or strings"),
         ({"labels": np.array([None] * 6, object)}, "without Python objects"),
         ({"classes": np.array(["a"]), "labels": np.arange(6) % 2}, "goes from 0 to 1 but 'classes' has 1"),
         ({"classes": np.array(["a", "a"])}, "twice"),

@@ -45,7 +45,8 @@ def test_another_run_is_not_overwritten(tmp_path, finished):
             run.results.write_text("{}")
     before = {entry: entry.read_bytes() for entry in (tmp_path / "a").iterdir()}
     kind = "a finished" if finished else "an interrupted"
-    with pytest.raises(InputError, match=f"holds {kind} run of `netsmith train 'my photos' --time 1m`.*--resume"):
+    mend = "name" if finished else "go on with --resume or name"
+    with pytest.raises(InputError, match=f"holds {kind} run of `netsmith train 'my photos' --time 1m`; {mend} another"):
         RunFolder.create(tmp_path / "a", command=COMMAND)
     with pytest.raises(InputError, match="holds a run of `netsmith train .*another folder with -o"):
         RunFolder.create(tmp_path / "a", command=["fit", "x"], resume=True)

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from netsmith.errors import InputError
 from netsmith.run.metrics import Interval, quantile_interval, samples_for_quantile
+
+LONGEST_S = 3600.0
+"""Of one measurement."""
+
+
+def refuse_seconds(seconds: float) -> None:
+    """Raise InputError for a time that cannot be measured for: none, endless, not a number."""
+    if not 0 < seconds <= LONGEST_S:
+        raise InputError(f"--seconds is {seconds:g}; give a time above 0 and at most {LONGEST_S:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

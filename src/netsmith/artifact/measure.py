@@ -10,7 +10,7 @@ from typing import Any
 
 from netsmith.artifact import process
 from netsmith.artifact.bundle import load_bundle
-from netsmith.artifact.latency import Measurement, ThreadChoice, fewest_threads
+from netsmith.artifact.latency import Measurement, ThreadChoice, fewest_threads, refuse_seconds
 from netsmith.artifact.runtimes import Warn, choose_runtime
 from netsmith.errors import InputError
 from netsmith.run.machine import machine
@@ -39,11 +39,12 @@ def measure(
         progress: is told the share that is done.
 
     Raises:
-        InputError: no artifact, or it cannot be opened; `seconds` or `runs` not above zero.
+        InputError: no artifact, or it cannot be opened; `seconds` or `runs` out of range.
         CheckError: the process died or did not end.
     """
-    if seconds <= 0 or (runs is not None and runs < 1):
-        raise InputError("a measurement needs a time above 0 s and at least one run")
+    refuse_seconds(seconds)
+    if runs is not None and runs < 1:
+        raise InputError(f"runs is {runs}; a measurement needs at least one")
     bundle = load_bundle(folder)
     name, count = choose_runtime(bundle, runtime=runtime, threads=threads, warn=warn)
     [measurement] = _time(

@@ -16,7 +16,7 @@ from PIL import Image
 
 from netsmith.artifact.bundle import load_bundle
 from netsmith.artifact.runtimes import Warn, open_session
-from netsmith.data.prepare import prepare
+from netsmith.data.prepare import prepare, read_file
 from netsmith.errors import InputError
 from netsmith.run.machine import machine
 
@@ -103,7 +103,7 @@ class Predictor:
         """Predict any number of named pictures, in order, holding two batches of them at a time; unreadable ones are
         told, not raised."""
         if top_k < 1 or batch_size < 1:
-            raise InputError("top_k and batch_size must be at least 1")
+            raise InputError(f"top_k is {top_k} and batch_size {batch_size}; give at least 1 for each")
         for name, row in self._rows(images, batch_size):
             if isinstance(row, InputError):
                 yield Unreadable(name, str(row))
@@ -132,10 +132,8 @@ class Predictor:
     def _pixels(self, name: str, image: Picture) -> NDArray[np.uint8] | InputError:
         try:
             return prepare(_content(image), self.bundle.config.preprocess)
-        except OSError as error:
-            return InputError(f"{name} cannot be read ({error.strerror or error}); check the path and its permissions")
         except InputError as error:
-            return InputError(f"{name}: {error}")
+            return InputError(f"{name} {error}")
 
 
 def _pictures(images: Picture | Sequence[Picture]) -> Iterator[tuple[str, Picture]]:
@@ -151,7 +149,7 @@ def _content(image: Picture) -> bytes | NDArray[np.uint8]:
     rotation kept."""
     match image:
         case str() | Path():
-            return Path(image).read_bytes()
+            return read_file(image)
         case Image.Image():
             content = io.BytesIO()
             kind = "PNG" if image.mode in {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"} else "TIFF"

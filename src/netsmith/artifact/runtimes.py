@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from netsmith.artifact.bundle import Bundle, external_files, external_names
 from netsmith.errors import InputError, near
-from netsmith.run.machine import machine
+from netsmith.run.machine import MOST_THREADS, machine
 
 Warn = Callable[[str], None]
 
@@ -165,8 +165,8 @@ def choose_runtime(
     """The runtime and number of threads to open an artifact with; arguments and errors as `open_session`."""
     say = warn or _warn
     preferred = bundle.config.preferred
-    if threads is not None and threads < 1:
-        raise InputError(f"threads is {threads}; give a number from 1 up")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise InputError(f"threads is {threads}; give a number from 1 to {MOST_THREADS}")
     if runtime is None:
         runtime = preferred.runtime
         if runtime not in RUNTIMES or not RUNTIMES[runtime].installed():
@@ -191,7 +191,7 @@ def open_session(
         warn: is given a sentence where this differs from what the artifact prefers; None uses `warnings.warn`.
 
     Raises:
-        InputError: as `open_model`; `threads` < 1; a model that does not agree with config.json.
+        InputError: as `open_model`; `threads` out of range; a model that does not agree with config.json.
     """
     name, count = choose_runtime(bundle, runtime=runtime, threads=threads, warn=warn)
     session = open_model(bundle.model_path, threads=count, runtime=name)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from netsmith.artifact import process
 from netsmith.artifact.bundle import CONFIG, WEIGHTS, Bundle, file_hashes, find_artifact, load_bundle
+from netsmith.artifact.latency import refuse_seconds
 from netsmith.artifact.runtimes import Session, open_session
 from netsmith.data.prepare import prepare
 from netsmith.errors import InputError
@@ -72,6 +73,7 @@ Report = Callable[[Check], None]
 def verify_fresh(path: Path, *, seconds: float = 2.0, progress: Progress = silent) -> Verification:
     """`verify` in a fresh process, which knows nothing of what this one has in memory; arguments and errors as
     there."""
+    refuse_seconds(seconds)
     checks: list[Check] = []
 
     def on_row(row: dict[str, Any]) -> None:

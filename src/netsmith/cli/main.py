@@ -9,7 +9,7 @@ How a verb is added: write `netsmith/cli/VERB.py` with
 then add a row to `VERBS` here. The function parses nothing itself, calls one function of a lower layer and prints
 through `console.Console`. It returns None, or raises:
 
-    InputError    the user's mistake: one sentence on stderr, exit code 2
+    InputError    the user's mistake: one sentence on stderr, exit code 2; a full disk is told the same way
     CheckError    a check or a budget failed: one sentence on stderr, exit code 1
     KeyboardInterrupt(HOW_TO_GO_ON)   exit code 130 after Ctrl-C, 143 after SIGTERM
 
@@ -36,6 +36,7 @@ from cyclopts import (
 
 from netsmith import __version__
 from netsmith.errors import CheckError, InputError, near
+from netsmith.run.files import FULL_DISK
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,9 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(
             2, f"there is no {'flag' if first.startswith('-') else 'verb'} {first!r}; {near(first, [*VERBS, *FLAGS])}"
         )
+    if "" in arguments:  # what a shell makes of a variable that is not set; it never means "here" or "no limit"
+        before = arguments[arguments.index("") - 1]
+        return _fail(2, f"the argument after {before!r} is empty; give it a value or leave it out")
     terminated = False
 
     def terminate(number: int, frame: FrameType | None) -> None:
@@ -141,6 +145,15 @@ def run(arguments: Sequence[str]) -> int:
         # Whoever read the output has seen enough; without this the interpreter complains when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        return _fail(
+            2,
+            f"no space is left on the disk{where} ({error.strerror}); free some and type the command again, a run "
+            "that was begun goes on (train: with --resume)",
+        )
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0

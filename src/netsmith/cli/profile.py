@@ -13,9 +13,9 @@ from netsmith.arch.scale import SMALLEST_MAP
 from netsmith.cli.console import PLAIN, Console, Output
 from netsmith.cli.tables import short, table
 from netsmith.errors import InputError
+from netsmith.run.machine import MOST_THREADS
 
 LARGEST_SIZE = 4096  # pixels that `Preprocess` takes
-LONGEST_S = 3600
 
 if TYPE_CHECKING:
     from netsmith.artifact.bundle import Bundle
@@ -73,10 +73,12 @@ def profile(
     """
     if img_size is not None and not SMALLEST_MAP <= img_size <= LARGEST_SIZE:
         raise InputError(f"--img-size is {img_size}; give {SMALLEST_MAP} to {LARGEST_SIZE} pixels")
-    if threads is not None and threads < 1:
-        raise InputError(f"--threads is {threads}; give at least 1")
-    if not 0 < seconds <= LONGEST_S:
-        raise InputError(f"--seconds is {seconds:g}; give a time above 0 and at most {LONGEST_S}")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise InputError(f"--threads is {threads}; give at least 1 and at most {MOST_THREADS}")
+    if latency:
+        from netsmith.artifact.latency import refuse_seconds
+
+        refuse_seconds(seconds)
     subjects = [_find(name, img_size=img_size, num_classes=num_classes) for name in (model, *compare)]
     with Console(output) as console:
         measured = _measure(subjects, threads=threads, seconds=seconds, console=console) if latency else None

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from netsmith.data.items import printable
-from netsmith.data.prepare import ImageError
+from netsmith.data.prepare import MAX_BYTES, ImageError
 from netsmith.errors import InputError
 from netsmith.run.files import replacing, sha256_file
 
@@ -40,7 +40,7 @@ class Limits:
     """
 
     members: int = 5_000_000
-    member_bytes: int = 1 << 30
+    member_bytes: int = MAX_BYTES
     total_bytes: int = 1 << 40
     ratio: float = 200.0
     ratio_from: int = 64 << 20

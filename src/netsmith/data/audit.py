@@ -156,7 +156,7 @@ def audit(source: Source, *, strict: bool = False, seed: int = 0, progress: Prog
         raise InputError(" ".join(f"{finding.kind}: {finding.message}." for finding in refused))
     findings += wrong_extensions(usable)
     findings += unused(source)
-    return _result(source, usable, findings, bad, seed)
+    return _result(source, usable, findings, seed)
 
 
 def _read(source: Source, entry: Entry) -> Seen | tuple[Entry, ImageError]:
@@ -194,9 +194,7 @@ def _pixel_key(pixels: Pixels) -> str:
     return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
-def _result(
-    source: Source, usable: Sequence[Seen], findings: list[Finding], bad: Sequence[tuple[Entry, ImageError]], seed: int
-) -> Audit:
+def _result(source: Source, usable: Sequence[Seen], findings: list[Finding], seed: int) -> Audit:
     items = tuple(Item(one.key, one.entry.label, one.entry.split, one.entry.name, one.group) for one in usable)
     dataset = Dataset(source.classes, items, source.name, source.reader, source.notes)
     counts = Counter(item.label for item in items)
@@ -209,13 +207,13 @@ def _result(
     try:
         sides = Counter(item.split for item in split(dataset, seed=seed).items)
     except InputError as error:
-        unreadable = Counter(source.classes[entry.label] for entry, _ in bad)
-        lost = [
-            f"{count:,} of '{printable(name)}'"
-            for name, count in unreadable.items()
-            if f"'{printable(name)}'" in str(error)
-        ]
-        raise InputError(f"{source.name}: {error}" + (f" (unreadable: {', '.join(lost)})" if lost else "")) from None
+        lost = Counter(source.classes[entry.label] for entry in source.entries)
+        lost.subtract(per_class)
+        short = [f"{lost[name]:,} of '{printable(name)}'" for name in +lost if f"'{printable(name)}'" in str(error)]
+        kinds = ", ".join(finding.kind for finding in findings if finding.left_out)
+        raise InputError(
+            f"{printable(source.name)}: {error}" + (f" ({', '.join(short)} left out: {kinds})" if short else "")
+        ) from None
     smallest, largest = min(per_class, key=per_class.__getitem__), max(per_class, key=per_class.__getitem__)
     if per_class[largest] >= IMBALANCE * per_class[smallest]:
         findings.append(

@@ -1,13 +1,12 @@
 """Pictures in folders."""
 
 import os
-import stat
 from pathlib import Path
 
 from netsmith.data.archives import LIMITS, Limits
 from netsmith.data.items import Source, Stray, encodable
 from netsmith.data.layout import arrange
-from netsmith.data.prepare import ImageError
+from netsmith.data.prepare import read_file
 from netsmith.errors import InputError
 
 _HEIC = frozenset({".heic", ".heif"})
@@ -27,19 +26,7 @@ class FolderReader:
 
     def read(self, name: str) -> bytes:
         """Bytes of a file; raises ImageError when it is gone, not a regular file, not readable, or too large."""
-        path = os.path.join(self.root, self.odd.get(name, name))
-        try:
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError("is not a regular file any more", "unreadable")
-            if status.st_size > LIMITS.member_bytes:
-                raise ImageError(
-                    f"has {status.st_size:,} bytes, more than the limit of {LIMITS.member_bytes:,}", "too large"
-                )
-            with open(path, "rb") as handle:
-                return handle.read()
-        except OSError as error:
-            raise ImageError(f"cannot be read ({error.strerror}); mend it or remove it", "unreadable") from None
+        return read_file(os.path.join(self.root, self.odd.get(name, name)))
 
 
 def open_folder(root: Path, *, limits: Limits = LIMITS) -> Source:
@@ -60,7 +47,9 @@ def open_folder(root: Path, *, limits: Limits = LIMITS) -> Source:
             return
         try:
             found = sorted(os.scandir(root / folder), key=lambda entry: os.fsencode(entry.name))
-        except PermissionError as error:
+        except OSError as error:
+            if not folder:
+                raise InputError(f"{root} cannot be read ({error.strerror}); change its permissions") from None
             strays.append(Stray(encodable(folder), f"the folder cannot be read ({error.strerror})"))
             return
         if not found and folder:
@@ -68,7 +57,12 @@ def open_folder(root: Path, *, limits: Limits = LIMITS) -> Source:
         ancestors.add(identity)
         for entry in found:
             name = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir():
+            try:
+                is_folder = entry.is_dir()
+            except OSError as error:  # a link into a place that may not be looked at
+                strays.append(Stray(encodable(name), f"cannot be looked at ({error.strerror})"))
+                continue
+            if is_folder:
                 if not entry.name.startswith("."):
                     walk(name)
             elif entry.is_file() or entry.is_symlink():  # a broken link is listed and then cannot be read

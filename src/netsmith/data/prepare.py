@@ -14,6 +14,8 @@ Choices made on purpose:
 import functools
 import importlib
 import io
+import os
+import stat
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -32,6 +34,7 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Trouble = Literal["unreadable", "empty", "unknown format", "truncated", "damaged", "too large"]
 
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 1 << 30
 MAX_ASPECT = 20
 """Pictures longer than this many times their width are cut to it, centred, before they are resized: bounded memory
 for 1 x 1,000,000."""
@@ -103,6 +106,23 @@ class Picture:
     alpha: bool
     animated: bool
     rotated: bool
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Bytes of a picture file.
+
+    Raises ImageError when there is none, it is not a regular file (a pipe or device may never end), or too large.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("is not a regular file; replace or remove it", "unreadable")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"has {status.st_size:,} bytes, more than the limit of {MAX_BYTES:,}", "too large")
+        with open(path, "rb") as handle:
+            return handle.read()
+    except OSError as error:
+        raise ImageError(f"cannot be read ({error.strerror}); mend it or remove it", "unreadable") from None
 
 
 def decode(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -199,8 +219,10 @@ def opened(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> Generator[ImageFi
     with _held():
         try:
             image = Image.open(io.BytesIO(encoded), formats=_known_formats())
-        except Image.DecompressionBombError as error:
-            raise ImageError(f"has too many pixels ({error}); store it smaller", "too large") from None
+        except Image.DecompressionBombError:
+            raise ImageError(
+                f"has more pixels than the limit of {max_pixels:,}; store it smaller", "too large"
+            ) from None
         except Exception as error:  # what a hostile header makes a parser raise is not bounded
             if _is_cut_webp(encoded):
                 raise _truncated(error) from None

@@ -33,7 +33,7 @@ def open_source(path: str | Path, *, scratch: Path | None = None) -> Source:
     if str(path) == "digits" and not os.path.exists(given):
         return open_digits()
     if not os.path.exists(given):  # unlike Path.exists, also for names that no file can have
-        raise InputError(f"no such file or folder: {printable(str(path))}{_near(given)}")
+        raise InputError(f"no such file or folder: {printable(str(path))}{_near(given)}; check the path")
     if given.is_dir():
         return open_folder(given, limits=LIMITS)
     if not given.is_file():

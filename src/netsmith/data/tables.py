@@ -2,8 +2,10 @@
 
 import csv
 import importlib
+import lzma
 import os
 import threading
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -19,6 +21,12 @@ from netsmith.data.items import Entry, Source, Split, encodable, listed, printab
 from netsmith.data.layout import SPLIT_NAMES, settle_splits
 from netsmith.data.prepare import ImageError, Pixels
 from netsmith.errors import InputError
+
+_UNREADABLE = (
+    OSError, ValueError, EOFError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, NotImplementedError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+"""What numpy raises over damaged or hostile arrays: their headers are Python literals, and may claim any size."""
 
 
 class ArrayReader:
@@ -133,7 +141,7 @@ def _arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in names}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"{path} cannot be read ({error}); write it again with numpy.savez, without Python objects"
         ) from None
@@ -141,17 +149,19 @@ def _arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 def _texts(values: NDArray[Any], name: str, path: Path) -> list[str]:
     if values.ndim != 1 or values.dtype.kind not in "US":
-        raise InputError(f"'{name}' in {path} is {values.dtype} {list(values.shape)}; it must be a list of strings")
+        wanted = "whole numbers or strings" if name == "labels" else "a list of strings"
+        raise InputError(f"'{name}' in {path} is {values.dtype} {list(values.shape)}; it must be {wanted}")
     return [
-        value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value) for value in values.tolist()
+        value.decode(errors="backslashreplace") if isinstance(value, bytes) else encodable(str(value))
+        for value in values.tolist()
     ]
 
 
 def _labels(labels: NDArray[Any], classes: NDArray[Any] | None, path: Path) -> tuple[tuple[str, ...], list[int]]:
     """Class names in label order, and the label of each picture."""
     names = None if classes is None else _texts(classes, "classes", path)
-    if names is not None and len(set(names)) < len(names):
-        raise InputError(f"'classes' in {path} names a class twice")
+    if names is not None and len({*names, ""}) <= len(names):
+        raise InputError(f"'classes' in {path} has an empty name or one twice; name every class once")
     if labels.dtype.kind in "iu":
         values = [int(value) for value in labels]
         if names is None:
@@ -165,6 +175,8 @@ def _labels(labels: NDArray[Any], classes: NDArray[Any] | None, path: Path) -> t
         return tuple(names), values
     texts = _texts(labels, "labels", path)
     known = names if names is not None else sorted(set(texts))
+    if "" in known:
+        raise InputError(f"'labels' in {path} has an empty name; name every class")
     position = {name: index for index, name in enumerate(known)}
     if unknown := sorted(set(texts) - set(known)):
         raise InputError(f"'labels' in {path} has classes that 'classes' lacks: {listed(unknown)}")
@@ -194,14 +206,16 @@ def open_csv(path: Path) -> Source:
             for row in table:
                 where = f"line {table.line_num} of {path}"
                 if None in row or None in row.values():
-                    raise InputError(f"{where} does not have {len(table.fieldnames or ())} values as the header has")
+                    raise InputError(
+                        f"{where} does not have {len(table.fieldnames or ())} values as the header has; mend the line"
+                    )
                 cells = cast(dict[str, str], row)
                 real, label = cells["image_path"].strip(), encodable(cells["label"].strip())
                 name = encodable(real)
                 if name != real:
                     odd[name] = real
                 if not name or not label:
-                    raise InputError(f"{where} has an empty {'image_path' if not name else 'label'}")
+                    raise InputError(f"{where} has an empty {'image_path' if not name else 'label'}; fill it in")
                 if "|" in label or ";" in label:
                     raise InputError(
                         f"{where} has the label '{printable(label)}': several labels per picture are not supported "
@@ -211,13 +225,14 @@ def open_csv(path: Path) -> Source:
                 if "\0" in name or not os.path.isfile(path.parent / real):
                     missing.append(name)
     except (csv.Error, OSError) as error:
-        raise InputError(f"{path} cannot be read as CSV ({error})") from None
+        raise InputError(f"{path} cannot be read as CSV ({error}); save it again as UTF-8 with commas") from None
     if not rows:
         raise InputError(f"{path} has a header but no rows; add image_path,label rows")
     if missing:
+        files = "a file that is" if len(missing) == 1 else f"{len(missing):,} files that are"
         raise InputError(
-            f"{path} names {len(missing):,} files that are not there ({listed(missing)}); "
-            f"paths are relative to {path.parent}"
+            f"{path} names {files} not there ({listed(missing)}); paths are relative to {path.parent}, "
+            "so put the files there or remove their lines"
         )
     classes = tuple(sorted({label for _, label, _ in rows}))
     position = {name: index for index, name in enumerate(classes)}
@@ -236,3 +251,5 @@ def _check_header(columns: list[str], path: Path) -> None:
             f"(it has {', '.join(map(printable, columns)) or 'none'}); "
             "the first line must be image_path,label or image_path,label,split"
         )
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise InputError(f"{path} has the column {listed(twice)} more than once; keep one")

@@ -2,13 +2,29 @@
 resume."""
 
 import json
+from pathlib import Path
 
 from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset
 from netsmith.data.splits import from_data_json, split, to_data_json
+from netsmith.errors import InputError
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
+
+
+def refuse_inside(data: str, output: Path) -> None:
+    """Refuse to write a run into the folder of its pictures, where the next run would find it among the classes.
+
+    Raises:
+        InputError: `output` is the folder `data`, or lies in it.
+    """
+    pictures, target = Path(data).resolve(), output.resolve()
+    if pictures.is_dir() and target.is_relative_to(pictures):
+        raise InputError(
+            f"-o {output} lies in the folder of the pictures, {data}, and would be taken for one of its classes; "
+            "name a folder outside of it"
+        )
 
 
 def record_split(audited: Audit, *, seed: int, run: RunFolder, ledger: Ledger) -> Dataset:

@@ -18,7 +18,7 @@ from netsmith.data.sources import open_source
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.field import Entry, Field, choose_field
 from netsmith.fit.finish import Finisher
-from netsmith.fit.opening import record_split
+from netsmith.fit.opening import record_split, refuse_inside
 from netsmith.fit.race import Race
 from netsmith.fit.racers import Track
 from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for
@@ -89,6 +89,8 @@ def fit(
     """
     clock = clock or SystemClock()
     began = clock.now()
+
+    refuse_inside(job.data, job.output)
 
     def read() -> Audit:
         return audit(open_source(job.data), strict=job.strict, seed=job.seed, progress=_counted(progress, "reading"))

@@ -21,7 +21,7 @@ from netsmith.data.items import Item
 from netsmith.data.sources import open_source
 from netsmith.errors import InputError
 from netsmith.fit.finish import Finisher
-from netsmith.fit.opening import record_split
+from netsmith.fit.opening import record_split, refuse_inside
 from netsmith.fit.pipeline import MASTER_MARGIN, spent_before
 from netsmith.fit.recipes import look_at, preprocess_for, recipe_for
 from netsmith.run.budget import Budget
@@ -90,6 +90,7 @@ def train_run(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the folder can be resumed.
     """
     clock = clock or SystemClock()
+    refuse_inside(job.data, job.output)
     if job.output.is_dir() and any(job.output.iterdir()):
         with RunFolder.create(job.output, command=command, resume=job.resume) as run:
             return _train(job, run, command, clock, progress, say, warn)
@@ -112,7 +113,7 @@ def _open(job: TrainJob, begun: Path | None, progress: Progress) -> _Opened:
     if model is None:
         raise InputError("which network to train is not said; give --model, `netsmith models` lists them")
     find_layout(model)
-    if not any(values.get(key) for _, values in layers for key in ("time_s", "epochs")):
+    if not any(values.get(key) is not None for _, values in layers for key in ("time_s", "epochs")):
         raise InputError("how long to train is not said; give --time such as 10m, or --epochs")
     source = open_source(job.data)
     seed = next((values["seed"] for _, values in reversed(layers) if values.get("seed") is not None), 0)
@@ -121,8 +122,9 @@ def _open(job: TrainJob, begun: Path | None, progress: Progress) -> _Opened:
     classes = len(audited.dataset.classes)
     # Lazily: torch takes seconds to import, and mistakes are to be told before.
     from netsmith.models.build import build
-    from netsmith.train.trainer import refuse_single_picture
+    from netsmith.train.trainer import choose_device, refuse_single_picture
 
+    choose_device(recipe)
     network = build(
         find_layout(recipe.model, num_classes=classes, img_size=recipe.img_size),
         seed=recipe.seed,

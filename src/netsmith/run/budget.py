@@ -26,6 +26,10 @@ SIZE_UNITS = {
 }
 COUNT_UNITS = {"": Decimal(1), "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9)}
 DURATION_UNITS = {"s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
+LARGEST = Decimal(10**15)
+"""Of a limit, in its base unit; above it nothing is limited."""
+LONGEST = Decimal(365 * 86400)
+"""Seconds of a duration."""
 _NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-zµ%]*)")
 
 
@@ -157,6 +161,8 @@ def parse_duration(text: str, *, what: str = "time") -> float:
     factors = [DURATION_UNITS[unit] for unit in units]
     if any(later >= earlier for earlier, later in pairwise(factors)):
         raise InputError(f"{what} {text!r} must go from days to seconds; write it like 1h30m")
+    if seconds > LONGEST:
+        raise InputError(f"{what} {text!r} is more than a year; give 365d at most")
     return float(seconds)
 
 
@@ -209,6 +215,8 @@ def _read(text: str, units: Mapping[str, Decimal], *, what: str) -> Decimal:
     value = Decimal(number) * units[unit]
     if value <= 0:
         raise InputError(f"{what} {text!r} must be above zero")
+    if value > LARGEST:
+        raise InputError(f"{what} {text!r} is beyond anything that can be measured; give a smaller one or leave it out")
     return value
 
 

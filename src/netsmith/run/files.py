@@ -4,6 +4,7 @@ Rows of a `.jsonl` are appended with one write and synced; a torn last line (pow
 dropped when read and cut off before the next append, so a reader never sees half a row.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""`errno` of an OSError that says that the disk, or a user's part of it, is full."""
 
 
 def sync_folder(folder: Path) -> None:

@@ -104,9 +104,10 @@ class RunFolder:
                 f"{self.path} holds a run of `netsmith {shlex.join(self.command)}`; name another folder with -o"
             )
         if not resume:
+            state, mend = ("a finished", "") if self.finished else ("an interrupted", "go on with --resume or ")
             raise InputError(
-                f"{self.path} holds {'a finished' if self.finished else 'an interrupted'} run of "
-                f"`netsmith {shlex.join(self.command)}`; go on with --resume or name another folder with -o"
+                f"{self.path} holds {state} run of `netsmith {shlex.join(self.command)}`; "
+                f"{mend}name another folder with -o"
             )
         for leftover in self.path.rglob(".*.tmp"):
             if _TEMPORARY.match(leftover.name) and leftover.is_file():

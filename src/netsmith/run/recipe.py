@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from netsmith.errors import InputError, near
 from netsmith.run.files import write_text
+from netsmith.run.machine import MOST_THREADS
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -87,11 +88,11 @@ class Recipe(BaseModel):
     crop_ratio: tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]] = (0.75, 4 / 3)
 
     seed: int = Field(default=0, ge=0, lt=2**63)
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"
-    threads: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=1, ge=0)
+    threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
+    workers: int = Field(default=1, ge=0, le=MOST_THREADS)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

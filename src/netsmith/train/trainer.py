@@ -105,7 +105,7 @@ class Trainer:
         self.data, self.recipe = data, recipe
         self._checkpoints, self._metrics = checkpoints, metrics
         self._show, self._warn = show, warn or _warn
-        self.device = _device(recipe)
+        self.device = choose_device(recipe)
         timed = self._planner.timed
         counts = thread_counts(recipe, measured=timed)
         torch.set_num_threads(counts[0])
@@ -417,12 +417,15 @@ class Trainer:
         return f"the checkpoint of step {self._saved} is good" if self._saved >= 0 else "there is no checkpoint yet"
 
 
-def _device(recipe: Recipe) -> torch.device:
+def choose_device(recipe: Recipe) -> torch.device:
+    """The device a recipe asks for; raises InputError where it is not there."""
     if recipe.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if recipe.device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"--device {recipe.device}: this torch sees no CUDA device; use --device cpu")
-    return torch.device(recipe.device)
+    device = torch.device(recipe.device)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count() or "no"
+        raise InputError(f"--device {device}: this torch sees {found} CUDA device; use --device cpu or auto")
+    return device
 
 
 def refuse_single_picture(network: nn.Module, model: str, batch_size: int) -> None:
