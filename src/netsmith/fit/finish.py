@@ -27,6 +27,7 @@ from netsmith.data.cache import Prepared, prepared
 from netsmith.data.items import Dataset
 from netsmith.data.prepare import Pixels, as_pixels
 from netsmith.errors import CheckError
+from netsmith.report.page import write_report
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger, Split
@@ -107,6 +108,47 @@ class Finisher:
             provenance=Provenance(recipe=recipe_hash(recipe), data=self.dataset.fingerprint),
             overwrite=True,
         )
+
+    def conclude(
+        self,
+        network: "nn.Module",
+        *,
+        name: str,
+        steps: int,
+        epochs: float,
+        val: Interval,
+        preprocess: Preprocess,
+        recipe: Recipe,
+    ) -> Result:
+        """From the trained network to the verified run and its report.
+
+        Args:
+            network: trained.
+            name: what was trained: a candidate's id or a network's name.
+            steps, epochs: that it took.
+            val: top-1 of the network on validation.
+            preprocess, recipe: it was trained with.
+
+        Raises:
+            CheckError: as `export` and `finish`.
+        """
+        if self.ledger.newest("train") is None:
+            self.ledger.add(
+                "train",
+                verdict="done",
+                reason=f"{name} trained to the end of its plan",
+                after={"id": name, "steps": steps, "epochs": epochs, "top1": val.model_dump()},
+                splits_read=["train", "val"],
+            )
+        bundle = self.export(network, self.run.model, preprocess=preprocess, recipe=recipe)
+        if self.ledger.newest("export") is None:
+            after = {"size_bytes": bundle.size_bytes}
+            self.ledger.add("export", verdict="done", reason="agrees with PyTorch on the golden examples", after=after)
+        try:
+            return self.finish(bundle)
+        finally:
+            if self.run.finished:  # also where a limit was missed: the report says so
+                write_report(self.run)
 
     def finish(self, bundle: Bundle) -> Result:
         """Measure, answer validation and test, write `results.json`, verify in a fresh process.

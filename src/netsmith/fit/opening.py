@@ -5,12 +5,17 @@ import json
 from pathlib import Path
 
 from netsmith.data.audit import Audit
-from netsmith.data.items import Dataset
+from netsmith.data.cache import Masters, masters
+from netsmith.data.items import Dataset, Item, printable
 from netsmith.data.splits import from_data_json, split, to_data_json
 from netsmith.errors import InputError
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
+from netsmith.run.progress import Progress
+
+MASTER_MARGIN = 1.15
+"""Side of the training masters over the largest resolution, so that random crops have something to choose from."""
 
 
 def refuse_inside(data: str, output: Path) -> None:
@@ -67,3 +72,24 @@ def record_split(audited: Audit, *, seed: int, run: RunFolder, ledger: Ledger) -
     sizes = {name: len(dataset.subset(name)) for name in ("train", "val", "test")}
     ledger.add("split", verdict="done", reason="by content hash", after={**sizes, "notes": list(dataset.notes)})
     return dataset
+
+
+def training_pictures(dataset: Dataset, *, largest: int, progress: Progress) -> Masters:
+    """The training split as masters, large enough for random crops at a resolution of `largest` pixels.
+
+    Raises:
+        InputError: a picture that was audited cannot be read any more.
+    """
+
+    def missing(item: Item, reason: str) -> None:
+        raise InputError(
+            f"{printable(item.name)} cannot be read any more ({reason}); put it back and go on with the same command"
+        )
+
+    return masters(
+        dataset,
+        dataset.subset("train"),
+        side=round(MASTER_MARGIN * largest),
+        progress=lambda done, total: progress("decoding training pictures", done, total),
+        on_missing=missing,
+    )

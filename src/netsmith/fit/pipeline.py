@@ -12,19 +12,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from netsmith.data.audit import Audit, audit
-from netsmith.data.cache import cache_root, masters
-from netsmith.data.items import Dataset, Item
+from netsmith.data.cache import cache_root
+from netsmith.data.items import Dataset
 from netsmith.data.sources import open_source
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.field import Entry, Field, choose_field
 from netsmith.fit.finish import Finisher
-from netsmith.fit.opening import record_split, refuse_inside
+from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.race import Race
 from netsmith.fit.racers import Track
 from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for
 from netsmith.fit.stopwatch import Stopwatch
 from netsmith.fit.timetable import Timetable, least_time
-from netsmith.report.page import write_report
 from netsmith.run.budget import Budget, format_duration
 from netsmith.run.clock import Clock, SystemClock, seconds_of
 from netsmith.run.files import write_bytes
@@ -37,9 +36,6 @@ from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
 from netsmith.search.candidates import Pictures
-
-MASTER_MARGIN = 1.15
-"""Side of the training masters over the largest resolution, so that random crops have something to choose from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,18 +149,8 @@ def _train_and_finish(
     def preprocess(size: int) -> Preprocess:
         return preprocess_for(look, size)
 
-    def missing(item: Item, reason: str) -> None:
-        raise InputError(f"{item.name} cannot be read any more ({reason}); put it back and run the same command again")
-
     largest = max(entry.candidate.layout.input.size[0] for entry in field.entries)
-    run, ledger = finisher.run, finisher.ledger
-    pictures = masters(
-        finisher.dataset,
-        finisher.dataset.subset("train"),
-        side=round(MASTER_MARGIN * largest),
-        progress=_counted(progress, "decoding training pictures"),
-        on_missing=missing,
-    )
+    pictures = training_pictures(finisher.dataset, largest=largest, progress=progress)
     track = Track(
         finisher=finisher,
         masters=pictures,
@@ -189,34 +175,18 @@ def _train_and_finish(
         winner.trainer.plan_time(timetable.training_left())
     winner.trainer.advance()
     winner.trainer.save()
-    reached = winner.top1()
-    if ledger.newest("train") is None:
-        ledger.add(
-            "train",
-            verdict="done",
-            reason=f"{winner.id} trained to the end of its plan",
-            after={
-                "id": winner.id,
-                "steps": winner.trainer.step,
-                "epochs": winner.trainer.epoch,
-                "top1": reached.model_dump(),
-            },
-            splits_read=["train", "val"],
-        )
+    run = finisher.run
     winner.recipe.save(run.recipe)
     write_bytes(run.metrics, (winner.folder / "metrics.jsonl").read_bytes())
-    bundle = finisher.export(winner.trainer.network, run.model, preprocess=winner.preprocess, recipe=winner.recipe)
-    ledger.add(
-        "export",
-        verdict="done",
-        reason="agrees with PyTorch on the golden examples",
-        after={"size_bytes": bundle.size_bytes},
+    return finisher.conclude(
+        winner.trainer.network,
+        name=winner.id,
+        steps=winner.trainer.step,
+        epochs=winner.trainer.epoch,
+        val=winner.top1(),
+        preprocess=winner.preprocess,
+        recipe=winner.recipe,
     )
-    try:
-        return finisher.finish(bundle)
-    finally:
-        if run.finished:  # also where a limit was missed: the report says so
-            write_report(run)
 
 
 def _same_job(plan: Plan, job: Job) -> None:

@@ -50,7 +50,7 @@ class Race:
             decided = self._decided(rung)
             if decided is None:
                 share = shares[rung - 1] / sum(shares[rung - 1 :])
-                decided = self._run(rung, running, seconds=share * (self.race_ends - self.clock.now()))
+                decided = self._run(rung, running, share=share)
             running = [row["id"] for row in decided.after["entries"] if row["kept"]]
         winner = self._racer(running[0])
         for id_ in self.entries:
@@ -81,10 +81,13 @@ class Race:
             self._racers[id_] = Racer(self.entries[id_], self.track, seconds=seconds)
         return self._racers[id_]
 
-    def _run(self, rung: int, running: Sequence[str], *, seconds: float) -> LedgerRow:
-        """Train every running candidate for an equal part of `seconds`, compare, record."""
+    def _run(self, rung: int, running: Sequence[str], *, share: float) -> LedgerRow:
+        """Train the running for equal parts of a share of the time that is left to the race, compare, record."""
         plan, ledger = self.track.finisher.plan, self.track.finisher.ledger
+        for id_ in running:  # making one measures how it computes best, which is not to be taken from its training
+            self._racer(id_)
         began = self.clock.now()
+        seconds = share * (self.race_ends - began)
         for place, id_ in enumerate(running):
             racer = self._racer(id_)
             left = max(0.0, began + seconds - self.clock.now()) / (len(running) - place)

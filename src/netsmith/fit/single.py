@@ -12,23 +12,22 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from netsmith.arch.names import find_layout
 from netsmith.data.audit import Audit, audit
-from netsmith.data.cache import masters
-from netsmith.data.items import Item
 from netsmith.data.sources import open_source
 from netsmith.errors import InputError
 from netsmith.fit.finish import Finisher
-from netsmith.fit.opening import record_split, refuse_inside
-from netsmith.fit.pipeline import MASTER_MARGIN, spent_before
+from netsmith.fit.opening import record_split, refuse_inside, training_pictures
+from netsmith.fit.pipeline import spent_before
 from netsmith.fit.recipes import look_at, preprocess_for, recipe_for
 from netsmith.run.budget import Budget
 from netsmith.run.clock import Clock, SystemClock
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.plan import Plan
+from netsmith.run.preprocess import LARGEST_SIZE
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe, read_fields
 from netsmith.run.result import Result
@@ -168,7 +167,7 @@ def compose_recipe(audited: Audit, *, model: str, layers: Sequence[tuple[str, Ma
                 given.pop(other, None)
         given |= {key: value for key, value in values.items() if key not in ("epochs", "time_s") or value is not None}
     wanted = given.get("img_size", size)
-    if isinstance(wanted, int) and wanted >= SMALLEST_SIDE:  # what is out of range is refused below, by name
+    if isinstance(wanted, int) and SMALLEST_SIDE <= wanted <= LARGEST_SIZE:  # what is out of range is refused below, by name
         size = wanted
     defaults = recipe_for(look, model=model, size=size, seconds=1.0, seed=0)
     fields = defaults.model_dump(exclude={"time_s", "epochs"})
@@ -216,16 +215,7 @@ def _train(
     )
     preprocess = preprocess_for(look_at(opened.audited), recipe.img_size)
 
-    def missing(item: Item, reason: str) -> None:
-        raise InputError(f"{item.name} cannot be read any more ({reason}); put it back and go on with --resume")
-
-    pictures = masters(
-        dataset,
-        dataset.subset("train"),
-        side=round(MASTER_MARGIN * recipe.img_size),
-        progress=lambda done, total: progress("decoding training pictures", done, total),
-        on_missing=missing,
-    )
+    pictures = training_pictures(dataset, largest=recipe.img_size, progress=progress)
     trained = train(
         opened.network,
         TrainingData.of(pictures, finisher.prepared("val", preprocess), preprocess),
@@ -238,27 +228,17 @@ def _train(
         warn=warn,
     )
     assert trained.val is not None, "every run has validation pictures"
-    if ledger.newest("train") is None:
-        ledger.add(
-            "train",
-            verdict="done",
-            reason=f"{recipe.model} trained to the end of its plan",
-            after={
-                "id": recipe.model,
-                "steps": trained.steps,
-                "epochs": trained.epochs,
-                "seconds": trained.seconds,
-                "top1": trained.val.top1.model_dump(),
-            },
-            splits_read=["train", "val"],
-        )
     accuracy = f"{trained.val.top1.value:.2%} on validation"
     say(f"{recipe.model}: {trained.steps:,} steps, {trained.epochs:.1f} epochs, {accuracy}")
-    bundle = finisher.export(cast("Network", trained.network), run.model, preprocess=preprocess, recipe=recipe)
-    if ledger.newest("export") is None:
-        after = {"size_bytes": bundle.size_bytes}
-        ledger.add("export", verdict="done", reason="agrees with PyTorch on the golden examples", after=after)
-    return finisher.finish(bundle)
+    return finisher.conclude(
+        trained.network,
+        name=recipe.model,
+        steps=trained.steps,
+        epochs=trained.epochs,
+        val=trained.val.top1,
+        preprocess=preprocess,
+        recipe=recipe,
+    )
 
 
 def _refuse_other_recipe(run: RunFolder, before: Recipe, now: Recipe) -> None:

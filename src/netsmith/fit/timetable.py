@@ -1,15 +1,17 @@
 """How the time of a fit is divided, fixed before it begins except for what is left.
 
-    reading | stopwatch (< 8 %) | race (35 % of training) | winner | export, measuring, verification, report
+    reading | stopwatch (< 8 %) | race (38 % of training) | winner | export, measuring, verification, report
 
 What comes after training is reserved from what the same things cost so far: every answered picture is read and prepared
 again by the verification, and the fresh processes start Python.
 """
 
+import math
+
 from netsmith.run.clock import Clock
 
 PROBE_SHARE = 0.08
-RACE_SHARE = 0.35
+RACE_SHARE = 0.38
 PROCESS_S = 1.5
 """Starting a fresh process that imports the runtime, on an ordinary machine."""
 
@@ -57,13 +59,13 @@ class Timetable:
 
     @property
     def entries(self) -> int:
-        """Candidates that race: as many as can each train for about ten seconds in the race, 2 to 6."""
-        return min(6, max(2, round(RACE_SHARE * self.time_s / 15)))
+        """Candidates that race: 2 in a minute, 4 in ten, at most 8, so that each gets some epochs before judgement."""
+        return min(8, max(2, round(2 + 0.6 * math.log2(self.time_s / 60))))
 
     @property
     def rungs(self) -> int:
         """Rungs of the race."""
-        return 3 if self.time_s >= 300 else 2
+        return 3 if self.time_s >= 1200 else 2
 
     def training_left(self) -> float:
         """Seconds until training must be over, at least 1."""

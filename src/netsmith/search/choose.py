@@ -31,6 +31,10 @@ TRAIN_PER_INFERENCE = {
 """Seconds per picture of a training step (64 pictures, bfloat16 where it pays) over one picture's latency, by base
 network. Measured on two cores, see benchmarks/LOG.md: depthwise convolutions train far slower than they predict."""
 
+LAG = {"resnet18": 0.0, "resnet20_cifar": 0.25, "resnet50": 0.5, "mobilenet_v2": 1.0, "efficientnet_b0": 1.5}
+"""Doublings of training time that a family was seen to need beyond ResNet-18's when all train from scratch for minutes
+(benchmarks/LOG.md). It orders guesses only: the race decides on answers."""
+
 FIRST_RATE = {"mobilenet_v2": 1.5e10, "efficientnet_b0": 1.0e10}
 DEFAULT_RATE = 4.0e10
 """MACs per second of inference assumed until a network of the family has been timed."""
@@ -69,7 +73,7 @@ def ripe_epochs(train: int) -> float:
 
 
 def promise(base: str, latency_s: float, *, train: int, seconds: float) -> float:
-    """How promising a candidate is, at most 0: minus the distance, in doublings, from the number of epochs that suits.
+    """How promising a candidate is, at most 0: minus the doublings between its epochs and the ripe ones, minus its lag.
 
     Args:
         base: the network it was scaled from.
@@ -78,7 +82,7 @@ def promise(base: str, latency_s: float, *, train: int, seconds: float) -> float
         seconds: of training it would get as the winner.
     """
     epochs = seconds / (train * latency_s * TRAIN_PER_INFERENCE[base])
-    return -abs(math.log2(epochs / ripe_epochs(train)))
+    return -abs(math.log2(epochs / ripe_epochs(train))) - LAG[base]
 
 
 def calibration(candidates: Sequence[Candidate], *, each: int = 2) -> list[Candidate]:

@@ -68,7 +68,10 @@ def ranking(standings: Sequence[Standing]) -> list[Standing]:
     return sorted(standings, key=lambda standing: (-int(standing.correct.sum()), standing.loss, standing.id))
 
 
-def rung_shares(rungs: int, *, growth: float = 1.5) -> list[float]:
-    """Shares of the race's time per rung, growing: early rungs only need to tell the hopeless apart. They sum to 1."""
-    weights = [growth**rung for rung in range(rungs)]
+def rung_shares(rungs: int) -> list[float]:
+    """Shares of the race's time per rung, which sum to 1: the first gets twice as much as each of the others.
+
+    Nobody can be told from anybody after half an epoch, and all candidates share the first rung.
+    """
+    weights = [2.0 if rung == 0 else 1.0 for rung in range(rungs)]
     return [weight / sum(weights) for weight in weights]
