@@ -1,0 +1,157 @@
+"""`fit` against plain networks scaled down to the same budget, on imagenette224: `python benchmarks/fit_imagenette.py
+--data DIR -o RUNS`.
+
+For each budget: one `netsmith fit` of M minutes, and one `netsmith train` of M minutes for ResNet-18 and for
+MobileNetV2, each at the widest multiplier of a grid that meets the budget at the pictures' own 224 pixels (timed
+untrained here, exactly as fit times its candidates), with netsmith's own default recipe. Runs alternate, nothing else
+may run on the machine. A run that is there already is not repeated, so the script can be stopped and started again;
+equal peers of two budgets are trained once. Photos overlap ImageNet; nothing here is pretrained.
+
+Rows go to benchmarks/results.csv: test and validation top-1 with intervals, latency, size; McNemar's p-value of fit
+against the better peer on the same test pictures; and whether a winner that fits another budget beats that budget's
+winner on validation.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from netsmith.arch.names import find_layout
+from netsmith.artifact.measure import measure_many
+from netsmith.artifact.predictions import Predictions
+from netsmith.export.probe import probe_onnx
+from netsmith.fit.field import HEADROOM
+from netsmith.fit.stopwatch import config_bytes
+from netsmith.run.budget import Budget
+from netsmith.run.clock import SystemClock
+from netsmith.run.machine import machine, versions
+from netsmith.run.metrics import mcnemar, top_k_correct
+from netsmith.run.preprocess import Preprocess
+from netsmith.run.result import Result
+
+BUDGETS = ("latency=15ms,size=6MB", "latency=3ms", "size=1MB")
+PEERS = ("resnet18", "mobilenet_v2")
+WIDTHS = (1.0, 0.75, 0.5, 0.35, 0.25, 0.18, 0.12, 0.06)
+SIDE, CLASSES = 224, 10
+FIELDS = (
+    "date", "commit", "benchmark", "subject", "budget", "model", "val_top1", "test_top1", "test_low", "test_high", "n",
+    "latency_p50_ms", "latency_p90_high_ms", "size_bytes", "note", "command", "machine", "versions",
+)  # fmt: skip
+
+
+def widest(base: str, budget: Budget) -> str | None:
+    """Name of the widest scaled network that meets the budget at 224 pixels, or None."""
+    for width in WIDTHS:
+        name = base if width == 1.0 else f"{base}@width={width}"
+        layout = find_layout(name, num_classes=CLASSES, img_size=SIDE)
+        model = probe_onnx(layout, preprocess=Preprocess(size=SIDE))
+        if budget.size_bytes is not None and len(model) + config_bytes(layout) > budget.size_bytes:
+            continue
+        if budget.latency_ms is not None:
+            cores = min(machine().cores_physical, machine().cores_usable)
+            [found] = measure_many([model], threads=cores, seconds_each=1.0, limit_ms=budget.latency_ms)
+            if found is None or found.high > HEADROOM * budget.latency_ms:
+                continue
+        return name
+    return None
+
+
+def run(command: list[str], folder: Path) -> Result:
+    """Run one netsmith command unless its folder is finished; its result."""
+    if not (folder / "results.json").exists():
+        print("$ netsmith", *command, flush=True)
+        subprocess.run([sys.executable, "-m", "netsmith", *command, "-o", str(folder), "--quiet"], check=True)
+    return Result.load(folder / "results.json")
+
+
+def right(folder: Path, split: str) -> np.ndarray:
+    """Which pictures of a split a run answers right, in order of their hashes."""
+    found = Predictions.load(folder / "predictions" / f"{split}.npz")
+    return top_k_correct(found.logits, found.targets, k=1)[np.argsort(found.keys)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds imagenette224/imagenette224.zip")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results.csv")
+    options = parser.parse_args()
+    data = str(options.data / "imagenette224" / "imagenette224.zip")
+    time = f"{options.minutes:g}m"
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    common = {"date": SystemClock().wall()[:10], "commit": commit, "benchmark": f"fit imagenette224 {time}"}
+    common |= {"machine": f"{machine().cpu}, {machine().cores_usable} cores", "versions": json.dumps(versions())}
+    rows, winners = [], {}
+    for text in BUDGETS:
+        budget = Budget.parse(text)
+        folder = options.output / f"fit-{text.replace('=', '').replace(',', '-')}"
+        command = ["fit", data, "--budget", text, "--time", time]
+        winners[text] = (folder, run(command, folder))
+        rows.append((text, "fit", winners[text][1], folder, command))
+    for text in BUDGETS:
+        budget = Budget.parse(text)
+        for base in PEERS:
+            name = widest(base, budget)
+            if name is None:
+                print(f"{base} cannot be scaled to {text}")
+                continue
+            folder = options.output / f"train-{name}"
+            command = ["train", data, "--model", name, "--img-size", str(SIDE), "--time", time]
+            rows.append((text, base, run(command, folder), folder, command))
+    write(options.results, [row(common, *found, rows) for found in rows])
+    for text, (_, result) in winners.items():
+        for other, (_, rival) in winners.items():
+            measured = {
+                "latency_ms": rival.final.latency_ms.high, "size_bytes": rival.final.size_bytes,
+                "macs": rival.final.macs, "params": rival.final.params,
+            }  # fmt: skip
+            if other != text and Budget.parse(text).met(measured):
+                beaten = rival.final.top1.val.value > result.final.top1.val.value
+                print(f"the winner of {other} fits {text} and {'BEATS' if beaten else 'does not beat'} its winner")
+
+
+def row(common, text, subject, result, folder, command, rows) -> dict:
+    final = result.final
+    note = ""
+    if subject == "fit":
+        peers = [found for found in rows if found[0] == text and found[1] != "fit"]
+        best = max(peers, key=lambda found: found[2].final.top1.test.value, default=None)
+        if best is not None:
+            p = mcnemar(right(folder, "test"), right(best[3], "test"))
+            note = f"better peer {best[2].final.model}: {best[2].final.top1.test.value:.4f}, McNemar p {p:.3g}"
+    return common | {
+        "subject": subject, "budget": text, "model": f"{final.model} r{SIDE if subject != 'fit' else side(folder)}",
+        "val_top1": final.top1.val.value, "test_top1": final.top1.test.value, "test_low": final.top1.test.low,
+        "test_high": final.top1.test.high, "n": final.top1.test.n, "latency_p50_ms": final.latency_ms.p50,
+        "latency_p90_high_ms": final.latency_ms.high, "size_bytes": final.size_bytes, "note": note,
+        "command": " ".join(["netsmith", *command]).replace(command[1], "imagenette224.zip"),
+    }  # fmt: skip
+
+
+def side(folder: Path) -> int:
+    return json.loads((folder / "model" / "config.json").read_text())["preprocess"]["size"]
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    fresh = not path.exists()
+    with path.open("a", newline="") as handle:
+        writer = csv.DictWriter(handle, FIELDS)
+        if fresh:
+            writer.writeheader()
+        writer.writerows(rows)
+    for found in rows:
+        print(
+            {key: found[key] for key in ("subject", "budget", "model", "val_top1", "test_top1", "size_bytes", "note")}
+        )
+
+
+if __name__ == "__main__":
+    main()
