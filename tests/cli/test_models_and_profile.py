@@ -10,9 +10,8 @@ import pytest
 from artifact_models import write_colours
 from pydantic import ValidationError
 
-from netsmith.cli.profile import LARGEST_SIZE
 from netsmith.cli.tables import short, table
-from netsmith.run.preprocess import Preprocess
+from netsmith.run.preprocess import LARGEST_SIZE, Preprocess
 
 
 def netsmith(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -13,9 +13,6 @@ from netsmith.arch.scale import SMALLEST_MAP
 from netsmith.cli.console import PLAIN, Console, Output
 from netsmith.cli.tables import short, table
 from netsmith.errors import InputError
-from netsmith.run.machine import MOST_THREADS
-
-LARGEST_SIZE = 4096  # pixels that `Preprocess` takes
 
 if TYPE_CHECKING:
     from netsmith.artifact.bundle import Bundle
@@ -71,6 +68,9 @@ def profile(
         threads: Threads of the measurement; 1 for names, what the artifact prefers if it is alone.
         seconds: Time of each measurement, warm-up excluded.
     """
+    from netsmith.run.machine import MOST_THREADS
+    from netsmith.run.preprocess import LARGEST_SIZE
+
     if img_size is not None and not SMALLEST_MAP <= img_size <= LARGEST_SIZE:
         raise InputError(f"--img-size is {img_size}; give {SMALLEST_MAP} to {LARGEST_SIZE} pixels")
     if threads is not None and not 1 <= threads <= MOST_THREADS:

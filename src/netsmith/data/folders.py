@@ -9,6 +9,7 @@ from netsmith.data.layout import arrange
 from netsmith.data.prepare import read_file
 from netsmith.errors import InputError
 
+_DEEPEST = 100  # folders inside each other, far from where Python's stack ends
 _HEIC = frozenset({".heic", ".heif"})
 
 
@@ -40,17 +41,20 @@ def open_folder(root: Path, *, limits: Limits = LIMITS) -> Source:
     ancestors: set[tuple[int, int]] = set()
 
     def walk(folder: str) -> None:
-        status = os.stat(root / folder)
-        identity = (status.st_dev, status.st_ino)
-        if identity in ancestors:
-            strays.append(Stray(encodable(folder), "a link that leads back into its own folder"))
-            return
         try:
+            status = os.stat(root / folder)
             found = sorted(os.scandir(root / folder), key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
             if not folder:
                 raise InputError(f"{root} cannot be read ({error.strerror}); change its permissions") from None
             strays.append(Stray(encodable(folder), f"the folder cannot be read ({error.strerror})"))
+            return
+        identity = (status.st_dev, status.st_ino)
+        if identity in ancestors:
+            strays.append(Stray(encodable(folder), "a link that leads back into its own folder"))
+            return
+        if len(ancestors) > _DEEPEST:
+            strays.append(Stray(encodable(folder), f"more than {_DEEPEST} folders deep"))
             return
         if not found and folder:
             empty.append(encodable(folder))
@@ -59,13 +63,12 @@ def open_folder(root: Path, *, limits: Limits = LIMITS) -> Source:
             name = f"{folder}/{entry.name}" if folder else entry.name
             try:
                 is_folder = entry.is_dir()
-            except OSError as error:  # a link into a place that may not be looked at
-                strays.append(Stray(encodable(name), f"cannot be looked at ({error.strerror})"))
-                continue
+            except OSError:  # a link to itself, or to where nobody may look: listed, and reading it says why
+                is_folder = False
             if is_folder:
                 if not entry.name.startswith("."):
                     walk(name)
-            elif entry.is_file() or entry.is_symlink():  # a broken link is listed and then cannot be read
+            elif entry.is_symlink() or entry.is_file():  # a broken link is listed and then cannot be read
                 names[encodable(name)] = name
             else:
                 strays.append(Stray(encodable(name), "neither a file nor a folder"))

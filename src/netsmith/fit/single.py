@@ -167,7 +167,8 @@ def compose_recipe(audited: Audit, *, model: str, layers: Sequence[tuple[str, Ma
                 given.pop(other, None)
         given |= {key: value for key, value in values.items() if key not in ("epochs", "time_s") or value is not None}
     wanted = given.get("img_size", size)
-    if isinstance(wanted, int) and SMALLEST_SIDE <= wanted <= LARGEST_SIZE:  # what is out of range is refused below, by name
+    # What is out of range is refused below, by name.
+    if isinstance(wanted, int) and SMALLEST_SIDE <= wanted <= LARGEST_SIZE:
         size = wanted
     defaults = recipe_for(look, model=model, size=size, seconds=1.0, seed=0)
     fields = defaults.model_dump(exclude={"time_s", "epochs"})

@@ -64,6 +64,7 @@ class RunFolder:
         except BaseException:
             folder.close()
             raise
+        folder._sign()
         return folder
 
     def _refuse_foreign(self) -> None:
@@ -91,9 +92,13 @@ class RunFolder:
             raise InputError(
                 f"{self.path} is in use by process {holder or 'unknown'}; wait for it or name another folder with -o"
             ) from error
-        os.ftruncate(handle, 0)
-        os.write(handle, f"{os.getpid()}\n".encode())
         self._lock = handle
+
+    def _sign(self) -> None:
+        """Write into the lock who holds it; only now, since a folder that is refused stays as it was."""
+        assert self._lock is not None
+        os.ftruncate(self._lock, 0)
+        os.write(self._lock, f"{os.getpid()}\n".encode())
 
     def _claim(self, command: list[str], *, resume: bool) -> None:
         if not self.marker.exists():

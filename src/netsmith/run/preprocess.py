@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
+LARGEST_SIZE = 4096  # pixels
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -22,7 +23,7 @@ class Preprocess(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    size: int = Field(ge=1, le=4096)
+    size: int = Field(ge=1, le=LARGEST_SIZE)
     resize: Literal["shorter", "squash"] = "shorter"
     crop: float = Field(default=1.0, gt=0.0, le=1.0)
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from netsmith.errors import InputError, near
 from netsmith.run.files import write_text
 from netsmith.run.machine import MOST_THREADS
+from netsmith.run.preprocess import LARGEST_SIZE
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -60,7 +61,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     model: str = Field(min_length=1)
-    img_size: int = Field(ge=8, le=4096)
+    img_size: int = Field(ge=8, le=LARGEST_SIZE)
     epochs: float | None = Field(default=None, gt=0.0)
     time_s: float | None = Field(default=None, gt=0.0)
     batch_size: int = Field(default=64, ge=1)
@@ -181,6 +182,8 @@ def read_fields(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise InputError(f"{path}{where} is not YAML: {getattr(error, 'problem', None) or error}") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deeply; it must hold `key: value` lines") from error
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise InputError(f"{path} must hold `key: value` lines, such as `model: resnet18`")
     return value
