@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netsmith.run.metrics import mcnemar
-from netsmith.search.race import Standing, decide, ranking, rung_shares
+from netsmith.search.race import JUDGED_EPOCHS, Standing, decide, ranking, rung_shares
 
 
-def standing(id_, right, *, n=200, loss=1.0, seed=0):
+def standing(id_, right, *, n=200, loss=1.0, seed=0, epochs=9.0):
     correct = np.zeros(n, dtype=bool)
     correct[np.random.default_rng(seed).permutation(n)[:right]] = True
-    return Standing(id=id_, correct=correct, loss=loss)
+    return Standing(id=id_, correct=correct, loss=loss, epochs=epochs)
 
 
 def test_the_hopeless_go_and_the_close_stay():
@@ -30,14 +30,25 @@ def test_never_inside_the_noise():
     five, six = base.copy(), base.copy()
     five[:5] = False
     six[:6] = False
-    decision = decide([Standing(id=i, correct=c, loss=1.0) for i, c in (("all", base), ("five", five), ("six", six))])
+    decision = decide(
+        [Standing(id=i, correct=c, loss=1.0, epochs=9.0) for i, c in (("all", base), ("five", five), ("six", six))]
+    )
     assert decision.kept == ("all", "five")
     assert decision.eliminated == {"six": pytest.approx(2 * 0.5**6)}
 
 
+def test_nobody_is_judged_before_its_time():
+    unripe = standing("slow", 30, seed=2, epochs=JUDGED_EPOCHS - 0.1)
+    assert decide([standing("fast", 150), unripe]).kept == ("fast", "slow")
+    ripe = standing("slow", 30, seed=2, epochs=JUDGED_EPOCHS)
+    assert decide([standing("fast", 150), ripe]).kept == ("fast",)
+
+
 def test_equal_accuracy_is_ranked_by_loss_then_name():
     same = standing("x", 100).correct
-    standings = [Standing(id=id_, correct=same, loss=loss) for id_, loss in (("c", 0.5), ("b", 0.4), ("a", 0.5))]
+    standings = [
+        Standing(id=id_, correct=same, loss=loss, epochs=9.0) for id_, loss in (("c", 0.5), ("b", 0.4), ("a", 0.5))
+    ]
     assert [s.id for s in ranking(standings)] == ["b", "a", "c"]
 
 

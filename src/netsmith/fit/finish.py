@@ -160,11 +160,27 @@ class Finisher:
             CheckError: a limit of the budget or a check of the verification does not hold; `results.json` says so too.
         """
         artifact = artifact_hash(bundle.folder)
-        latency = self._latency(bundle)
         top1 = Top1(
             val=self._answers(bundle, artifact, "val"),
             test=self._answers(bundle, artifact, "test") if self.dataset.subset("test") else None,
         )
+        failed: list[str] = []
+        for _ in range(ATTEMPTS):
+            result = self._result(bundle, artifact, top1)
+            result.save(self.run.results)
+            if missed := [str(row) for row in result.budget if not row.met]:
+                self.ledger.add("budget", verdict="failed", reason=f"missed: {'; '.join(missed)}", inputs=[artifact])
+                raise CheckError(f"the finished model misses its budget: {'; '.join(missed)}; it is in {bundle.folder}")
+            failed = self._verify(artifact)
+            if not failed:
+                return result
+            if not all(name.startswith("latency") for name in failed):
+                break  # only a latency may differ because the machine did: it is measured and verified again
+        raise CheckError(f"the run does not keep its word: {', '.join(failed)}; see `netsmith verify {self.run.path}`")
+
+    def _result(self, bundle: Bundle, artifact: str, top1: Top1) -> Result:
+        """The artifact measured once more, with what is known of it."""
+        latency = self._latency(bundle)
         counted = cost(bundle.layout)
         final = Final(
             model=bundle.layout.name,
@@ -183,7 +199,7 @@ class Finisher:
             "macs": counted.macs,
             "params": counted.params,
         }
-        result = Result(
+        return Result(
             final=final,
             budget=self.budget.rows(measured),
             machine=machine(),
@@ -191,12 +207,6 @@ class Finisher:
             commands=list(self.commands),
             artifact=artifact,
         )
-        result.save(self.run.results)
-        if missed := [str(row) for row in result.budget if not row.met]:
-            self.ledger.add("budget", verdict="failed", reason=f"missed: {'; '.join(missed)}", inputs=[artifact])
-            raise CheckError(f"the finished model misses its budget: {'; '.join(missed)}; it is in {bundle.folder}")
-        self._verify(artifact)
-        return result
 
     def _golden_pictures(self) -> list[bytes]:
         """Encoded pictures to ship as examples: the first of the first classes, by hash; arrays become PNG."""
@@ -240,17 +250,18 @@ class Finisher:
     def _counting(self, title: str) -> Callable[[int, int], None]:
         return lambda done, total: self.progress(title, done, total)
 
-    def _verify(self, artifact: str) -> None:
+    def _verify(self, artifact: str) -> list[str]:
+        """Names of the checks of a fresh process that do not hold."""
         found: Verification = verify_fresh(self.run.path, seconds=self.measure_s, progress=self.progress)
-        failed = ", ".join(check.name for check in found.failed)
+        failed = [check.name for check in found.failed]
         self.ledger.add(
             "verify",
             verdict="done" if found.ok else "failed",
-            reason=f"{len(found.checks)} checks in a fresh process" + (f"; not held: {failed}" if failed else ""),
+            reason=f"{len(found.checks)} checks in a fresh process"
+            + (f"; not held: {', '.join(failed)}" if failed else ""),
             inputs=[artifact],
         )
-        if not found.ok:
-            raise CheckError(f"the run does not keep its word: {failed}; see `netsmith verify {self.run.path}`")
+        return failed
 
 
 def recipe_hash(recipe: Recipe) -> str:

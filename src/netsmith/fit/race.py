@@ -15,6 +15,9 @@ from netsmith.fit.racers import Racer, Track
 from netsmith.run.ledger import LedgerRow
 from netsmith.search.race import Decision, Standing, decide, rung_shares
 
+FIRST_SHARE = 0.15
+"""Share of a candidate's time in a rung after which its pace is known well enough to plan the rest."""
+
 
 class Race:
     """Runs rungs until one candidate is left or the race's time is used.
@@ -82,23 +85,13 @@ class Race:
         return self._racers[id_]
 
     def _run(self, rung: int, running: Sequence[str], *, share: float) -> LedgerRow:
-        """Train the running for equal parts of a share of the time that is left to the race, compare, record."""
-        plan, ledger = self.track.finisher.plan, self.track.finisher.ledger
+        """Train the running for equal parts of a share of the race's time that is left, compare, record."""
+        ledger = self.track.finisher.ledger
         for id_ in running:  # making one measures how it computes best, which is not to be taken from its training
             self._racer(id_)
-        began = self.clock.now()
-        seconds = share * (self.race_ends - began)
-        for place, id_ in enumerate(running):
-            racer = self._racer(id_)
-            left = max(0.0, began + seconds - self.clock.now()) / (len(running) - place)
-            until = self.training_ends - self.clock.now()
-
-            def steps(racer: Racer = racer, left: float = left, until: float = until) -> int:
-                return racer.trainer.step + racer.steps_for(left, until=until)
-
-            goal = int(plan.decide(f"race.{rung}.{id_}", at=0, compute=steps, why=f"{left:.1f} s of rung {rung}"))
-            racer.trainer.advance(until=goal)
-            racer.trainer.save()
+        each = share * (self.race_ends - self.clock.now()) / len(running)
+        for id_ in running:
+            self._train(rung, id_, seconds=each)
         standings = [self._racer(id_).standing() for id_ in running]
         decision = decide(standings)
         row = ledger.add(
@@ -113,6 +106,41 @@ class Race:
         )
         self._racer(decision.leader).export(self.track.finisher.run.model, threads=self.threads)
         return row
+
+    def _train(self, rung: int, id_: str, *, seconds: float) -> None:
+        """Train one candidate for some seconds, which become steps: first a few, then the rest at the pace these had.
+
+        The steps are plan rows, each written before it is obeyed. A resumed candidate that is further than the first
+        few has its plan already.
+        """
+        plan, racer = self.track.finisher.plan, self._racer(id_)
+        trainer, began, start = racer.trainer, self.clock.now(), self.last_step(id_)
+
+        def steps(part: float) -> int:
+            return racer.steps_for(part, until=self.training_ends - self.clock.now())
+
+        first = int(
+            plan.decide(
+                f"race.{rung}.{id_}.first",
+                at=0,
+                compute=lambda: start + steps(FIRST_SHARE * seconds),
+                why=f"{FIRST_SHARE * seconds:.1f} s of rung {rung} at the pace planned",
+            )
+        )
+        trainer.advance(until=first)
+        if trainer.step == first:
+            trainer.plan_time(max(1.0, self.training_ends - self.clock.now()))
+        left = max(0.0, seconds - (self.clock.now() - began))
+        goal = int(
+            plan.decide(
+                f"race.{rung}.{id_}",
+                at=0,
+                compute=lambda: first + (steps(left) if left else 0),
+                why=f"{left:.1f} s more at the pace seen",
+            )
+        )
+        trainer.advance(until=goal)
+        trainer.save()
 
     def _row(self, standing: Standing, decision: Decision) -> dict[str, Any]:
         racer = self._racer(standing.id)

@@ -101,7 +101,10 @@ class Racer:
         found = self.trainer.evaluate()
         assert found is not None, "fit always has validation pictures"
         return Standing(
-            id=self.id, correct=top_k_correct(found.logits, found.targets, k=1), loss=found.loss
+            id=self.id,
+            correct=top_k_correct(found.logits, found.targets, k=1),
+            loss=found.loss,
+            epochs=self.trainer.epoch,
         )  # fmt: skip
 
     def top1(self) -> Interval:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from netsmith.run.metrics import mcnemar
 
+JUDGED_EPOCHS = 2.0
+"""Passes over the training pictures before which no candidate is eliminated: its answers are those of its start."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
@@ -21,11 +24,13 @@ class Standing:
         id: the candidate's.
         correct: bool [N], whether each validation picture was answered right.
         loss: mean cross entropy on the same pictures; ranks candidates that are equally often right.
+        epochs: passes over the training pictures it has had.
     """
 
     id: str
     correct: NDArray[np.bool_]
     loss: float
+    epochs: float
 
     @property
     def top1(self) -> float:
@@ -53,12 +58,14 @@ def decide(standings: Sequence[Standing], *, confidence: float = 0.95) -> Decisi
 
     Args:
         standings: at least one, all on the same validation pictures.
-        confidence: a candidate goes when McNemar's p-value against the leader is below 1 - confidence.
+        confidence: a candidate that had `JUDGED_EPOCHS` goes when McNemar's p-value against the leader is below
+            1 - confidence.
     """
     ranked = ranking(standings)
     leader = ranked[0]
     p_values = {standing.id: mcnemar(leader.correct, standing.correct) for standing in ranked[1:]}
-    eliminated = {id_: p for id_, p in p_values.items() if p < 1 - confidence}
+    judged = {standing.id for standing in ranked if standing.epochs >= JUDGED_EPOCHS}
+    eliminated = {id_: p for id_, p in p_values.items() if p < 1 - confidence and id_ in judged}
     kept = tuple(standing.id for standing in ranked if standing.id not in eliminated)
     return Decision(leader=leader.id, kept=kept, eliminated=eliminated)
 
