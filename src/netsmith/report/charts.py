@@ -1,0 +1,211 @@
+"""The report's charts: matplotlib figures as inline SVG that takes its colours and its font from the page.
+
+Figures are drawn without pyplot, in stand-in colours that are then replaced by the page's CSS variables, so one chart
+serves light, dark and print. Text stays text. The same numbers give the same bytes: no dates, a fixed salt for ids.
+matplotlib takes most of a second to import, hence inside the functions.
+"""
+
+import io
+import logging
+import re
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from netsmith.report.markup import Markup, escape, raw, tag
+from netsmith.report.wording import figures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_WIDTH, _HEIGHT, _DPI = 460, 270, 72  # CSS pixels; an SVG from matplotlib has 72 points an inch
+_INK, _MUTED, _LINE, _ACCENT, _SECOND, _LIMIT = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
+_VARIABLES = {
+    _INK: "var(--ink)",
+    _MUTED: "var(--muted)",
+    _LINE: "var(--line)",
+    _ACCENT: "var(--accent)",
+    _SECOND: "var(--second)",
+    _LIMIT: "var(--bad)",
+}
+_MOST_POINTS = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A candidate in the chart of accuracy against latency.
+
+    Attributes:
+        label: its number in the table.
+        x: latency, ms, > 0.
+        y, low, high: accuracy and its interval, shares of 1.
+        chosen: whether it won.
+        kept: whether it stayed in the race to the end.
+    """
+
+    label: str
+    x: float
+    y: float
+    low: float
+    high: float
+    chosen: bool
+    kept: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """A curve over the progress of training.
+
+    Attributes:
+        title: what it is.
+        x, y: progress in [0, 1] and value.
+        low, high: bounds of each value, or empty.
+        dots: mark every value.
+    """
+
+    title: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    dots: bool = False
+
+
+def race_chart(points: Sequence[Point], *, limit_ms: float | None) -> Markup:
+    """Accuracy against latency of every candidate, with the budget's limit; at least one point."""
+    with _axes("race") as (figure, axes):
+        if limit_ms is not None:
+            axes.axvline(limit_ms, color=_LIMIT, linewidth=1.2, linestyle=(0, (5, 3)))
+            axes.annotate(
+                "limit", (limit_ms, 1), xycoords=("data", "axes fraction"), xytext=(-4, -10),
+                textcoords="offset points", color=_LIMIT, ha="right",
+            )  # fmt: skip
+        for point in points:
+            colour = _ACCENT if point.chosen else _INK if point.kept else _MUTED
+            spread = [[100 * (point.y - point.low)], [100 * (point.high - point.y)]]
+            axes.errorbar([point.x], [100 * point.y], yerr=spread, color=colour, linewidth=1, alpha=0.55)
+            axes.plot(
+                [point.x], [100 * point.y], "o", color=colour, markersize=8 if point.chosen else 5,
+                markerfacecolor=colour if point.chosen or point.kept else "none",
+            )  # fmt: skip
+            axes.annotate(
+                point.label, (point.x, 100 * point.y), xytext=(6, 4), textcoords="offset points", color=colour,
+                weight="bold" if point.chosen else "normal", parse_math=False,
+            )  # fmt: skip
+        shown = [point.x for point in points] + ([limit_ms] if limit_ms is not None else [])
+        if max(shown) > 8 * min(shown):
+            axes.set_xscale("log")
+        else:
+            margin = 0.08 * max(shown)
+            axes.set_xlim(max(0.0, min(shown) - margin), max(shown) + margin)
+        _plain_ticks(axes)
+        axes.set_xlabel("latency, ms")
+        axes.set_ylabel("validation top-1, %")
+        return _svg(figure, "Accuracy against latency of the candidates")
+
+
+def curve(series: Sequence[Series], *, name: str, label: str, about: str, share: bool = False) -> Markup:
+    """Values over the progress of training.
+
+    Args:
+        series: at least one, each with at least one value.
+        name: of the chart, unique on the page.
+        label: of the values, with their unit.
+        about: the chart in words, for those who cannot see it.
+        share: the values are shares of 1, shown in percent.
+    """
+    factor = 100.0 if share else 1.0
+    with _axes(name) as (figure, axes):
+        for line, colour in zip(series, (_ACCENT, _SECOND), strict=False):
+            step = -(-len(line.x) // _MOST_POINTS)
+            x, y = [100 * at for at in line.x[::step]], [factor * value for value in line.y[::step]]
+            if line.low:
+                low, high = ([factor * value for value in side[::step]] for side in (line.low, line.high))
+                axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
+            marker = "o" if line.dots or len(x) == 1 else ""
+            axes.plot(x, y, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=line.title)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("progress, %")
+        axes.set_ylabel(label)
+        if len(series) > 1:
+            axes.legend(frameon=False, labelcolor=_INK)
+        return _svg(figure, about)
+
+
+def swatches(items: Iterable[tuple[str, str]]) -> Markup:
+    """A legend in words: (CSS class, meaning) of each mark."""
+    return tag(
+        "p", *(tag("span", tag("i", class_=f"mark {kind}"), meaning) for kind, meaning in items), class_="legend"
+    )
+
+
+@contextmanager
+def _axes(name: str) -> "Generator[tuple[Figure, Axes]]":
+    """An empty chart in the page's stand-in colours, under matplotlib's own defaults whatever the user's settings."""
+    # The one-time building of the font list is announced as a warning; text takes the page's font anyway.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": f"netsmith {name}",
+        "font.size": 11,
+        "font.family": "DejaVu Sans",  # ships with matplotlib; only its metrics are used
+        "axes.edgecolor": _LINE,
+        "axes.labelcolor": _MUTED,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": _LINE,
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "xtick.color": _LINE,
+        "ytick.color": _LINE,
+        "xtick.labelcolor": _MUTED,
+        "ytick.labelcolor": _MUTED,
+        "text.color": _INK,
+    }
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(settings)
+        figure = Figure(figsize=(_WIDTH / _DPI, _HEIGHT / _DPI), dpi=_DPI, layout="constrained", facecolor="none")
+        axes = figure.add_subplot(facecolor="none")
+        axes.tick_params(length=0)
+        yield figure, axes
+
+
+def _plain_ticks(axes: "Axes") -> None:
+    """Ticks of the x axis as plain numbers, also where it is logarithmic."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis = axes.xaxis
+    if axes.get_xscale() == "log":
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_formatter(NullFormatter())
+
+    def plain(value: float, position: int | None) -> str:
+        return figures(value).rstrip("0").rstrip(".") if "." in figures(value) else figures(value)
+
+    axis.set_major_formatter(FuncFormatter(plain))
+
+
+def _svg(figure: "Figure", about: str) -> Markup:
+    content = io.StringIO()
+    figure.savefig(content, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = content.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[a-z]+[0-9A-Za-z_.]*">', "<g>", svg)
+    svg = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", _font, svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, variable)
+    attributes = f'<svg class="chart" role="img" aria-label="{escape(about)}" viewBox="0 0 {_WIDTH} {_HEIGHT}">'
+    return raw(re.sub(r"^<svg.*?>", lambda _: attributes, svg, count=1, flags=re.DOTALL))
+
+
+def _font(match: re.Match[str]) -> str:
+    weight = f"font-weight: {match[1]}; " if match[1] else ""
+    return f"{weight}font-size: {match[2]}px"

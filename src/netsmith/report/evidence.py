@@ -1,0 +1,193 @@
+"""What a run folder holds, read once: the report says nothing that is not in here.
+
+A file that is absent or damaged becomes a sentence in `gaps`; the report goes on without it. Reading takes no lock, so
+a run in progress can be looked at.
+"""
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from netsmith.artifact.bundle import Config, load_bundle
+from netsmith.data.splits import DataRecord, read_data_json
+from netsmith.errors import InputError
+from netsmith.run.clock import SystemClock
+from netsmith.run.files import read_jsonl
+from netsmith.run.folder import RunFolder, State
+from netsmith.run.ledger import Ledger, LedgerRow
+from netsmith.run.plan import Plan, PlanRow
+from netsmith.run.recipe import Recipe
+from netsmith.run.result import Result
+
+T = TypeVar("T")
+SPLITS: tuple[Literal["test", "val"], ...] = ("test", "val")
+
+
+class ValMark(BaseModel):
+    """Accuracy and loss on the validation split at one moment of training."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    top1: float
+    loss: float | None = None
+
+
+class Mark(BaseModel):
+    """One row of `metrics.jsonl`; keys that the report does not show are ignored."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    step: int
+    progress: float
+    lr: float | None = None
+    loss: float | None = None
+    val: ValMark | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """The model's answers on one split.
+
+    Attributes:
+        hashes: SHA-256 of each picture, [N].
+        targets: int64 [N].
+        logits: float32 [N,C], before the temperature.
+    """
+
+    hashes: list[str]
+    targets: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything the report is made from; None or empty where the run has no such file (see `gaps`).
+
+    Attributes:
+        path: the run folder, as the user wrote it.
+        state: how far the run came.
+        command: verb and arguments that made the run.
+        result: `results.json`.
+        ledger, plan: rows, oldest first.
+        recipe: `recipe.yaml`.
+        marks: `metrics.jsonl`; of a step that was trained again after a resume, the newer row.
+        data: `data.json`.
+        predictions: by split, for those there are.
+        model: `model/config.json`.
+        gaps: file name -> sentence about why it is not used.
+    """
+
+    path: Path
+    state: State
+    command: list[str]
+    result: Result | None
+    ledger: tuple[LedgerRow, ...]
+    plan: tuple[PlanRow, ...]
+    recipe: Recipe | None
+    marks: tuple[Mark, ...]
+    data: DataRecord | None
+    predictions: dict[str, Predictions]
+    model: Config | None
+    gaps: dict[str, str]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes in label order; empty where no file gives them."""
+        if self.data is not None:
+            return self.data.classes
+        return list(self.model.labels) if self.model is not None else []
+
+    def class_name(self, label: int) -> str:
+        """Name of a class, or its number where no file gives it."""
+        classes = self.classes
+        return classes[label] if label < len(classes) else f"class {label}"
+
+    def rows(self, stage: str) -> list[LedgerRow]:
+        """The ledger's rows of one stage, oldest first."""
+        return [row for row in self.ledger if row.stage == stage]
+
+
+def gather(run: RunFolder) -> Evidence:
+    """Read a run folder.
+
+    Raises:
+        InputError: it is no run folder.
+    """
+    command = run.command
+    gaps: dict[str, str] = {}
+
+    def read(path: Path, load: Callable[[], T]) -> T | None:
+        name = path.relative_to(run.path).as_posix()
+        if not path.exists():
+            gaps[name] = f"There is no {name}."
+            return None
+        try:
+            return load()
+        except InputError as error:
+            gaps[name] = f"{name} is left out: {error}."
+        except OSError as error:
+            gaps[name] = f"{name} cannot be read ({error.strerror or error})."
+        return None
+
+    data = read(run.data, lambda: _data(run.data))
+    found = {split: read(run.predictions(split), lambda split=split: _predictions(run.predictions(split), data))
+             for split in SPLITS}  # fmt: skip
+    return Evidence(
+        path=run.path,
+        state=run.state,
+        command=command,
+        result=read(run.results, lambda: Result.load(run.results)),
+        ledger=read(run.ledger, lambda: Ledger(run.ledger, clock=SystemClock()).rows) or (),
+        plan=read(run.plan, lambda: Plan(run.plan).rows) or (),
+        recipe=read(run.recipe, lambda: Recipe.load(run.recipe)),
+        marks=read(run.metrics, lambda: _marks(run.metrics)) or (),
+        data=data,
+        predictions={split: answers for split, answers in found.items() if answers is not None},
+        model=read(run.model / "config.json", lambda: load_bundle(run.model).config),
+        gaps=gaps,
+    )
+
+
+def _data(path: Path) -> DataRecord:
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"it is not JSON ({error})") from error
+    return read_data_json(document, where=path.name)
+
+
+def _marks(path: Path) -> tuple[Mark, ...]:
+    try:
+        marks = [Mark.model_validate(row) for row in read_jsonl(path)]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError(f"a row has a wrong {'.'.join(map(str, first['loc']))} ({first['msg']})") from error
+    except ValueError as error:
+        raise InputError(f"a row is not JSON ({error})") from error
+    newest = {mark.step: mark for mark in marks}
+    return tuple(newest[step] for step in sorted(newest))
+
+
+def _predictions(path: Path, data: DataRecord | None) -> Predictions:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            hashes, targets, logits = arrays["hash"], arrays["target"], arrays["logits"]
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"it is damaged ({error})") from error
+    kinds = (hashes.dtype.kind, hashes.ndim, targets.dtype.name, targets.ndim, logits.dtype.name, logits.ndim)
+    if kinds != ("S", 1, "int64", 1, "float32", 2) or not 0 < len(hashes) == len(targets) == len(logits):
+        raise InputError("its arrays do not have the types and shapes of predictions")
+    if targets.min() < 0 or targets.max() >= logits.shape[1] or (data and logits.shape[1] != len(data.classes)):
+        raise InputError("its targets, its logits and the classes of data.json do not agree")
+    if not np.isfinite(logits).all():
+        raise InputError("it holds logits that are no numbers")
+    return Predictions(
+        hashes=[hash_.decode("ascii", "replace") for hash_ in hashes.tolist()], targets=targets, logits=logits
+    )

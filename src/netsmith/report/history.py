@@ -1,0 +1,252 @@
+"""How the run went: the race, the training of its winner, what was refused, and the ledger itself."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from netsmith.report.charts import Point, Series, curve, race_chart, swatches
+from netsmith.report.evidence import Evidence, Mark
+from netsmith.report.markup import Content, Markup, folded, join, name, number, numbers, sentence, table, tag
+from netsmith.report.wording import bounds, brief, count, figures, milliseconds, moment, percent, plural, size
+from netsmith.run.ledger import LedgerRow
+from netsmith.run.metrics import Interval, wilson
+
+
+class Entry(BaseModel):
+    """A candidate after one rung, as the ledger has it; what was not recorded is None."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    id: str
+    side: int | None = None
+    params: int | None = None
+    macs: int | None = None
+    size_bytes: int | None = None
+    latency_ms: float | None = None
+    steps: int | None = None
+    epochs: float | None = None
+    top1: float | None = None
+    p_value: float | None = None
+    kept: bool | None = None
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Where a candidate's race ended: its last rung, and its number in the table."""
+
+    place: int
+    rung: int
+    entry: Entry
+    top1: Interval | None
+    won: bool
+
+
+def race(evidence: Evidence) -> Markup | None:
+    """Who raced, on which numbers, and why each was eliminated; None where nothing raced."""
+    stages = evidence.rows("race")
+    if not stages:
+        return sentence("The run came to no race.") if evidence.command[:1] == ["fit"] else None
+    try:
+        runners = _runners(evidence, stages)
+    except (ValidationError, KeyError, TypeError) as error:
+        return sentence(f"The ledger's rows of the race cannot be read ({str(error).splitlines()[0]}).")
+    columns = ("side", "params", "MACs", "size", "latency", "epochs", "val top-1")
+    return join(
+        [
+            _field(evidence),
+            sentence(
+                "Candidates answer the same validation pictures; one is eliminated only when it is worse than the "
+                "leader beyond chance (McNemar's exact test on those pictures)."
+            ),
+            _race_chart(evidence, runners),
+            table(
+                [numbers(""), "Candidate", *map(numbers, columns), "95% interval", "outcome"], map(_runner_row, runners)
+            ),
+        ]
+    )
+
+
+def _field(evidence: Evidence) -> Markup | None:
+    rows = evidence.rows("candidates")
+    if not rows:
+        return None
+    words = {
+        "considered": "considered",
+        "within_arithmetic": "within the limits by arithmetic",
+        "timed": "timed on this machine",
+        "feasible": "within the budget as timed",
+    }
+    counts = [f"{brief(rows[-1].after[key])} {text}" for key, text in words.items() if key in rows[-1].after]
+    return sentence(f"Candidates: {', '.join(counts)}.") if counts else None
+
+
+def _runners(evidence: Evidence, stages: list[LedgerRow]) -> list[Runner]:
+    n = validation_pictures(evidence)
+    winner = next((row.after.get("id") for row in reversed(evidence.rows("train"))), None)
+    last: dict[str, tuple[int, Entry]] = {}
+    for row in stages:
+        for raw_entry in row.after["entries"]:
+            entry = Entry.model_validate(raw_entry)
+            last[entry.id] = (int(row.after["rung"]), entry)
+    ranked = sorted(
+        last.values(), key=lambda pair: (pair[1].id != winner, -pair[0], -(pair[1].top1 or 0.0), pair[1].id)
+    )
+    return [
+        Runner(place, rung, entry, _interval(entry.top1, n), entry.id == winner)
+        for place, (rung, entry) in enumerate(ranked, start=1)
+    ]
+
+
+def validation_pictures(evidence: Evidence) -> int | None:
+    """How many pictures a validation accuracy of this run rests on, None where no file says."""
+    if evidence.result is not None and evidence.result.final.top1.val is not None:
+        return evidence.result.final.top1.val.n
+    if "val" in evidence.predictions:
+        return len(evidence.predictions["val"].targets)
+    recorded = next((row.after.get("val") for row in reversed(evidence.rows("split"))), None)
+    return recorded if isinstance(recorded, int) and recorded > 0 else None
+
+
+def _interval(share: float | None, n: int | None) -> Interval | None:
+    if share is None or n is None or not 0 <= share <= 1:
+        return None
+    return wilson(round(share * n), n)
+
+
+def _race_chart(evidence: Evidence, runners: list[Runner]) -> Markup | None:
+    points = [
+        Point(
+            label=str(runner.place),
+            x=runner.entry.latency_ms,
+            y=runner.top1.value,
+            low=runner.top1.low,
+            high=runner.top1.high,
+            chosen=runner.won,
+            kept=bool(runner.entry.kept),
+        )
+        for runner in runners
+        if runner.top1 is not None and runner.entry.latency_ms is not None and runner.entry.latency_ms > 0
+    ]
+    if not points:
+        return None
+    rows = evidence.result.budget if evidence.result is not None else []
+    limit = next((row.limit for row in rows if row.name == "latency_ms"), None)
+    marks = [("chosen", "won"), ("kept", "in the race to the end"), ("out", "eliminated")]
+    present = {(point.chosen, point.kept or point.chosen) for point in points}
+    kinds = {"chosen": (True, True), "kept": (False, True), "out": (False, False)}
+    legend = [(kind, text) for kind, text in marks if kinds[kind] in present]
+    legend += [("limit", "latency limit")] if limit is not None else []
+    caption = "Numbers as in the table below; bars are 95% intervals at the last rung each candidate took part in."
+    return tag(
+        "figure", race_chart(points, limit_ms=limit), swatches(legend), tag("figcaption", caption), class_="wide"
+    )
+
+
+def _runner_row(runner: Runner) -> list[Content]:
+    entry, top1 = runner.entry, runner.top1
+    share = percent(entry.top1, n=top1.n if top1 else None) if entry.top1 is not None else "–"
+    return [
+        number(str(runner.place)),
+        tag("strong" if runner.won else "span", name(entry.id)),
+        number("–" if entry.side is None else f"{entry.side}"),
+        number("–" if entry.params is None else count(entry.params)),
+        number("–" if entry.macs is None else count(entry.macs)),
+        number("–" if entry.size_bytes is None else size(entry.size_bytes)),
+        number("–" if entry.latency_ms is None else milliseconds(entry.latency_ms)),
+        number("–" if entry.epochs is None else figures(entry.epochs)),
+        number(share),
+        tag("td", bounds(top1) if top1 else "n not recorded", class_="tight"),
+        _fate(runner),
+    ]
+
+
+def _fate(runner: Runner) -> Content:
+    p_value = runner.entry.p_value
+    p = f" (p = {p_value:.2g})" if p_value is not None else ""
+    if runner.won:
+        return tag("strong", "won; trained on")
+    if runner.entry.kept is False:
+        return f"out after rung {runner.rung}: worse than the leader{p}"
+    if runner.entry.kept is None:
+        return "not recorded"
+    return f"in the race to the end, not chosen{p}"
+
+
+def learning(evidence: Evidence) -> Markup:
+    """Loss, validation accuracy and learning rate over the progress of the training."""
+    marks = evidence.marks
+    if not marks:
+        return sentence(evidence.gaps.get("metrics.jsonl"), "No learning curve is recorded.")
+    trained = next((row for row in reversed(evidence.rows("train"))), None)
+    return join(
+        [
+            _training(trained) if trained is not None else None,
+            tag("div", *(tag("figure", chart) for chart in _curves(evidence, marks)), class_="charts"),
+            sentence(f"{plural(len(marks), 'moment')} recorded, the last at step {marks[-1].step:,}."),
+        ]
+    )
+
+
+def _training(row: LedgerRow) -> Markup | None:
+    words = {"steps": "{:,.0f} steps", "epochs": "{:.1f} epochs", "images_per_s": "{:,.0f} pictures a second"}
+    parts = [form.format(row.after[key]) for key, form in words.items() if isinstance(row.after.get(key), int | float)]
+    who = row.after.get("id")
+    of = ["Training of ", tag("bdi", who)] if isinstance(who, str) else ["Training"]
+    return tag("p", *of, f": {', '.join(parts)}.") if parts else None
+
+
+def _curves(evidence: Evidence, marks: Iterable[Mark]) -> Iterable[Markup]:
+    marks = list(marks)
+    n = validation_pictures(evidence)
+    losses = [(mark.progress, mark.loss) for mark in marks if mark.loss is not None]
+    val_losses = [
+        (mark.progress, mark.val.loss) for mark in marks if mark.val is not None and mark.val.loss is not None
+    ]
+    shares = [(mark.progress, mark.val.top1) for mark in marks if mark.val is not None]
+    rates = [(mark.progress, mark.lr) for mark in marks if mark.lr is not None]
+    lines = [_series("training", losses), _series("validation", val_losses, dots=True)]
+    if shown := [line for line in lines if line.x]:
+        yield curve(shown, name="loss", label="loss", about="Loss over the progress of training")
+    if shares:
+        band = [interval for _, top1 in shares if (interval := _interval(top1, n)) is not None]
+        low, high = ([getattr(interval, side) for interval in band] for side in ("low", "high"))
+        line = Series(
+            title="validation top-1",
+            x=[at for at, _ in shares],
+            y=[top1 for _, top1 in shares],
+            low=low,
+            high=high,
+            dots=True,
+        )
+        about = "Validation accuracy over the progress of training, with its 95% interval"
+        yield curve([line], name="top1", label="validation top-1, %", about=about, share=True)
+    if rates:
+        about = "Learning rate over the progress of training"
+        yield curve([_series("learning rate", rates)], name="rate", label="learning rate", about=about)
+
+
+def _series(title: str, values: list[tuple[float, float]], *, dots: bool = False) -> Series:
+    return Series(title=title, x=[at for at, _ in values], y=[value for _, value in values], dots=dots)
+
+
+def refusals(evidence: Evidence) -> Markup:
+    """Stages that did not prove themselves, or failed."""
+    if not evidence.ledger:
+        return sentence(evidence.gaps.get("ledger.jsonl"), "Which stages were refused is not recorded.")
+    rows = [row for row in evidence.ledger if row.verdict in ("refused", "failed")]
+    if not rows:
+        return sentence("No stage was refused and none failed.")
+    head = ["Stage", "verdict", "why", "before", "after"]
+    return table(head, ([row.stage, row.verdict, row.reason, brief(row.before), brief(row.after)] for row in rows))
+
+
+def ledger(evidence: Evidence) -> Markup | None:
+    """Every stage in its order, folded away."""
+    if not evidence.ledger:
+        return None
+    rows = (
+        [tag("td", moment(row.time), class_="tight"), row.stage, row.verdict, row.reason] for row in evidence.ledger
+    )
+    title = f"The ledger: {plural(len(evidence.ledger), 'stage')} in order"
+    return folded(title, table(["Time", "stage", "verdict", "what happened"], rows))

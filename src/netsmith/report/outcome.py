@@ -1,0 +1,230 @@
+"""What a person asks first: did it work, does it fit, and how sure is that."""
+
+import shlex
+
+from netsmith.report.answers import Scores
+from netsmith.report.evidence import SPLITS, Evidence
+from netsmith.report.markup import Content, Markup, code, join, number, numbers, sentence, table, tag
+from netsmith.report.wording import (
+    bounds,
+    budget_cells,
+    count,
+    milliseconds,
+    moment,
+    percent,
+    plural,
+    size,
+)
+from netsmith.run.metrics import Interval
+from netsmith.run.result import Result
+
+SPLIT_NAMES = {"test": "test", "val": "validation", "train": "training"}
+NOISY = 0.1  # a machine more uneven than this makes a latency doubtful
+
+
+def verdict(evidence: Evidence) -> Markup:
+    """The outcome in one sentence, coloured by whether the budget is met."""
+    result = evidence.result
+    if result is None:
+        return _unfinished(evidence)
+    met = all(row.met for row in result.budget)
+    parts: list[Content] = [tag("strong", tag("bdi", result.final.model)), " ", _accuracy(result)]
+    if result.budget:
+        rows = ", ".join(str(row) for row in result.budget)
+        parts += [" and ", tag("strong", "meets" if met else "does not meet"), f" the budget ({rows})."]
+    else:
+        parts.append("; no budget was given.")
+    return tag(
+        "div", tag("p", *parts), class_=f"verdict {'' if not result.budget else 'good' if met else 'bad'}".strip()
+    )
+
+
+def _accuracy(result: Result) -> Markup:
+    for split, interval in (("test", result.final.top1.test), ("validation", result.final.top1.val)):
+        if interval is not None:
+            caveat = "" if split == "test" else "; the test split was not read"
+            share = tag("strong", percent(interval.value, n=interval.n))
+            pictures = plural(interval.n, f"{split} picture")
+            return join(["gets ", share, f" of {pictures} right (95% interval {bounds(interval)}{caveat})"])
+    return join(["is trained, but no accuracy is recorded,"])
+
+
+def _unfinished(evidence: Evidence) -> Markup:
+    parts: list[Content] = [tag("strong", "This run is not finished.")]
+    if "results.json" in evidence.gaps and evidence.state == "finished":
+        parts = [tag("strong", "The result of this run cannot be read."), f" {evidence.gaps['results.json']}"]
+    elif evidence.ledger:
+        last = evidence.ledger[-1]
+        parts.append(
+            f" Its last recorded stage is “{last.stage}” ({moment(last.time)}, {last.verdict}): {_stop(last.reason)}"
+        )
+    else:
+        parts.append(" No stage of it is recorded yet.")
+    if evidence.model is not None and evidence.state != "finished":
+        parts.append(" The folder model/ holds an artifact already; its accuracy is not established here.")
+    how: Content = None
+    if evidence.state != "finished":
+        how = tag("p", "If it is not running any more, go on with ", code(resume_command(evidence)))
+    return tag("div", tag("p", *parts), how, class_="verdict bad" if evidence.state == "finished" else "verdict")
+
+
+def _stop(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def resume_command(evidence: Evidence) -> str:
+    """What to type to go on with the run."""
+    words = ["netsmith", *evidence.command]
+    return shlex.join(words if "--resume" in words else [*words, "--resume"])
+
+
+def tiles(evidence: Evidence) -> Markup | None:
+    """The numbers of the result at a glance."""
+    if evidence.result is None:
+        return None
+    final = evidence.result.final
+    shown: list[tuple[str, str, str]] = []
+    for title, interval in (("Test top-1", final.top1.test), ("Validation top-1", final.top1.val)):
+        if interval is not None:
+            shown.append((title, percent(interval.value, n=interval.n), f"{bounds(interval)}, n = {interval.n:,}"))
+    latency = final.latency_ms
+    spread = f"{milliseconds(latency.low)} to {milliseconds(latency.high)}"
+    shown += [
+        ("Latency, p90", milliseconds(latency.p90), spread),
+        ("Size to ship", size(final.size_bytes), final.precision),
+        ("MACs", count(final.macs), "for one picture"),
+        ("Parameters", count(final.params), _input(evidence)),
+    ]
+    return tag(
+        "div",
+        *(
+            tag("div", tag("span", title), tag("b", value), tag("span", note), class_="tile")
+            for title, value, note in shown
+        ),
+        class_="tiles",
+    )
+
+
+def _input(evidence: Evidence) -> str:
+    if evidence.model is None:
+        return ""
+    side = evidence.model.preprocess.size
+    return f"input {side} × {side} pixels"
+
+
+def budget(evidence: Evidence) -> Markup | None:
+    """Each limit, what was measured, and whether it holds; None where there was no budget."""
+    if evidence.result is None or not evidence.result.budget:
+        return None
+    rows: list[list[Content]] = []
+    for row in evidence.result.budget:
+        title, limit, measured = budget_cells(row)
+        met = tag("span", "met" if row.met else "not met", class_="yes" if row.met else "no")
+        rows.append([title, number(limit), number(measured), met])
+    return table(["Budget", numbers("limit"), numbers("measured"), ""], rows)
+
+
+def certainty(evidence: Evidence, scores: dict[str, Scores]) -> Markup:
+    """Intervals, what was read when, and how quiet the machine was."""
+    return join([_intervals(evidence, scores), _readings(evidence), _latency(evidence)])
+
+
+def recorded_top1(evidence: Evidence, split: str) -> Interval | None:
+    """Top-1 of a split as `results.json` has it."""
+    if evidence.result is None:
+        return None
+    return evidence.result.final.top1.test if split == "test" else evidence.result.final.top1.val
+
+
+def _intervals(evidence: Evidence, scores: dict[str, Scores]) -> Markup:
+    rows: list[list[Content]] = []
+    notices: list[Content] = []
+    for split in SPLITS:
+        recorded, scored = recorded_top1(evidence, split), scores.get(split)
+        top1 = recorded or (scored.top1 if scored else None)
+        if top1 is None:
+            continue
+        top5 = percent(scored.top5.value, n=scored.top5.n) if scored and len(scored.per_class) > 5 else "–"
+        cells = (f"{top1.n:,}", percent(top1.value, n=top1.n), bounds(top1), top5)
+        rows.append([SPLIT_NAMES[split].capitalize(), *map(number, cells)])
+        if (
+            recorded
+            and scored
+            and (recorded.n, round(recorded.value, 9)) != (scored.top1.n, round(scored.top1.value, 9))
+        ):
+            notices.append(_disagreement(evidence, split, recorded, scored.top1))
+    if not rows:
+        return sentence(
+            "No accuracy is recorded.", *(evidence.gaps.get(f"predictions/{split}.npz") for split in SPLITS)
+        )
+    return join(
+        [
+            table(["Split", numbers("pictures"), numbers("top-1"), numbers("95% interval"), numbers("top-5")], rows),
+            sentence(
+                "The interval (Wilson, 95%) is where the share on endless pictures of the same kind plausibly lies;",
+                "two models whose difference is well inside it are not told apart by these pictures.",
+            ),
+            *notices,
+        ]
+    )
+
+
+def _disagreement(evidence: Evidence, split: str, recorded: Interval, found: Interval) -> Markup:
+    return tag(
+        "p",
+        f"results.json says {percent(recorded.value, n=recorded.n)} of {recorded.n:,} for the {SPLIT_NAMES[split]} "
+        f"split, but the recorded answers give {percent(found.value, n=found.n)} of {found.n:,}: one of the two files "
+        "is not what the run wrote. Measure again with ",
+        code(shlex.join(["netsmith", "verify", str(evidence.path)])),
+        class_="notice bad",
+    )
+
+
+def _readings(evidence: Evidence) -> Markup:
+    if not evidence.ledger:
+        return sentence(evidence.gaps.get("ledger.jsonl"), "What was read when is not recorded.")
+    test = [row for row in evidence.ledger if "test" in row.splits_read]
+    stages = list(dict.fromkeys(row.stage for row in evidence.ledger if "val" in row.splits_read))
+    chose = (
+        f"The validation split was read by {_listed(stages)}; what they chose was chosen on it, so its number flatters."
+        if stages
+        else None
+    )
+    if not test:
+        return sentence("The labels of the test split were not read.", chose)
+    if len(test) == 1:
+        row = test[0]
+        return sentence(f"The test split was read once, by the stage “{row.stage}” ({moment(row.time)}).", chose)
+    artifacts = {tuple(row.inputs) for row in test}
+    times = ", ".join(f"“{row.stage}” {moment(row.time)}" for row in test[:10])
+    same = "with the same inputs each time" if len(artifacts) == 1 else f"with {len(artifacts)} different inputs"
+    return join(
+        [
+            tag("p", f"The test split was read {len(test)} times, {same}: {times}. "
+                "A number that was looked at more than once is no longer quite an unseen one.", class_="notice"),
+            sentence(chose),
+        ]
+    )  # fmt: skip
+
+
+def _listed(stages: list[str]) -> str:
+    names = [f"“{stage}”" for stage in stages]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _latency(evidence: Evidence) -> Markup | None:
+    if evidence.result is None:
+        return None
+    final, latency = evidence.result.final, evidence.result.final.latency_ms
+    doubt = (
+        " That is a noisy machine: measure again on a quiet one with netsmith bench before relying on it."
+        if latency.noise > NOISY
+        else ""
+    )
+    return sentence(
+        f"One prediction takes {milliseconds(latency.p50)} at the median and {milliseconds(latency.p90)} at the 90th "
+        f"percentile (95% interval {milliseconds(latency.low)} to {milliseconds(latency.high)}) in {final.runtime} "
+        f"with {plural(final.threads, 'thread')}, one picture at a time, resizing not included. While this was "
+        f"measured the machine was uneven by {percent(latency.noise)}.{doubt}",
+        "A latency limit is held against the upper end of the interval." if evidence.result.budget else None,
+    )
