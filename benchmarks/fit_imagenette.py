@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds imagenette224/imagenette224.zip")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--fits-only", action="store_true", help="leave the plain networks out")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results.csv")
     options = parser.parse_args()
     data = str(options.data / "imagenette224" / "imagenette224.zip")
@@ -98,7 +99,7 @@ def main() -> None:
         rows.append((text, "fit", winners[text][1], folder, command))
     for text in BUDGETS:
         budget = Budget.parse(text)
-        for base in PEERS:
+        for base in () if options.fits_only else PEERS:
             name = widest(base, budget)
             if name is None:
                 print(f"{base} cannot be scaled to {text}")

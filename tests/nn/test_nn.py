@@ -1,12 +1,23 @@
 """Shared layers against short plain versions."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from netsmith.nn.init import init_convs_and_norms
-from netsmith.nn.layers import ACTIVATIONS, DropPath, SqueezeExcitation, ZeroPadShortcut, conv_norm_act, run_tapped
+from netsmith.nn.layers import (
+    ACTIVATIONS,
+    DropPath,
+    SqueezeExcitation,
+    ZeroPadShortcut,
+    conv,
+    conv_norm_act,
+    run_tapped,
+)
 
 
 def test_squeeze_excitation_is_a_gate_from_the_mean() -> None:
@@ -85,3 +96,33 @@ def test_init_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), after_construction)
     init_convs_and_norms(layer, torch.Generator().manual_seed(1))
     assert torch.equal(torch.get_rng_state(), after_construction)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("size", "stride"), [(7, 2), (8, 2), (9, 3)])
+def test_strided_pointwise_is_the_strided_convolution(size: int, stride: int, channels_last: bool) -> None:
+    """Same output and gradients as torch's own strided form, whose backward is not to be trusted with few channels."""
+    ours = conv(8, 16, 1, stride=stride).double()
+    reference = nn.Conv2d(8, 16, 1, stride=stride, bias=False).double()
+    reference.load_state_dict(ours.state_dict())
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(2, 8, size, size, dtype=torch.float64).contiguous(memory_format=layout)
+    results = []
+    for layer in (ours, reference):
+        input = x.clone().requires_grad_()
+        output = layer(input)
+        output.square().sum().backward()
+        results.append((output.detach(), input.grad, layer.weight.grad))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_few_channels_survive_a_strided_projection() -> None:
+    """In a process of its own: what is guarded against ends the process."""
+    code = (
+        "import torch; from netsmith.nn.layers import conv;"
+        "c = conv(8, 16, stride=2).to(memory_format=torch.channels_last);"
+        "x = torch.randn(8, 8, 56, 56).contiguous(memory_format=torch.channels_last).requires_grad_();"
+        "c(x).square().sum().backward()"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -28,9 +28,23 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
 }
 
 
+class StridedPointwise(nn.Conv2d):
+    """A 1x1 convolution with a stride, as a 1x1 convolution of every stride-th position: the same function and weights.
+
+    torch 2.13's CPU library crashes the process in the backward of the strided form with channels_last float32 and 8
+    input channels (`Conv2d(8, 16, 1, stride=2)` on maps of 56 x 56).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[N,C,H,W] -> [N,out,ceil(H/stride),ceil(W/stride)]."""
+        taken = input[:, :, :: self.stride[0], :: self.stride[1]]
+        return F.conv2d(taken, self.weight, self.bias, groups=self.groups)
+
+
 def conv(channels: int, out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution without bias, padded by half the kernel."""
-    return nn.Conv2d(channels, out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
+    kind = StridedPointwise if kernel == 1 and stride > 1 else nn.Conv2d
+    return kind(channels, out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
 
 
 def conv_norm(
