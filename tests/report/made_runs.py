@@ -1,10 +1,9 @@
 """Run folders as `fit` and `train` leave them, written through the run's own records, with answers drawn at random."""
 
 import hashlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +11,11 @@ from numpy.typing import NDArray
 from netsmith.arch.names import find_layout
 from netsmith.artifact.bundle import artifact_hash, write_bundle
 from netsmith.artifact.golden import Golden
+from netsmith.artifact.predictions import Predictions
+from netsmith.data.items import fingerprint
 from netsmith.run.budget import Budget
 from netsmith.run.clock import FakeClock
-from netsmith.run.files import append_jsonl, write_bytes, write_json
+from netsmith.run.files import append_jsonl, write_json
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.machine import Machine
@@ -119,10 +120,8 @@ def train_run(path: Path) -> RunFolder:
     return run
 
 
-def _data(
-    run: RunFolder, classes: Sequence[str], counts: dict[str, int], *, names: str
-) -> dict[str, dict[str, object]]:
-    items: dict[str, dict[str, object]] = {}
+def _data(run: RunFolder, classes: Sequence[str], counts: dict[str, int], *, names: str) -> dict[str, dict[str, Any]]:
+    items: dict[str, dict[str, Any]] = {}
     for split, count in counts.items():
         for number in range(count):
             label = number % len(classes) if number % 7 else (number // 7) % max(1, len(classes) // 3)
@@ -132,7 +131,7 @@ def _data(
     document = {
         "format": 1,
         "source": "photos",
-        "fingerprint": hashlib.sha256(b"data").hexdigest(),
+        "fingerprint": fingerprint((hash_, classes[row["label"]], row["split"]) for hash_, row in items.items()),
         "classes": list(classes),
         "seed": 0,
         "items": items,
@@ -179,7 +178,7 @@ def _race(ledger: Ledger, *, rungs: int) -> None:
             verdict="done",
             reason=f"{len(alive) - len(leaves[rung])} of {len(alive)} go on",
             splits_read=["train", "val"],
-            after={"rung": rung, "entries": entries},
+            after={"rung": rung + 1, "entries": entries},
         )
         alive = [place for place in alive if place not in leaves[rung]]
 
@@ -203,7 +202,7 @@ def _training(run: RunFolder, *, steps: int) -> None:
 
 
 def _answers(
-    run: RunFolder, split: Literal["val", "test"], items: dict[str, dict[str, object]], classes: int
+    run: RunFolder, split: Literal["val", "test"], items: dict[str, dict[str, Any]], classes: int
 ) -> NDArray[np.bool_]:
     hashes = [hash_ for hash_, row in items.items() if row["split"] == split]
     targets = np.array([items[hash_]["label"] for hash_ in hashes], np.int64)
@@ -211,21 +210,8 @@ def _answers(
     logits = rng.normal(0, 1, (len(targets), classes)).astype(np.float32)
     logits[np.arange(len(targets)), targets] += rng.normal(3.6 + targets % 3 * 0.5, 1).astype(np.float32)
     logits[np.arange(len(targets)), (targets + 1) % classes] += rng.normal(1, 1, len(targets)).astype(np.float32)
-    write_predictions(run, split, hashes, targets, logits)
+    Predictions(tuple(hashes), targets, logits).save(run.predictions(split))
     return top_k_correct(logits, targets, k=1)
-
-
-def write_predictions(
-    run: RunFolder,
-    split: Literal["val", "test"],
-    hashes: Sequence[str],
-    targets: NDArray[np.int64],
-    logits: NDArray[np.float32],
-) -> None:
-    """`predictions/SPLIT.npz`."""
-    content = io.BytesIO()
-    np.savez(content, hash=np.array(hashes, "S64"), target=targets, logits=logits)
-    write_bytes(run.predictions(split), content.getvalue())
 
 
 def _finish(
@@ -289,3 +275,4 @@ def _finish(
         artifact=artifact,
     )
     result.save(run.results)
+    ledger.add("verify", verdict="done", reason="33 checks in a fresh process", inputs=[artifact])

@@ -2,8 +2,9 @@
 
 from collections import Counter
 
+from netsmith.artifact.predictions import Predictions
 from netsmith.report.answers import Scores
-from netsmith.report.evidence import Evidence, Predictions
+from netsmith.report.evidence import Evidence
 from netsmith.report.markup import Content, Markup, folded, join, name, number, numbers, raw, sentence, table, tag
 from netsmith.report.outcome import SPLIT_NAMES
 from netsmith.report.wording import bounds, percent, plural
@@ -146,7 +147,7 @@ def _mistakes(evidence: Evidence, scores: Scores, predictions: Predictions) -> M
     items = evidence.data.items if evidence.data is not None else {}
     rows: list[list[Content]] = []
     for mistake in scores.mistakes:
-        hash_ = predictions.hashes[mistake.index]
+        hash_ = predictions.keys[mistake.index]
         picture = name(items[hash_].name) if hash_ in items else tag("code", f"sha256 {hash_[:16]}…")
         names = (name(evidence.class_name(label)) for label in (mistake.target, mistake.answer))
         rows.append([picture, *names, number(percent(mistake.confidence))])

@@ -5,17 +5,17 @@ a run in progress can be looked at.
 """
 
 import json
-import zipfile
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from netsmith.artifact.bundle import Config, load_bundle
+from netsmith.artifact.predictions import Predictions
 from netsmith.data.splits import DataRecord, read_data_json
 from netsmith.errors import InputError
 from netsmith.run.clock import SystemClock
@@ -49,21 +49,6 @@ class Mark(BaseModel):
     lr: float | None = None
     loss: float | None = None
     val: ValMark | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """The model's answers on one split.
-
-    Attributes:
-        hashes: SHA-256 of each picture, [N].
-        targets: int64 [N].
-        logits: float32 [N,C], before the temperature.
-    """
-
-    hashes: list[str]
-    targets: NDArray[np.int64]
-    logits: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +93,18 @@ class Evidence:
         """Name of a class, or its number where no file gives it."""
         classes = self.classes
         return classes[label] if label < len(classes) else f"class {label}"
+
+    @property
+    def verification(self) -> LedgerRow | None:
+        """The newest verification that the ledger has."""
+        return next((row for row in reversed(self.ledger) if row.stage == "verify"), None)
+
+    @property
+    def commands(self) -> list[str]:
+        """What was typed, the first run and each resume, as lines."""
+        if self.result is not None and self.result.commands:
+            return self.result.commands
+        return [row.reason for row in self.rows("session")] or [shlex.join(["netsmith", *self.command])]
 
     def rows(self, stage: str) -> list[LedgerRow]:
         """The ledger's rows of one stage, oldest first."""
@@ -176,18 +173,9 @@ def _marks(path: Path) -> tuple[Mark, ...]:
 
 
 def _predictions(path: Path, data: DataRecord | None) -> Predictions:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            hashes, targets, logits = arrays["hash"], arrays["target"], arrays["logits"]
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"it is damaged ({error})") from error
-    kinds = (hashes.dtype.kind, hashes.ndim, targets.dtype.name, targets.ndim, logits.dtype.name, logits.ndim)
-    if kinds != ("S", 1, "int64", 1, "float32", 2) or not 0 < len(hashes) == len(targets) == len(logits):
-        raise InputError("its arrays do not have the types and shapes of predictions")
-    if targets.min() < 0 or targets.max() >= logits.shape[1] or (data and logits.shape[1] != len(data.classes)):
-        raise InputError("its targets, its logits and the classes of data.json do not agree")
-    if not np.isfinite(logits).all():
+    found = Predictions.load(path)
+    if data is not None and found.logits.shape[1] != len(data.classes):
+        raise InputError(f"it answers {found.logits.shape[1]} classes and data.json has {len(data.classes)}")
+    if not np.isfinite(found.logits).all():
         raise InputError("it holds logits that are no numbers")
-    return Predictions(
-        hashes=[hash_.decode("ascii", "replace") for hash_ in hashes.tolist()], targets=targets, logits=logits
-    )
+    return found

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from netsmith.report.charts import Point, Series, curve, race_chart, swatches
 from netsmith.report.evidence import Evidence, Mark
 from netsmith.report.markup import Content, Markup, folded, join, name, number, numbers, sentence, table, tag
-from netsmith.report.wording import bounds, brief, count, figures, milliseconds, moment, percent, plural, size
+from netsmith.report.wording import bounds, brief, count, figures, milliseconds, moment, p_value, percent, plural, size
 from netsmith.run.ledger import LedgerRow
 from netsmith.run.metrics import Interval, wilson
 
@@ -51,7 +51,7 @@ def race(evidence: Evidence) -> Markup | None:
         runners = _runners(evidence, stages)
     except (ValidationError, KeyError, TypeError) as error:
         return sentence(f"The ledger's rows of the race cannot be read ({str(error).splitlines()[0]}).")
-    columns = ("side", "params", "MACs", "size", "latency", "epochs", "val top-1")
+    columns = ("side", "params", "MACs", "size", "latency", "epochs", "val top-1 (95% interval)")
     return join(
         [
             _field(evidence),
@@ -60,9 +60,7 @@ def race(evidence: Evidence) -> Markup | None:
                 "leader beyond chance (McNemar's exact test on those pictures)."
             ),
             _race_chart(evidence, runners),
-            table(
-                [numbers(""), "Candidate", *map(numbers, columns), "95% interval", "outcome"], map(_runner_row, runners)
-            ),
+            table([numbers(""), "Candidate", *map(numbers, columns), "outcome"], map(_runner_row, runners)),
         ]
     )
 
@@ -137,7 +135,10 @@ def _race_chart(evidence: Evidence, runners: list[Runner]) -> Markup | None:
     kinds = {"chosen": (True, True), "kept": (False, True), "out": (False, False)}
     legend = [(kind, text) for kind, text in marks if kinds[kind] in present]
     legend += [("limit", "latency limit")] if limit is not None else []
-    caption = "Numbers as in the table below; bars are 95% intervals at the last rung each candidate took part in."
+    caption = (
+        "Numbers as in the table; bars are 95% intervals at the last rung each took part in. Latency is the upper "
+        "bound of p90 as timed before training; the finished model is measured again."
+    )
     return tag(
         "figure", race_chart(points, limit_ms=limit), swatches(legend), tag("figcaption", caption), class_="wide"
     )
@@ -145,10 +146,12 @@ def _race_chart(evidence: Evidence, runners: list[Runner]) -> Markup | None:
 
 def _runner_row(runner: Runner) -> list[Content]:
     entry, top1 = runner.entry, runner.top1
-    share = percent(entry.top1, n=top1.n if top1 else None) if entry.top1 is not None else "–"
+    share = "–" if entry.top1 is None else f"{percent(entry.top1)} (pictures not recorded)"
+    if top1 is not None:
+        share = f"{percent(top1.value, n=top1.n)} ({bounds(top1)})"
     return [
         number(str(runner.place)),
-        tag("strong" if runner.won else "span", name(entry.id)),
+        tag("td", tag("strong" if runner.won else "span", name(entry.id)), class_="tight"),
         number("–" if entry.side is None else f"{entry.side}"),
         number("–" if entry.params is None else count(entry.params)),
         number("–" if entry.macs is None else count(entry.macs)),
@@ -156,14 +159,12 @@ def _runner_row(runner: Runner) -> list[Content]:
         number("–" if entry.latency_ms is None else milliseconds(entry.latency_ms)),
         number("–" if entry.epochs is None else figures(entry.epochs)),
         number(share),
-        tag("td", bounds(top1) if top1 else "n not recorded", class_="tight"),
         _fate(runner),
     ]
 
 
 def _fate(runner: Runner) -> Content:
-    p_value = runner.entry.p_value
-    p = f" (p = {p_value:.2g})" if p_value is not None else ""
+    p = f" ({p_value(runner.entry.p_value)})" if runner.entry.p_value is not None else ""
     if runner.won:
         return tag("strong", "won; trained on")
     if runner.entry.kept is False:

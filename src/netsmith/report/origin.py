@@ -110,14 +110,12 @@ def _skipped(skipped: Any) -> Markup | None:
 
 def repeat(evidence: Evidence) -> Markup:
     """The machine, the versions, and what to type to do it again."""
-    result = evidence.result
     folder = str(evidence.path)
     use = f"{shlex.join(['netsmith', 'predict', f'{folder}/model'])} PICTURE"
-    made = result.commands if result is not None and result.commands else [shlex.join(["netsmith", *evidence.command])]
     return join(
         [
             tag("h3", "Commands"),
-            *_command("Made by", *made),
+            *_command("Made by", *evidence.commands),
             *_command("Hold it to its word, in a fresh process", shlex.join(["netsmith", "verify", folder])),
             *(_command("Use it", use) if evidence.model is not None else ()),
             *_command("Write this report again", shlex.join(["netsmith", "report", folder])),

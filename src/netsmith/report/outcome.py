@@ -19,7 +19,7 @@ from netsmith.run.metrics import Interval
 from netsmith.run.result import Result
 
 SPLIT_NAMES = {"test": "test", "val": "validation", "train": "training"}
-NOISY = 0.1  # a machine more uneven than this makes a latency doubtful
+NOISY = 0.5  # on a machine more uneven than this a latency holds little
 
 
 def verdict(evidence: Evidence) -> Markup:
@@ -30,13 +30,19 @@ def verdict(evidence: Evidence) -> Markup:
     met = all(row.met for row in result.budget)
     parts: list[Content] = [tag("strong", tag("bdi", result.final.model)), " ", _accuracy(result)]
     if result.budget:
-        rows = ", ".join(str(row) for row in result.budget)
+        cells = (budget_cells(row) for row in result.budget)
+        rows = ", ".join(f"{title} {measured} of {limit}" for title, limit, measured in cells)
         parts += [" and ", tag("strong", "meets" if met else "does not meet"), f" the budget ({rows})."]
     else:
         parts.append("; no budget was given.")
-    return tag(
-        "div", tag("p", *parts), class_=f"verdict {'' if not result.budget else 'good' if met else 'bad'}".strip()
-    )
+    check = evidence.verification
+    broken = check is not None and check.verdict == "failed"
+    if check is None:
+        parts.append(" It was not verified in a fresh process.")
+    elif broken:
+        parts += [" ", tag("strong", "Its verification failed"), f": {_stop(check.reason)}"]
+    kind = "bad" if broken or not met else "good" if result.budget else ""
+    return tag("div", tag("p", *parts), class_=f"verdict {kind}".strip())
 
 
 def _accuracy(result: Result) -> Markup:
@@ -50,22 +56,20 @@ def _accuracy(result: Result) -> Markup:
 
 
 def _unfinished(evidence: Evidence) -> Markup:
-    parts: list[Content] = [tag("strong", "This run is not finished.")]
-    if "results.json" in evidence.gaps and evidence.state == "finished":
-        parts = [tag("strong", "The result of this run cannot be read."), f" {evidence.gaps['results.json']}"]
-    elif evidence.ledger:
-        last = evidence.ledger[-1]
-        parts.append(
-            f" Its last recorded stage is “{last.stage}” ({moment(last.time)}, {last.verdict}): {_stop(last.reason)}"
-        )
-    else:
-        parts.append(" No stage of it is recorded yet.")
-    if evidence.model is not None and evidence.state != "finished":
-        parts.append(" The folder model/ holds an artifact already; its accuracy is not established here.")
-    how: Content = None
-    if evidence.state != "finished":
-        how = tag("p", "If it is not running any more, go on with ", code(resume_command(evidence)))
-    return tag("div", tag("p", *parts), how, class_="verdict bad" if evidence.state == "finished" else "verdict")
+    if evidence.state == "finished":
+        what = tag("strong", "The result of this run cannot be read.")
+        return tag("div", tag("p", what, f" {evidence.gaps['results.json']}"), class_="verdict bad")
+    last = evidence.ledger[-1] if evidence.ledger else None
+    if last is not None and last.verdict == "failed":
+        what = tag("strong", "This run ended without a result.")
+        return tag("div", tag("p", what, f" Stage “{last.stage}”: {_stop(last.reason)}"), class_="verdict bad")
+    parts: list[Content] = [tag("strong", "This run is not finished."), " No stage of it is recorded yet."]
+    if last is not None:
+        parts[1] = f" Its last recorded stage is “{last.stage}” ({moment(last.time)}): {_stop(last.reason)}"
+    if evidence.model is not None:
+        parts.append(" The folder model/ holds an artifact already; how good it is has not been established.")
+    how = tag("p", "If it is not running any more, go on with ", code(resume_command(evidence)))
+    return tag("div", tag("p", *parts), how, class_="verdict")
 
 
 def _stop(text: str) -> str:
@@ -126,7 +130,7 @@ def budget(evidence: Evidence) -> Markup | None:
 
 def certainty(evidence: Evidence, scores: dict[str, Scores]) -> Markup:
     """Intervals, what was read when, and how quiet the machine was."""
-    return join([_intervals(evidence, scores), _readings(evidence), _latency(evidence)])
+    return join([_intervals(evidence, scores), _readings(evidence), _latency(evidence), _verification(evidence)])
 
 
 def recorded_top1(evidence: Evidence, split: str) -> Interval | None:
@@ -212,12 +216,20 @@ def _listed(stages: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def _verification(evidence: Evidence) -> Markup | None:
+    row = evidence.verification
+    if row is None:
+        return None
+    outcome = "held every number" if row.verdict == "done" else "did not hold"
+    return sentence(f"The verification {outcome} ({moment(row.time)}: {row.reason}).")
+
+
 def _latency(evidence: Evidence) -> Markup | None:
     if evidence.result is None:
         return None
     final, latency = evidence.result.final, evidence.result.final.latency_ms
     doubt = (
-        " That is a noisy machine: measure again on a quiet one with netsmith bench before relying on it."
+        " So uneven a machine says little: measure again on a quiet one with netsmith bench."
         if latency.noise > NOISY
         else ""
     )
@@ -225,6 +237,6 @@ def _latency(evidence: Evidence) -> Markup | None:
         f"One prediction takes {milliseconds(latency.p50)} at the median and {milliseconds(latency.p90)} at the 90th "
         f"percentile (95% interval {milliseconds(latency.low)} to {milliseconds(latency.high)}) in {final.runtime} "
         f"with {plural(final.threads, 'thread')}, one picture at a time, resizing not included. While this was "
-        f"measured the machine was uneven by {percent(latency.noise)}.{doubt}",
+        f"measured the machine was uneven by {percent(latency.noise)}; 5% is quiet.{doubt}",
         "A latency limit is held against the upper end of the interval." if evidence.result.budget else None,
     )

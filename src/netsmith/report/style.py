@@ -41,19 +41,19 @@ pre { margin: .25rem 0 .75rem; padding: .6rem .75rem; background: var(--card); b
 .verdict.bad { border-color: var(--bad); background: var(--bad-card); }
 .notice { padding: .6rem .9rem; border-radius: .4rem; background: var(--warn-card); max-width: none; }
 .notice.bad { background: var(--bad-card); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.25rem 0; }
+.tiles { display: grid; grid-template-columns: repeat(3, 1fr); gap: .75rem; margin: 1.25rem 0; }
 .tile { padding: .75rem 1rem; background: var(--card); border-radius: .4rem; }
 .tile b { display: block; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 .tile span { display: block; color: var(--muted); font-size: .85rem; }
 .scroll { overflow-x: auto; margin: .5rem 0 1rem; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: baseline; }
+  vertical-align: top; }
 th { color: var(--muted); font-weight: 500; vertical-align: bottom; }
 th:last-child, td:last-child { padding-right: 0; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 td.tight { white-space: nowrap; }
-td bdi { display: inline-block; min-width: 5rem; max-width: 22rem; }
+td { max-width: 24rem; }
 tr.chosen td { font-weight: 600; background: var(--card); }
 .yes { color: var(--good); font-weight: 600; }
 .no { color: var(--bad); font-weight: 600; }
@@ -70,7 +70,7 @@ table.matrix td { background: rgb(var(--heat) / calc(var(--share) * .75)); borde
 table.matrix td.right { outline: 1px solid var(--line); outline-offset: -1px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
 figure { margin: .75rem 0; }
-figure.wide { max-width: 46rem; }
+figure.wide { max-width: 36rem; }
 svg.chart { display: block; width: 100%; height: auto; font-family: inherit; }
 .legend { display: flex; flex-wrap: wrap; gap: .15rem 1.25rem; color: var(--muted); font-size: .9rem; }
 .mark { display: inline-block; width: .7rem; height: .7rem; margin-right: .4rem; border-radius: 50%;
@@ -97,6 +97,9 @@ footer { margin-top: 3rem; padding-top: .75rem; border-top: 1px solid var(--line
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: .5rem; }
   .span { width: 5.5rem; }
+  .tiles { grid-template-columns: repeat(2, 1fr); gap: .5rem; }
+  .tile { padding: .6rem .7rem; }
+  .tile b { font-size: 1.15rem; }
 }
 @media print {
   :root {

@@ -4,14 +4,16 @@ import math
 from typing import Any
 
 from netsmith.report.markup import visible
-from netsmith.run.budget import BudgetRow, format_count, format_latency, format_size
+from netsmith.run.budget import BudgetRow
 from netsmith.run.metrics import Interval
 
+_SIZES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
+_COUNTS = (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0))
 _BUDGET = {
-    "latency_ms": ("Latency, upper bound of p90", format_latency),
-    "size_bytes": ("Size", format_size),
-    "macs": ("MACs", format_count),
-    "params": ("Parameters", format_count),
+    "latency_ms": ("Latency", (("ms", 1.0), ("µs", 1e-3))),
+    "size_bytes": ("Size", _SIZES),
+    "macs": ("MACs", _COUNTS),
+    "params": ("Parameters", _COUNTS),
 }
 
 
@@ -46,19 +48,17 @@ def milliseconds(value: float) -> str:
 
 def size(size_bytes: float) -> str:
     """Bytes such as "3.21 MB", MB = 10^6."""
-    return _scaled(size_bytes, (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)), "B")
+    return _scaled(size_bytes, _SIZES)
 
 
 def count(value: float) -> str:
     """A large number such as "3.50 M"."""
-    return _scaled(value, (("G", 1e9), ("M", 1e6), ("k", 1e3)), "")
+    return _scaled(value, _COUNTS)
 
 
-def _scaled(value: float, units: tuple[tuple[str, float], ...], smallest: str) -> str:
-    for unit, factor in units:
-        if value >= factor:
-            return f"{figures(value / factor)} {unit}"
-    return f"{value:.0f} {smallest}".rstrip()
+def _scaled(value: float, units: tuple[tuple[str, float], ...]) -> str:
+    unit, factor = next(((unit, factor) for unit, factor in units if value >= factor), units[-1])
+    return f"{figures(value / factor) if factor > 1 else f'{value:.0f}'} {unit}".rstrip()
 
 
 def memory(size_bytes: float) -> str:
@@ -72,10 +72,19 @@ def plural(number: int, noun: str, nouns: str | None = None) -> str:
 
 
 def budget_cells(row: BudgetRow) -> tuple[str, str, str]:
-    """Name, limit and measured value of a budget's row; the value to four digits unless that would hide a miss."""
-    title, form = _BUDGET.get(row.name, (row.name, format_count))
+    """Name, limit and measured value of a budget's row, in the same unit; the value to four digits unless that would
+    hide a limit missed."""
+    title, units = _BUDGET.get(row.name, (row.name, _COUNTS))
+    unit, factor = next(((unit, factor) for unit, factor in units if row.limit >= factor), units[-1])
     rounded = float(f"{row.measured:.4g}")
-    return title, form(row.limit), form(rounded if (rounded <= row.limit) == row.met else row.measured)
+    measured = rounded if (rounded <= row.limit) == row.met else row.measured
+    limit, shown = (f"{value / factor:.12g} {unit}".rstrip() for value in (row.limit, measured))
+    return title, limit, shown
+
+
+def p_value(p: float) -> str:
+    """Such as "p = 0.021"; below 0.0001 the digits mean nothing."""
+    return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
 
 
 def moment(iso: str) -> str:
