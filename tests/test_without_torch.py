@@ -38,8 +38,8 @@ class Without:
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 '''
 
-# verb -> what to type in a folder that holds photos/, colours.npz, picture.png, weights.pt and artifact/; every one
-# exits with 0.
+# verb -> what to type in a folder that holds photos/, colours.npz, picture.png, weights.pt, artifact/ and begun/, a run
+# that was stopped; every one exits with 0.
 WITHOUT_TORCH: dict[str, list[str]] = {
     "audit": ["photos"],
     "bench": ["artifact", "--json"],
@@ -47,6 +47,7 @@ WITHOUT_TORCH: dict[str, list[str]] = {
     "models": [],
     "predict": ["artifact", "picture.png"],
     "profile": ["resnet20_cifar"],
+    "report": ["begun"],
     "val": ["artifact", "--data", "colours.npz"],
     "verify": ["artifact"],
 }
@@ -76,7 +77,7 @@ PARTS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """photos/ with two classes of ten, picture.png (red), artifact/ that tells colours, colours.npz."""
+    """photos/ with two classes of ten, picture.png (red), artifact/ that tells colours, colours.npz, begun/."""
     folder = tmp_path_factory.mktemp("torch-free")
     rng = np.random.default_rng(0)
     for name in ("bright", "dark"):
@@ -90,6 +91,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = (shades + rng.integers(-20, 21, (12, 40, 48, 3))).astype(np.uint8)
     np.savez(folder / "colours.npz", images=pixels, labels=np.arange(12) % 3)
     (folder / "weights.pt").write_bytes(b"PK")
+    (folder / "begun").mkdir()
+    (folder / "begun" / "run.json").write_text('{"format": 1, "command": ["fit", "photos"]}')
     return folder
 
 

@@ -134,6 +134,19 @@ MODELS = [
     ("export runs/nowhere -o out", "there is no", "give the folder"),
     ("import-weights cut.pth --model resnt18 -o out", "no model is called 'resnt18'", "did you mean resnet18"),
 ]
+REPORTS = [
+    ("report nowhere", "nowhere is not a run folder: it has no run.json"),
+    ("report good", "good is not a run folder: it has no run.json"),
+    ("report model", "model is not a run folder: it has no run.json"),
+    ("report file", "file is not a run folder: it has no run.json"),
+    ("report torn", "torn/run.json is damaged"),
+    ("report begun -o mine/thesis.txt", "mine/thesis.txt exists and is no report of netsmith", "another file with -o"),
+    ("report begun -o mine", "mine exists and is no report of netsmith", "name another file with -o"),
+    ("report begun -o file/page.html", "file/page.html cannot be written", "name another file with -o"),
+    ("report begun -o /proc/page.html", "/proc/page.html cannot be written", "name another file with -o"),
+    ("report begun -o ''", "the argument after '-o' is empty"),
+    ("report begun --overwrite", "there is no flag '--overwrite'", "choose from --output"),
+]
 CHECKPOINTS = [
     ("other.safetensors", "other.safetensors", "resnet18", "missing"),
     ("code.pth", "system", "could run code", "save the network's state_dict alone"),
@@ -184,6 +197,11 @@ def test_where_to(place, typed, said):
 
 @pytest.mark.parametrize(("typed", "said"), named(MODELS))
 def test_models_and_artifacts(place, typed, said):
+    refused(place, typed, *said)
+
+
+@pytest.mark.parametrize(("typed", "said"), named(REPORTS))
+def test_reports(place, typed, said):
     refused(place, typed, *said)
 
 

@@ -141,7 +141,7 @@ class RunFolder:
         """
         try:
             command = json.loads(self.marker.read_text(encoding="utf-8"))["command"]
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{self.path} is not a run folder: it has no {self.marker.name}") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{self.marker} is damaged; start the run again in another folder") from error
