@@ -89,7 +89,6 @@ def test_many_models_come_back_in_order_and_hopeless_ones_stop_early(tmp_path):
     assert found[0].runs < 10
     assert found[0].low > 0.05
     assert sorted(arrived) == [0, 1, 2, 3]
-    assert arrived[0] == 0
     assert measure_many([], threads=1) == []
 
 
@@ -169,6 +168,7 @@ def test_fewer_threads_are_preferred_when_they_cannot_be_told_apart():
         return replace(PLAIN, threads=threads, low=low, p90_ms=p90, high=high)
 
     assert fewest_threads([row(1, 5, 6, 7), row(2, 3, 4, 5.5), row(4, 2, 3.9, 4)]) == 2
+    assert fewest_threads([row(1, 3, 4.2, 7), row(2, 2, 3.9, 6)]) == 2  # overlapping, but a tenth slower
     assert fewest_threads([row(1, 5, 6, 7), row(2, 3, 3.1, 3.2)]) == 2
     assert fewest_threads([row(1, 3, 3.1, 3.2), row(2, 3, 3.05, 3.3)]) == 1
 

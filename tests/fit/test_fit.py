@@ -124,7 +124,7 @@ def test_a_budget_that_nothing_meets(pictures, tmp_path):
     assert "nothing fits the budget" in refused.stderr
     assert "latency=" in refused.stderr.split("the nearest is")[1]
     assert "Traceback" not in refused.stderr
-    assert not (tmp_path / "run" / "candidates").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_time_too_short(pictures, tmp_path):

@@ -42,3 +42,12 @@ def test_earlier_sessions_count():
 def test_a_short_fit_measures_shortly():
     assert timetable(30.0).measure_s == 0.5
     assert timetable(3600.0).measure_s == 2.0
+
+
+def test_slow_answers_are_reserved_for_but_never_all_of_the_time():
+    table = timetable(600.0)
+    free = table.training_left()
+    table.reserve_answers(0.02)
+    assert table.training_left() == pytest.approx(free + 0.003 * 900 - 2 * 0.02 * 900)
+    table.reserve_answers(100.0)
+    assert table.training_left() >= 0.6 * 600 - 30

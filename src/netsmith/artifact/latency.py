@@ -25,6 +25,9 @@ def refuse_seconds(seconds: float) -> None:
         raise InputError(f"--seconds is {seconds:g}; give a time above 0 and at most {LONGEST_S:g}")
 
 
+ALIKE = 1.05
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
     """Latency of a model, batch 1, resize excluded.
@@ -92,8 +95,14 @@ def settled(samples: Sequence[float], *, limit_ms: float) -> bool:
 
 
 def fewest_threads(measurements: Sequence[Measurement]) -> int:
-    """Threads of the measurement to prefer: the fewest whose p90 cannot be told from the best (its interval reaches
-    the best's)."""
+    """Threads of the measurement to prefer: the fewest whose median and p90 are within `ALIKE` of the best's.
+
+    Overlapping intervals would not do: with few samples they overlap for threads that are half as fast.
+    """
     best = min(measurements, key=lambda measurement: measurement.p90_ms)
-    alike = (measurement for measurement in measurements if measurement.low <= best.high)
+    alike = (
+        measurement
+        for measurement in measurements
+        if measurement.p90_ms <= ALIKE * best.p90_ms and measurement.p50_ms <= ALIKE * best.p50_ms
+    )
     return min(alike, key=lambda measurement: measurement.threads).threads

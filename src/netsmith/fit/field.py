@@ -73,18 +73,24 @@ def choose_field(
     fitting = [by_id[id_] for id_, timing in timings.items() if id_ in by_id and fits(by_id[id_], timing, budget)]
     if not fitting:
         raise CheckError(shortfall(considered, timings, budget))
-    chosen = promising(
-        fitting,
-        timings,
-        count=entries,
-        train=pictures.train,
-        known=allowed,
-        seconds=train_s,
-        limit_ms=None,
-        per_base=ENTRIES_PER_BASE,
-    )
+
+    def choose() -> list[str]:
+        chosen = promising(
+            fitting,
+            timings,
+            known=allowed,
+            count=entries,
+            train=pictures.train,
+            seconds=train_s,
+            limit_ms=None,
+            per_base=ENTRIES_PER_BASE,
+        )
+        return [candidate.id for candidate in chosen]
+
+    # A row of its own: how much time there is differs between a session and the one that goes on with it.
+    chosen = plan.decide("fit.entries", at=0, compute=choose, why="the most promising of those that fit")
     return Field(
-        entries=tuple(Entry(candidate=candidate, timing=timings[candidate.id]) for candidate in chosen),
+        entries=tuple(Entry(candidate=by_id[id_], timing=timings[id_]) for id_ in chosen),
         considered=len(considered),
         within_arithmetic=len(allowed),
         timed=len(timings),

@@ -91,7 +91,7 @@ class Finisher:
         )
 
         def choose() -> int:
-            return preferred_threads(exported.model, progress=self.progress).threads
+            return preferred_threads(exported.model, seconds_each=1.0, progress=self.progress).threads
 
         chosen = threads or int(
             self.plan.decide("artifact.threads", at=0, compute=choose, why="the fastest p90, the fewer where alike")
@@ -262,6 +262,18 @@ class Finisher:
             inputs=[artifact],
         )
         return failed
+
+
+def is_concluded(run: RunFolder, ledger: Ledger) -> bool:
+    """Whether a fresh process found the results of a run to hold for the artifact it has; its report is there then."""
+    verified = ledger.newest("verify")
+    if not run.finished or verified is None or verified.verdict != "done":
+        return False
+    if verified.inputs != [artifact_hash(run.model)]:
+        return False
+    if not run.report.exists():  # of a process that died between the two
+        write_report(run)
+    return True
 
 
 def recipe_hash(recipe: Recipe) -> str:

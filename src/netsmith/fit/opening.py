@@ -45,9 +45,17 @@ def record_split(audited: Audit, *, seed: int, run: RunFolder, ledger: Ledger) -
         InputError: pictures that the run knows are gone or have another class, or a class has too few pictures.
     """
     if run.data.exists():
-        return from_data_json(json.loads(run.data.read_text(encoding="utf-8")), audited.dataset, where=str(run.data))
-    dataset = split(audited.dataset, seed=seed)
-    write_json(run.data, to_data_json(dataset, seed=seed))
+        recorded = json.loads(run.data.read_text(encoding="utf-8"))
+        dataset = from_data_json(recorded, audited.dataset, where=str(run.data))
+    else:
+        dataset = split(audited.dataset, seed=seed)
+        write_json(run.data, to_data_json(dataset, seed=seed))
+    if ledger.newest("split") is None:
+        _record(audited, dataset, ledger)
+    return dataset
+
+
+def _record(audited: Audit, dataset: Dataset, ledger: Ledger) -> None:
     skipped = [
         {"name": names[0], "reason": finding.kind}
         for finding in audited.findings
@@ -71,7 +79,6 @@ def record_split(audited: Audit, *, seed: int, run: RunFolder, ledger: Ledger) -
     )
     sizes = {name: len(dataset.subset(name)) for name in ("train", "val", "test")}
     ledger.add("split", verdict="done", reason="by content hash", after={**sizes, "notes": list(dataset.notes)})
-    return dataset
 
 
 def training_pictures(dataset: Dataset, *, largest: int, progress: Progress) -> Masters:

@@ -17,12 +17,12 @@ from netsmith.data.items import Dataset
 from netsmith.data.sources import open_source
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.field import Entry, Field, choose_field
-from netsmith.fit.finish import Finisher
+from netsmith.fit.finish import Finisher, is_concluded
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.race import Race
 from netsmith.fit.racers import Track
 from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for
-from netsmith.fit.stopwatch import Stopwatch
+from netsmith.fit.stopwatch import Stopwatch, label_bytes
 from netsmith.fit.timetable import Timetable, least_time
 from netsmith.run.budget import Budget, format_duration
 from netsmith.run.clock import Clock, SystemClock, seconds_of
@@ -97,7 +97,7 @@ def fit(
         _refuse_short(job, reading_s=clock.now() - began)
     with RunFolder.create(job.output, command=command, resume=begun) as run:
         ledger = Ledger(run.ledger, clock=clock)
-        if run.finished and ledger.newest("verify") is not None:
+        if is_concluded(run, ledger):
             raise InputError(f"{job.output} holds a finished fit; name another folder with -o")
         plan = Plan(run.plan)
         _same_job(plan, job)
@@ -125,8 +125,15 @@ def fit(
             measure_s=timetable.measure_s,
             progress=progress,
         )
-        look = look_at(audited)
-        field = _field(look, job, dataset, plan, ledger, timetable, clock, progress)
+        seen = look_at(audited)
+        look = Look(**plan.decide("look", at=0, compute=lambda: asdict(seen), why="what the pictures are like"))
+        try:
+            field = _field(look, job, dataset, plan, ledger, timetable, clock, progress)
+        except CheckError:
+            if not begun:
+                _leave_nothing(run)
+            raise
+        timetable.reserve_answers(max(entry.timing.p50_ms for entry in field.entries) / 1e3)
         say(f"{field.feasible} of {field.timed} timed candidates fit the budget; {len(field.entries)} race")
         return _train_and_finish(field, look, job, finisher, timetable, clock, progress, say, warn)
 
@@ -169,12 +176,8 @@ def _train_and_finish(
         train_s=timetable.training_left(),
         threads=min(threads, machine().cores_usable),
     )
-    winner = race.winner()
-    say(f"{winner.id} trains on: {100 * winner.top1().value:.1f} % on validation so far")
-    if winner.trainer.step == race.last_step(winner.id):  # a resumed winner that is further obeys its own plan
-        winner.trainer.plan_time(timetable.training_left())
-    winner.trainer.advance()
-    winner.trainer.save()
+    winner = race.champion(say=say)
+    reached = winner.top1()  # before the metrics are copied: this is their last row
     run = finisher.run
     winner.recipe.save(run.recipe)
     write_bytes(run.metrics, (winner.folder / "metrics.jsonl").read_bytes())
@@ -183,7 +186,7 @@ def _train_and_finish(
         name=winner.id,
         steps=winner.trainer.step,
         epochs=winner.trainer.epoch,
-        val=winner.top1(),
+        val=reached,
         preprocess=winner.preprocess,
         recipe=winner.recipe,
     )
@@ -226,6 +229,7 @@ def _field(
         cache_root(),
         threads=min(here.cores_physical, here.cores_usable),
         limit_ms=job.budget.latency_ms,
+        label_bytes=label_bytes(dataset.classes),
         clock=clock,
         progress=progress,
     )
@@ -248,6 +252,13 @@ def _field(
         counts = {name: value for name, value in asdict(field).items() if name != "entries"}
         ledger.add("candidates", verdict="done", reason="those that fit, the most promising first", after=counts)
     return field
+
+
+def _leave_nothing(run: RunFolder) -> None:
+    """Take back the records of a fit that trained nothing, so that another budget can be tried in the same folder."""
+    for path in (run.plan, run.ledger, run.data, run.marker, run.path / ".lock"):
+        path.unlink(missing_ok=True)
+    run.path.rmdir()
 
 
 def spent_before(run: RunFolder, ledger: Ledger) -> float:

@@ -7,9 +7,10 @@ so what the winner learned is not lost.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from netsmith.errors import CheckError
 from netsmith.fit.field import Entry
 from netsmith.fit.racers import Racer, Track
 from netsmith.run.ledger import LedgerRow
@@ -17,6 +18,8 @@ from netsmith.search.race import Decision, Standing, decide, rung_shares
 
 FIRST_SHARE = 0.15
 """Share of a candidate's time in a rung after which its pace is known well enough to plan the rest."""
+
+NOBODY_LEFT = "the loss of every candidate in the race was not finite; look at the pictures with `netsmith audit`"
 
 
 class Race:
@@ -44,7 +47,7 @@ class Race:
         self._racers: dict[str, Racer] = {}
 
     def winner(self) -> Racer:
-        """Run the race; the winner as it stands after the last rung, ready to go on."""
+        """Run the race; the best that did not diverge, as it stands after the last rung, ready to go on."""
         running = list(self.entries)
         shares = rung_shares(self.rungs)
         for rung in range(1, self.rungs + 1):
@@ -55,16 +58,48 @@ class Race:
                 share = shares[rung - 1] / sum(shares[rung - 1 :])
                 decided = self._run(rung, running, share=share)
             running = [row["id"] for row in decided.after["entries"] if row["kept"]]
-        winner = self._racer(running[0])
-        for id_ in self.entries:
-            if id_ != winner.id:
-                self._retire(id_)
-        return winner
+        alive = [id_ for id_ in running if not self._has_diverged(id_)]
+        if not alive:
+            raise CheckError(NOBODY_LEFT)
+        return self._racer(alive[0])
+
+    def champion(self, *, say: Callable[[str], None]) -> Racer:
+        """The winner trained to the end of its plan; the next best in its place where it diverges.
+
+        Args:
+            say: told who trains on.
+
+        Raises:
+            CheckError: nobody is left.
+        """
+        while True:
+            racer = self.winner()
+            say(f"{racer.id} trains on: {100 * racer.top1().value:.1f} % on validation so far")
+            try:
+                if racer.trainer.step == self.last_step(racer.id):  # one that is further obeys its own plan
+                    racer.trainer.plan_time(max(1.0, self.training_ends - self.clock.now()))
+                racer.trainer.advance()
+                racer.trainer.save()
+            except CheckError as error:
+                self._diverged(racer.id, error)
+                continue
+            for id_ in self.entries:
+                if id_ != racer.id:
+                    self._retire(id_)
+            return racer
+
+    def _diverged(self, id_: str, error: CheckError) -> None:
+        self.track.warn(f"{id_} leaves the race: {error}")
+        self.track.finisher.ledger.add("diverged", verdict="refused", reason=str(error), after={"id": id_})
+
+    def _has_diverged(self, id_: str) -> bool:
+        rows = self.track.finisher.ledger.rows
+        return any(row.stage == "diverged" and row.after["id"] == id_ for row in rows)
 
     def _retire(self, id_: str) -> None:
         """Leave a beaten candidate's artifact in its folder, once, and drop its checkpoints."""
         folder = self.track.finisher.run.candidates / id_
-        if not (folder / "model").exists():
+        if not (folder / "model").exists() and not self._has_diverged(id_):
             self._racer(id_).export(folder / "model", threads=self.threads)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         self._racers.pop(id_, None)
@@ -91,8 +126,14 @@ class Race:
             self._racer(id_)
         each = share * (self.race_ends - self.clock.now()) / len(running)
         for id_ in running:
-            self._train(rung, id_, seconds=each)
-        standings = [self._racer(id_).standing() for id_ in running]
+            if not self._has_diverged(id_):
+                try:
+                    self._train(rung, id_, seconds=each)
+                except CheckError as error:
+                    self._diverged(id_, error)
+        standings = [self._racer(id_).standing() for id_ in running if not self._has_diverged(id_)]
+        if not standings:
+            raise CheckError(NOBODY_LEFT)
         decision = decide(standings)
         row = ledger.add(
             "race",

@@ -18,7 +18,7 @@ from netsmith.arch.names import find_layout
 from netsmith.data.audit import Audit, audit
 from netsmith.data.sources import open_source
 from netsmith.errors import InputError
-from netsmith.fit.finish import Finisher
+from netsmith.fit.finish import Finisher, is_concluded
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.pipeline import spent_before
 from netsmith.fit.recipes import look_at, preprocess_for, recipe_for
@@ -191,7 +191,7 @@ def _train(
     from netsmith.train.loop import train
 
     ledger = Ledger(run.ledger, clock=clock)
-    if run.finished and ledger.newest("verify") is not None:
+    if is_concluded(run, ledger):
         raise InputError(f"{run.path} holds a finished run; name another folder with -o")
     begun = run.recipe if run.recipe.exists() else None
     opened = opened or _open(job, begun, progress)

@@ -16,12 +16,15 @@ from netsmith.artifact.measure import measure_many
 from netsmith.run.clock import Clock
 from netsmith.run.files import append_jsonl, read_jsonl
 from netsmith.run.machine import machine, versions
+from netsmith.run.metrics import samples_for_quantile
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.progress import Progress
 from netsmith.search.candidates import Candidate
 from netsmith.search.choose import Timing
 
 RUNTIME = "onnxruntime"
+QUIET = 0.25
+"""Noise of the machine below which a timing is remembered for later runs."""
 
 
 class Stopwatch:
@@ -31,15 +34,19 @@ class Stopwatch:
         cache: folder in which timings are remembered.
         threads: of the runtime.
         limit_ms: the budget's latency; candidates clearly above or below are decided early.
+        label_bytes: that the names of the classes take in an artifact, see `label_bytes`.
         clock: reads time.
         progress: is told how far it is.
     """
 
-    def __init__(self, cache: Path, *, threads: int, limit_ms: float | None, clock: Clock, progress: Progress) -> None:
+    def __init__(
+        self, cache: Path, *, threads: int, limit_ms: float | None, label_bytes: int, clock: Clock, progress: Progress
+    ) -> None:
         name = f"{machine().key}-{RUNTIME}-{versions().get(RUNTIME, 'unknown')}-{threads}.jsonl"
         self.path = cache / "timings" / name
         self.threads = threads
         self.limit_ms = limit_ms
+        self.label_bytes = label_bytes
         self.clock = clock
         self.progress = progress
 
@@ -61,7 +68,8 @@ class Stopwatch:
             key = timing_key(candidate.layout)
             if key in known:
                 row = known[key]
-                found[candidate.id] = Timing(p50_ms=row["p50_ms"], high_ms=row["high_ms"], size_bytes=row["size_bytes"])
+                size = row["size_bytes"] + self.label_bytes
+                found[candidate.id] = Timing(p50_ms=row["p50_ms"], high_ms=row["high_ms"], size_bytes=size)
             elif self.clock.now() < until:
                 model = probe_onnx(candidate.layout, preprocess=Preprocess(size=candidate.layout.input.size[0]))
                 fresh.append((candidate, key, model))
@@ -78,12 +86,12 @@ class Stopwatch:
             if measurement is None:
                 return
             size = len(model) + config_bytes(candidate.layout)
-            timing = Timing(p50_ms=measurement.p50_ms, high_ms=measurement.high, size_bytes=size)
-            found[candidate.id] = timing
-            # A network far over the limit is given up after a few calls: its numbers serve this run, not later ones.
-            if measurement.runs >= 20:
-                row = {"p50_ms": timing.p50_ms, "high_ms": timing.high_ms, "size_bytes": timing.size_bytes}
-                append_jsonl(self.path, {"key": key, "name": candidate.layout.name, **row})
+            times = {"p50_ms": measurement.p50_ms, "high_ms": measurement.high}
+            found[candidate.id] = Timing(**times, size_bytes=size + self.label_bytes)
+            # Few calls (a network given up as far over the limit) or a busy machine: good enough for this run only.
+            if measurement.runs >= samples_for_quantile(0.9) and measurement.noise < QUIET:
+                row = {"key": key, "name": candidate.layout.name, **times, "size_bytes": size}
+                append_jsonl(self.path, row)
 
         measure_many(
             [model for _, _, model in fresh],
@@ -105,8 +113,13 @@ def timing_key(layout: Layout) -> str:
 
 
 def config_bytes(layout: Layout) -> int:
-    """Bytes that `config.json` takes in an artifact, to within its labels: the layout and 2 kB of settings."""
+    """Bytes that `config.json` takes in an artifact without its labels: the layout and 2 kB of settings."""
     return len(json.dumps(layout_to_json(layout), indent=2)) * 5 // 4 + 2000
+
+
+def label_bytes(labels: Sequence[str]) -> int:
+    """Bytes that the names of classes take in `config.json`, each on a line of its own."""
+    return sum(len(json.dumps(name, ensure_ascii=False).encode()) + 6 for name in labels)
 
 
 def timings_to_json(timings: Mapping[str, Timing]) -> dict[str, list[float]]:

@@ -22,8 +22,11 @@ def after_training(measure_s: float, reading_s: float) -> float:
 
 
 def least_time(reading_s: float) -> float:
-    """Seconds that a fit takes without any training, when reading all pictures takes `reading_s`."""
-    return reading_s + after_training(0.5, reading_s)
+    """Seconds that a fit takes without any training, when reading all pictures takes `reading_s`.
+
+    Five fresh processes time candidates; importing torch and making the racers takes about as long as two more.
+    """
+    return reading_s + 7 * PROCESS_S + after_training(0.5, reading_s)
 
 
 class Timetable:
@@ -45,7 +48,9 @@ class Timetable:
         self._clock = clock
         self._ends = began + time_s - before
         self.measure_s = min(2.0, max(0.5, time_s / 60))
-        self._after_training = after_training(self.measure_s, reading_s) + 0.003 * pictures
+        self._pictures = pictures
+        self._after_training = after_training(self.measure_s, reading_s)
+        self._answers = min(0.003 * pictures, 0.15 * time_s)
 
     @property
     def probe_s(self) -> float:
@@ -55,7 +60,7 @@ class Timetable:
     @property
     def winner_s(self) -> float:
         """Seconds of training the winner can expect, its part of the race included."""
-        return max(1.0, (1 - PROBE_SHARE) * self.time_s - self._after_training) * (1 - RACE_SHARE * 0.7)
+        return max(1.0, (1 - PROBE_SHARE) * self.time_s - self._after_training - self._answers) * (1 - RACE_SHARE * 0.7)
 
     @property
     def entries(self) -> int:
@@ -67,9 +72,17 @@ class Timetable:
         """Rungs of the race."""
         return 3 if self.time_s >= 1200 else 2
 
+    def reserve_answers(self, latency_s: float) -> None:
+        """Reserve what answering validation and test twice takes, at most a third of the whole.
+
+        Args:
+            latency_s: of one picture, of the slowest network that may win.
+        """
+        self._answers = min(2 * latency_s * self._pictures, self.time_s / 3)
+
     def training_left(self) -> float:
         """Seconds until training must be over, at least 1."""
-        return max(1.0, self._ends - self._after_training - self._clock.now())
+        return max(1.0, self._ends - self._after_training - self._answers - self._clock.now())
 
     def race_s(self) -> float:
         """Seconds of the race, from now."""
