@@ -58,7 +58,9 @@ class Race:
                 share = shares[rung - 1] / sum(shares[rung - 1 :])
                 decided = self._run(rung, running, share=share)
             running = [row["id"] for row in decided.after["entries"] if row["kept"]]
-        alive = [id_ for id_ in running if not self._has_diverged(id_)]
+        rows = [row for row in self.track.finisher.ledger.rows if row.stage == "race"]
+        beaten = [entry["id"] for row in reversed(rows) for entry in row.after["entries"] if not entry["kept"]]
+        alive = [id_ for id_ in [*running, *beaten] if not self._has_diverged(id_)]
         if not alive:
             raise CheckError(NOBODY_LEFT)
         return self._racer(alive[0])
