@@ -126,7 +126,7 @@ def test_a_winner_that_diverges_is_followed_by_the_next(start):
 
 
 def test_when_all_that_were_kept_diverge_the_best_of_the_beaten_goes_on(start):
-    race, finisher, _ = start(diverging={"good": 3000, "fair": 3000})
+    race, finisher, _ = start(diverging={"good": 3000, "fair": 1200})
     assert race.champion(say=lambda text: None).id == "poor"
     assert len([row for row in finisher.ledger.rows if row.stage == "diverged"]) == 2
 
