@@ -82,7 +82,8 @@ def race_chart(points: Sequence[Point], *, limit_ms: float | None) -> Markup:
                 "limit", (limit_ms, 1), xycoords=("data", "axes fraction"), xytext=(-4, -10),
                 textcoords="offset points", color=_LIMIT, ha="right",
             )  # fmt: skip
-        for point in points:
+        for turn, point in enumerate(points):
+            side = -1 if turn % 2 else 1  # labels of neighbours in accuracy go to different sides
             colour = _ACCENT if point.chosen else _INK if point.kept else _MUTED
             spread = [[100 * (point.y - point.low)], [100 * (point.high - point.y)]]
             axes.errorbar([point.x], [100 * point.y], yerr=spread, color=colour, linewidth=1, alpha=0.55)
@@ -91,8 +92,8 @@ def race_chart(points: Sequence[Point], *, limit_ms: float | None) -> Markup:
                 markerfacecolor=colour if point.chosen or point.kept else "none",
             )  # fmt: skip
             axes.annotate(
-                point.label, (point.x, 100 * point.y), xytext=(6, 4), textcoords="offset points", color=colour,
-                weight="bold" if point.chosen else "normal", parse_math=False,
+                point.label, (point.x, 100 * point.y), xytext=(side * 6, 4), textcoords="offset points", color=colour,
+                weight="bold" if point.chosen else "normal", ha="left" if side > 0 else "right", parse_math=False,
             )  # fmt: skip
         shown = [point.x for point in points] + ([limit_ms] if limit_ms is not None else [])
         if max(shown) > 8 * min(shown):

@@ -33,13 +33,14 @@ class Entry(BaseModel):
 
 @dataclass(frozen=True)
 class Runner:
-    """Where a candidate's race ended: its last rung, and its number in the table."""
+    """A candidate's number in the table, its last rung, whether it won, and whether anybody did yet."""
 
     place: int
     rung: int
     entry: Entry
     top1: Interval | None
     won: bool
+    decided: bool
 
 
 def race(evidence: Evidence) -> Markup | None:
@@ -51,16 +52,18 @@ def race(evidence: Evidence) -> Markup | None:
         runners = _runners(evidence, stages)
     except (ValidationError, KeyError, TypeError) as error:
         return sentence(f"The ledger's rows of the race cannot be read ({str(error).splitlines()[0]}).")
-    columns = ("side", "params", "MACs", "size", "latency", "epochs", "val top-1 (95% interval)")
+    columns = ("val top-1 (95% interval)", "epochs", "latency", "size", "MACs", "params", "side")
     return join(
         [
             _field(evidence),
             sentence(
                 "Candidates answer the same validation pictures; one is eliminated only when it is worse than the "
-                "leader beyond chance (McNemar's exact test on those pictures)."
+                "leader beyond chance (McNemar's exact test on those pictures); the winner trains on."
             ),
             _race_chart(evidence, runners),
-            table([numbers(""), "Candidate", *map(numbers, columns), "outcome"], map(_runner_row, runners)),
+            table(
+                [numbers(""), "Candidate", "outcome", *map(numbers, columns)], map(_runner_row, runners), class_="race"
+            ),
         ]
     )
 
@@ -91,7 +94,7 @@ def _runners(evidence: Evidence, stages: list[LedgerRow]) -> list[Runner]:
         last.values(), key=lambda pair: (pair[1].id != winner, -pair[0], -(pair[1].top1 or 0.0), pair[1].id)
     )
     return [
-        Runner(place, rung, entry, _interval(entry.top1, n), entry.id == winner)
+        Runner(place, rung, entry, _interval(entry.top1, n), entry.id == winner, winner is not None)
         for place, (rung, entry) in enumerate(ranked, start=1)
     ]
 
@@ -130,7 +133,8 @@ def _race_chart(evidence: Evidence, runners: list[Runner]) -> Markup | None:
         return None
     rows = evidence.result.budget if evidence.result is not None else []
     limit = next((row.limit for row in rows if row.name == "latency_ms"), None)
-    marks = [("chosen", "won"), ("kept", "in the race to the end"), ("out", "eliminated")]
+    stayed = "in the race to the end" if runners[0].decided else "still in the race"
+    marks = [("chosen", "won"), ("kept", stayed), ("out", "eliminated")]
     present = {(point.chosen, point.kept or point.chosen) for point in points}
     kinds = {"chosen": (True, True), "kept": (False, True), "out": (False, False)}
     legend = [(kind, text) for kind, text in marks if kinds[kind] in present]
@@ -152,26 +156,27 @@ def _runner_row(runner: Runner) -> list[Content]:
     return [
         number(str(runner.place)),
         tag("td", tag("strong" if runner.won else "span", name(entry.id)), class_="tight"),
-        number("–" if entry.side is None else f"{entry.side}"),
-        number("–" if entry.params is None else count(entry.params)),
-        number("–" if entry.macs is None else count(entry.macs)),
-        number("–" if entry.size_bytes is None else size(entry.size_bytes)),
-        number("–" if entry.latency_ms is None else milliseconds(entry.latency_ms)),
-        number("–" if entry.epochs is None else figures(entry.epochs)),
-        number(share),
         _fate(runner),
+        number(share),
+        number("–" if entry.epochs is None else figures(entry.epochs)),
+        number("–" if entry.latency_ms is None else milliseconds(entry.latency_ms)),
+        number("–" if entry.size_bytes is None else size(entry.size_bytes)),
+        number("–" if entry.macs is None else count(entry.macs)),
+        number("–" if entry.params is None else count(entry.params)),
+        number("–" if entry.side is None else f"{entry.side}"),
     ]
 
 
-def _fate(runner: Runner) -> Content:
-    p = f" ({p_value(runner.entry.p_value)})" if runner.entry.p_value is not None else ""
+def _fate(runner: Runner) -> Markup:
+    entry = runner.entry
     if runner.won:
-        return tag("strong", "won; trained on")
-    if runner.entry.kept is False:
-        return f"out after rung {runner.rung}: worse than the leader{p}"
-    if runner.entry.kept is None:
-        return "not recorded"
-    return f"in the race to the end, not chosen{p}"
+        text = "won"
+    elif entry.kept is False:
+        p = f", {p_value(entry.p_value)}" if entry.p_value is not None else ""
+        text = f"out after rung {runner.rung}{p}"
+    else:
+        text = "in the race to the end" if runner.decided else "still in the race"
+    return tag("td", tag("strong", text) if runner.won else text, class_="tight")
 
 
 def learning(evidence: Evidence) -> Markup:
@@ -184,8 +189,20 @@ def learning(evidence: Evidence) -> Markup:
         [
             _training(trained) if trained is not None else None,
             tag("div", *(tag("figure", chart) for chart in _curves(evidence, marks)), class_="charts"),
-            sentence(f"{plural(len(marks), 'moment')} recorded, the last at step {marks[-1].step:,}."),
+            sentence(
+                f"{plural(len(marks), 'moment')} recorded, the last at step {marks[-1].step:,}.",
+                _why_losses_differ(evidence),
+            ),
         ]
+    )
+
+
+def _why_losses_differ(evidence: Evidence) -> str | None:
+    if evidence.recipe is None or not evidence.recipe.smoothing:
+        return None
+    return (
+        f"The training loss is taken on augmented pictures with labels smoothed by {evidence.recipe.smoothing:g}, "
+        "so it can lie above the validation loss."
     )
 
 

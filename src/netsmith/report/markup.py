@@ -7,7 +7,8 @@ Class names, file names and commands come from strangers, so there is no way to 
 import html
 from collections.abc import Iterable, Sequence
 
-_LONGEST = 72
+_LONGEST = 72  # letters of a name that are shown
+_UNBROKEN = 18  # letters of a name that a narrow table keeps on one line
 _JOINERS = "\u200c\u200d"  # decide how letters of some scripts join; they cannot reorder or hide text
 _VOID = {"meta", "br"}
 
@@ -72,10 +73,10 @@ def sentence(*parts: Content) -> Markup:
 def name(value: str) -> Markup:
     """A name from outside (class, file): isolated from the direction of its neighbours; a very long one is cut in the
     middle and whole in its tooltip."""
-    if len(value) <= _LONGEST:
-        return tag("bdi", value)
     half = (_LONGEST - 3) // 2
-    return tag("bdi", f"{value[:half]} … {value[-half:]}", title=value[:500])
+    short = value if len(value) <= _LONGEST else f"{value[:half]} … {value[-half:]}"
+    title = value[:500] if short != value else None
+    return tag("bdi", short, title=title, style=f"--letters:{min(len(short), _UNBROKEN)}")
 
 
 def code(value: str) -> Markup:

@@ -6,6 +6,7 @@ from netsmith.report.answers import Scores
 from netsmith.report.evidence import SPLITS, Evidence
 from netsmith.report.markup import Content, Markup, code, join, number, numbers, sentence, table, tag
 from netsmith.report.wording import (
+    between,
     bounds,
     budget_cells,
     count,
@@ -31,7 +32,7 @@ def verdict(evidence: Evidence) -> Markup:
     parts: list[Content] = [tag("strong", tag("bdi", result.final.model)), " ", _accuracy(result)]
     if result.budget:
         cells = (budget_cells(row) for row in result.budget)
-        rows = ", ".join(f"{title} {measured} of {limit}" for title, limit, measured in cells)
+        rows = ", ".join(f"{title[0].lower()}{title[1:]} {measured} of {limit}" for title, limit, measured in cells)
         parts += [" and ", tag("strong", "meets" if met else "does not meet"), f" the budget ({rows})."]
     else:
         parts.append("; no budget was given.")
@@ -92,9 +93,8 @@ def tiles(evidence: Evidence) -> Markup | None:
         if interval is not None:
             shown.append((title, percent(interval.value, n=interval.n), f"{bounds(interval)}, n = {interval.n:,}"))
     latency = final.latency_ms
-    spread = f"{milliseconds(latency.low)} to {milliseconds(latency.high)}"
     shown += [
-        ("Latency, p90", milliseconds(latency.p90), spread),
+        ("Latency, p90", milliseconds(latency.p90), between(latency.low, latency.high)),
         ("Size to ship", size(final.size_bytes), final.precision),
         ("MACs", count(final.macs), "for one picture"),
         ("Parameters", count(final.params), _input(evidence)),
@@ -123,6 +123,7 @@ def budget(evidence: Evidence) -> Markup | None:
     rows: list[list[Content]] = []
     for row in evidence.result.budget:
         title, limit, measured = budget_cells(row)
+        title += ", upper bound of p90" if row.name == "latency_ms" else ""
         met = tag("span", "met" if row.met else "not met", class_="yes" if row.met else "no")
         rows.append([title, number(limit), number(measured), met])
     return table(["Budget", numbers("limit"), numbers("measured"), ""], rows)
@@ -151,11 +152,9 @@ def _intervals(evidence: Evidence, scores: dict[str, Scores]) -> Markup:
         top5 = percent(scored.top5.value, n=scored.top5.n) if scored and len(scored.per_class) > 5 else "–"
         cells = (f"{top1.n:,}", percent(top1.value, n=top1.n), bounds(top1), top5)
         rows.append([SPLIT_NAMES[split].capitalize(), *map(number, cells)])
-        if (
-            recorded
-            and scored
-            and (recorded.n, round(recorded.value, 9)) != (scored.top1.n, round(scored.top1.value, 9))
-        ):
+        if scored is None:
+            notices.append(sentence(evidence.gaps[f"predictions/{split}.npz"]))
+        elif recorded and (recorded.n, round(recorded.value, 9)) != (scored.top1.n, round(scored.top1.value, 9)):
             notices.append(_disagreement(evidence, split, recorded, scored.top1))
     if not rows:
         return sentence(
@@ -190,9 +189,7 @@ def _readings(evidence: Evidence) -> Markup:
     test = [row for row in evidence.ledger if "test" in row.splits_read]
     stages = list(dict.fromkeys(row.stage for row in evidence.ledger if "val" in row.splits_read))
     chose = (
-        f"The validation split was read by {_listed(stages)}; what they chose was chosen on it, so its number flatters."
-        if stages
-        else None
+        f"{_listed(stages)} looked at the validation split to decide, so a number on it flatters." if stages else None
     )
     if not test:
         return sentence("The labels of the test split were not read.", chose)
@@ -213,7 +210,7 @@ def _readings(evidence: Evidence) -> Markup:
 
 def _listed(stages: list[str]) -> str:
     names = [f"“{stage}”" for stage in stages]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"The stage {names[0]}" if len(names) == 1 else f"The stages {', '.join(names[:-1])} and {names[-1]}"
 
 
 def _verification(evidence: Evidence) -> Markup | None:
@@ -235,7 +232,7 @@ def _latency(evidence: Evidence) -> Markup | None:
     )
     return sentence(
         f"One prediction takes {milliseconds(latency.p50)} at the median and {milliseconds(latency.p90)} at the 90th "
-        f"percentile (95% interval {milliseconds(latency.low)} to {milliseconds(latency.high)}) in {final.runtime} "
+        f"percentile (95% interval {between(latency.low, latency.high)}) in {final.runtime} "
         f"with {plural(final.threads, 'thread')}, one picture at a time, resizing not included. While this was "
         f"measured the machine was uneven by {percent(latency.noise)}; 5% is quiet.{doubt}",
         "A latency limit is held against the upper end of the interval." if evidence.result.budget else None,

@@ -35,11 +35,11 @@ def write_report(run: RunFolder, *, to: Path | None = None) -> Path:
         InputError: no run folder, or `to` is a folder, another file, or cannot be written.
     """
     path = to or run.report
-    content = render(gather(run))
+    evidence = gather(run)
     try:
         if path.exists() and not _is_report(path):
             raise InputError(f"{path} exists and is no report of netsmith; name another file with -o")
-        write_text(path, content)
+        write_text(path, render(evidence))
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}); name another file with -o") from error
     return path

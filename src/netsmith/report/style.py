@@ -17,11 +17,11 @@ CSS = """
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body {
-  margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 64rem; background: var(--page); color: var(--ink);
+  margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 68rem; background: var(--page); color: var(--ink);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
   overflow-wrap: break-word;
 }
-header p { margin: 0; color: var(--muted); font-size: .9rem; overflow-wrap: anywhere; }
+header p { margin: 0; max-width: none; color: var(--muted); font-size: .9rem; overflow-wrap: anywhere; }
 h1 { margin: 0 0 .25rem; font-size: 1.5rem; line-height: 1.25; overflow-wrap: anywhere; }
 h2 { margin: 3rem 0 .5rem; padding-top: .75rem; border-top: 1px solid var(--line); font-size: 1.25rem; }
 h3 { margin: 1.75rem 0 .25rem; font-size: 1rem; }
@@ -37,6 +37,7 @@ pre { margin: .25rem 0 .75rem; padding: .6rem .75rem; background: var(--card); b
   background: var(--card); font-size: 1.15rem;
 }
 .verdict p { margin: 0; max-width: none; }
+.verdict p + p { margin-top: .5rem; }
 .verdict.good { border-color: var(--good); background: var(--good-card); }
 .verdict.bad { border-color: var(--bad); background: var(--bad-card); }
 .notice { padding: .6rem .9rem; border-radius: .4rem; background: var(--warn-card); max-width: none; }
@@ -49,11 +50,13 @@ pre { margin: .25rem 0 .75rem; padding: .6rem .75rem; background: var(--card); b
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
+table.race { font-size: .85rem; }
 th { color: var(--muted); font-weight: 500; vertical-align: bottom; }
 th:last-child, td:last-child { padding-right: 0; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 td.tight { white-space: nowrap; }
 td { max-width: 24rem; }
+td bdi { display: inline-block; min-width: calc(var(--letters) * .6em); }
 tr.chosen td { font-weight: 600; background: var(--card); }
 .yes { color: var(--good); font-weight: 600; }
 .no { color: var(--bad); font-weight: 600; }

@@ -30,20 +30,23 @@ def bounds(interval: Interval) -> str:
 
 def figures(value: float, *, digits: int = 3) -> str:
     """A number to so many significant digits, without exponent from 0.001 to 10^15."""
-    if value == 0:
+    rounded = float(f"{value:.{digits - 1}e}")
+    if rounded == 0:
         return "0"
-    if not 1e-3 <= abs(value) < 1e15:
+    if not 1e-3 <= abs(rounded) < 1e15:
         return f"{value:.{digits}g}"
-    return f"{round(value, digits - 1 - math.floor(math.log10(abs(value)))):,.{_decimals(value, digits)}f}"
-
-
-def _decimals(value: float, digits: int) -> int:
-    return max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{rounded:,.{max(0, digits - 1 - math.floor(math.log10(abs(rounded))))}f}"
 
 
 def milliseconds(value: float) -> str:
     """A time such as "4.12 ms"."""
     return f"{figures(value)} ms"
+
+
+def between(low: float, high: float) -> str:
+    """An interval of times such as "3.84 to 4.14 ms", with digits enough to tell its ends apart (six at most)."""
+    digits = next((digits for digits in range(3, 6) if figures(low, digits=digits) != figures(high, digits=digits)), 6)
+    return f"{figures(low, digits=digits)} to {figures(high, digits=digits)} ms"
 
 
 def size(size_bytes: float) -> str:
