@@ -11,7 +11,7 @@ EXAMPLES = """\
 Examples:
 
   netsmith report runs/pets                 write runs/pets/report.html again
-  netsmith report runs/pets -o pets.html    write it elsewhere: one file, to send or to keep
+  netsmith report runs/pets -o pets.html    write it elsewhere, to send or to keep
 """
 
 
