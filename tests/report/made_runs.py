@@ -131,7 +131,7 @@ def _data(run: RunFolder, classes: Sequence[str], counts: dict[str, int], *, nam
     document = {
         "format": 1,
         "source": "photos",
-        "fingerprint": fingerprint((hash_, classes[row["label"]], row["split"]) for hash_, row in items.items()),
+        "fingerprint": fingerprint((hash_, classes[int(row["label"])], row["split"]) for hash_, row in items.items()),
         "classes": list(classes),
         "seed": 0,
         "items": items,

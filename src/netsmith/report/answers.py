@@ -114,6 +114,7 @@ def _answers(logits: NDArray[np.float32], *, temperature: float) -> tuple[NDArra
     for start in range(0, len(logits), _CHUNK):
         part = logits[start : start + _CHUNK].astype(np.float64)
         answers[start : start + len(part)] = part.argmax(axis=1)
-        below_best = (part - part.max(axis=1, keepdims=True)) / temperature
+        with np.errstate(over="ignore"):  # a temperature near 0 makes of every other class an honest minus infinity
+            below_best = (part - part.max(axis=1, keepdims=True)) / temperature
         confidence[start : start + len(part)] = 1 / np.exp(below_best).sum(axis=1)
     return answers, confidence

@@ -9,10 +9,10 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netsmith.artifact.bundle import Config, load_bundle
 from netsmith.artifact.predictions import Predictions
@@ -28,6 +28,8 @@ from netsmith.run.result import Result
 
 T = TypeVar("T")
 SPLITS: tuple[Literal["test", "val"], ...] = ("test", "val")
+Drawn = Annotated[float, Field(ge=-1e30, le=1e30)]
+"""A number that a chart can bear; the squares of larger ones overflow."""
 
 
 class ValMark(BaseModel):
@@ -35,8 +37,8 @@ class ValMark(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    top1: float
-    loss: float | None = None
+    top1: float = Field(ge=0.0, le=1.0)
+    loss: Drawn | None = None
 
 
 class Mark(BaseModel):
@@ -44,10 +46,10 @@ class Mark(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    step: int
-    progress: float
-    lr: float | None = None
-    loss: float | None = None
+    step: int = Field(ge=0)
+    progress: float = Field(ge=0.0, le=1.0)
+    lr: Drawn | None = None
+    loss: Drawn | None = None
     val: ValMark | None = None
 
 
@@ -125,10 +127,15 @@ def gather(run: RunFolder) -> Evidence:
         if not path.exists():
             gaps[name] = f"There is no {name}."
             return None
+        if not path.is_file():
+            gaps[name] = f"{name} is left out: it is no file."
+            return None
         try:
             return load()
         except InputError as error:
             gaps[name] = f"{name} is left out: {error}."
+        except RecursionError:
+            gaps[name] = f"{name} is left out: it is nested too deeply."
         except OSError as error:
             gaps[name] = f"{name} cannot be read ({error.strerror or error})."
         return None

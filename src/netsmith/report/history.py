@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from netsmith.report.charts import Point, Series, curve, race_chart, swatches
-from netsmith.report.evidence import Evidence, Mark
+from netsmith.report.evidence import Drawn, Evidence, Mark
 from netsmith.report.markup import Content, Markup, folded, join, name, number, numbers, sentence, table, tag
 from netsmith.report.wording import bounds, brief, count, figures, milliseconds, moment, p_value, percent, plural, size
 from netsmith.run.ledger import LedgerRow
@@ -23,12 +23,21 @@ class Entry(BaseModel):
     params: int | None = None
     macs: int | None = None
     size_bytes: int | None = None
-    latency_ms: float | None = None
+    latency_ms: Drawn | None = None
     steps: int | None = None
     epochs: float | None = None
     top1: float | None = None
     p_value: float | None = None
     kept: bool | None = None
+
+
+class Rung(BaseModel):
+    """What the ledger's row of one rung holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rung: int
+    entries: tuple[Entry, ...]
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,10 @@ def race(evidence: Evidence) -> Markup | None:
         return sentence("The run came to no race.") if evidence.command[:1] == ["fit"] else None
     try:
         runners = _runners(evidence, stages)
-    except (ValidationError, KeyError, TypeError) as error:
-        return sentence(f"The ledger's rows of the race cannot be read ({str(error).splitlines()[0]}).")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        return sentence(f"The ledger's rows of the race cannot be read ({where}: {first['msg']}).")
     columns = ("val top-1 (95% interval)", "epochs", "latency", "size", "MACs", "params", "side")
     return join(
         [
@@ -78,7 +89,8 @@ def _field(evidence: Evidence) -> Markup | None:
         "timed": "timed on this machine",
         "feasible": "within the budget as timed",
     }
-    counts = [f"{brief(rows[-1].after[key])} {text}" for key, text in words.items() if key in rows[-1].after]
+    after = rows[-1].after
+    counts = [f"{after[key]:,} {text}" for key, text in words.items() if isinstance(after.get(key), int)]
     return sentence(f"Candidates: {', '.join(counts)}.") if counts else None
 
 
@@ -87,9 +99,8 @@ def _runners(evidence: Evidence, stages: list[LedgerRow]) -> list[Runner]:
     winner = next((row.after.get("id") for row in reversed(evidence.rows("train"))), None)
     last: dict[str, tuple[int, Entry]] = {}
     for row in stages:
-        for raw_entry in row.after["entries"]:
-            entry = Entry.model_validate(raw_entry)
-            last[entry.id] = (int(row.after["rung"]), entry)
+        rung = Rung.model_validate(row.after)
+        last |= {entry.id: (rung.rung, entry) for entry in rung.entries}
     ranked = sorted(
         last.values(), key=lambda pair: (pair[1].id != winner, -pair[0], -(pair[1].top1 or 0.0), pair[1].id)
     )

@@ -141,9 +141,11 @@ class RunFolder:
         """
         try:
             command = json.loads(self.marker.read_text(encoding="utf-8"))["command"]
+            if not isinstance(command, list):
+                raise TypeError("the command is no list")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{self.path} is not a run folder: it has no {self.marker.name}") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{self.marker} is damaged; start the run again in another folder") from error
         return [str(part) for part in command]
 
