@@ -122,7 +122,7 @@ def test_another_error_of_the_system_keeps_its_traceback(monkeypatch):
 def test_ctrl_c_while_reading_leaves_nothing(tmp_path):
     pictures = write_files(tmp_path / "data", class_files({"cat": 4, "dog": 4}))
     large = encoded(noise(1, 3000, 3000))
-    for index in range(24):
+    for index in range(72):
         (pictures / "cat" / f"large{index}.png").write_bytes(large)
     before = contents(tmp_path)
     process = subprocess.Popen(

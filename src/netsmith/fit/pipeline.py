@@ -9,6 +9,7 @@ folder from the first rung of the race on.
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from netsmith.data.audit import Audit, audit
@@ -87,6 +88,8 @@ def fit(
     began = clock.now()
 
     refuse_inside(job.data, job.output)
+    if find_spec("torch") is None:  # it is imported much later, when the folder is there already
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
     def read() -> Audit:
         return audit(open_source(job.data), strict=job.strict, seed=job.seed, progress=_counted(progress, "reading"))
