@@ -24,7 +24,6 @@ class Entry(BaseModel):
     macs: int | None = None
     size_bytes: int | None = None
     latency_ms: Drawn | None = None
-    steps: int | None = None
     epochs: float | None = None
     top1: float | None = None
     p_value: float | None = None

@@ -57,7 +57,6 @@ td.number, th.number { text-align: right; white-space: nowrap; }
 td.tight { white-space: nowrap; }
 td { max-width: 24rem; }
 td bdi { display: inline-block; min-width: calc(var(--letters) * .6em); }
-tr.chosen td { font-weight: 600; background: var(--card); }
 .yes { color: var(--good); font-weight: 600; }
 .no { color: var(--bad); font-weight: 600; }
 .muted, figcaption { color: var(--muted); font-size: .9rem; }
