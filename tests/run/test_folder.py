@@ -123,3 +123,16 @@ def test_damaged_marker(tmp_path):
         _ = RunFolder(tmp_path / "none").command
     (tmp_path / "run.json").write_text(json.dumps({"format": 1, "command": ["train"]}))
     assert RunFolder(tmp_path).command == ["train"]
+
+
+def test_a_stop_says_how_to_go_on(tmp_path):
+    with (
+        pytest.raises(KeyboardInterrupt, match="--resume to go on"),
+        RunFolder.create(tmp_path / "run", command=["fit", "digits"]),
+    ):
+        raise KeyboardInterrupt
+    with (
+        pytest.raises(KeyboardInterrupt, match="^step 5"),
+        RunFolder.create(tmp_path / "other", command=["train", "digits"]),
+    ):
+        raise KeyboardInterrupt("step 5 was saved")

@@ -130,7 +130,12 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Give the lock back; a stop by the user that does not say how to go on comes to say it."""
         self.close()
+        if isinstance(error, KeyboardInterrupt) and not str(error):
+            raise KeyboardInterrupt(
+                f"{self.path} keeps what was done; type the same command with --resume to go on"
+            ) from error
 
     @property
     def command(self) -> list[str]:
