@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netsmith.arch import blocks as b
 from netsmith.arch import graph as g
+from netsmith.arch.blocks.inverted import MBConvBlock
+from netsmith.arch.blocks.kinds import Block
+from netsmith.arch.blocks.residual import BasicBlock, BottleneckBlock, Identity, Projection, ZeroPad
 from netsmith.arch.cost import Cost, cost, parts
 from netsmith.arch.layout import ConvNormAct, Layout, PooledHead, StageLayout, layout_graph
 from netsmith.arch.lower import lower
@@ -18,7 +20,7 @@ from netsmith.arch.spec import Input
 from netsmith.errors import InputError
 
 
-def small_layout(*blocks: b.Block, side: int, stem: int, classes: int) -> Layout:
+def small_layout(*blocks: Block, side: int, stem: int, classes: int) -> Layout:
     """One 3x3 stem convolution, the blocks, a linear layer."""
     conv = ConvNormAct(conv="conv1", norm="bn1", out=stem, kernel=3, stride=1, activation="relu")
     return Layout(
@@ -34,7 +36,7 @@ def test_a_basic_block_counted_by_hand():
 
     Bytes while the block's operations run: the shortcut, an input and an output of 4 * 8 * 8 * 4 = 1024 bytes each.
     """
-    block = b.BasicBlock(name="layer1.0", width=4, out=4, stride=1, shortcut=b.Identity(), activation="relu")
+    block = BasicBlock(name="layer1.0", width=4, out=4, stride=1, shortcut=Identity(), activation="relu")
     layout = small_layout(block, side=8, stem=4, classes=2)
     stem, body, head = parts(layout)
     assert stem.cost == Cost(params=3 * 4 * 9 + 8, macs=64 * 3 * 4 * 9, activations=256, peak_bytes=2048)
@@ -49,9 +51,9 @@ def test_a_basic_block_counted_by_hand():
 
 def test_a_grouped_bottleneck_counted_by_hand():
     """8 channels of 6x6; 1x1 to 4, 3x3 in 2 groups with stride 2 to 3x3, 1x1 to 16; projection 8 -> 16."""
-    block = b.BottleneckBlock(
+    block = BottleneckBlock(
         name="layer1.0", reduce=4, width=4, out=16, groups=2, stride=2, stride_at="3x3",
-        shortcut=b.Projection(), activation="relu",
+        shortcut=Projection(), activation="relu",
     )  # fmt: skip
     body = parts(small_layout(block, side=6, stem=8, classes=2))[1]
     macs = 36 * 8 * 4 + 9 * 4 * 2 * 9 + 9 * 4 * 16 + 9 * 8 * 16
@@ -65,7 +67,7 @@ def test_a_grouped_bottleneck_counted_by_hand():
 
 def test_a_squeezed_inverted_residual_counted_by_hand():
     """8 channels of 6x6 expand to 48, 5x5 depthwise with stride 2, squeeze 2, project to 16."""
-    block = b.MBConvBlock(
+    block = MBConvBlock(
         name="features.1.0", expand=48, kernel=5, squeeze=2, out=16, stride=2, skip=False, activation="silu"
     )
     body = parts(small_layout(block, side=6, stem=8, classes=2))[1]
@@ -76,9 +78,7 @@ def test_a_squeezed_inverted_residual_counted_by_hand():
 
 def test_a_zero_padded_shortcut_costs_nothing():
     """The pool with kernel 1 and the padding have no parameters and no MACs, and the map is halved."""
-    block = b.BasicBlock(
-        name="layer1.0", width=8, out=8, stride=2, shortcut=b.ZeroPad(front=1, back=3), activation="relu"
-    )
+    block = BasicBlock(name="layer1.0", width=8, out=8, stride=2, shortcut=ZeroPad(front=1, back=3), activation="relu")
     layout = small_layout(block, side=7, stem=4, classes=2)
     body = parts(layout)[1]
     assert body.shape == (8, 4, 4)

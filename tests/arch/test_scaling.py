@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netsmith.arch import blocks as b
 from netsmith.arch import graph as g
+from netsmith.arch.blocks.inverted import InvertedResidualBlock, MBConvBlock
+from netsmith.arch.blocks.residual import Basic, BasicBlock, BottleneckBlock
 from netsmith.arch.cost import cost
 from netsmith.arch.layout import ConvNormAct, Layout, layout_from_json, layout_graph, layout_to_json
-from netsmith.arch.lower import lower, round_channels, scaled_width, spread_repeats
+from netsmith.arch.lower import lower, spread_repeats
 from netsmith.arch.names import MODELS, find_layout
 from netsmith.arch.scale import SMALLEST_MAP, compound, for_size, scale
-from netsmith.arch.spec import AtLeast, Basic, Fixed, Row, Spec, Stage, spec_from_json, spec_to_json
+from netsmith.arch.spec import Row, Spec, Stage, spec_from_json, spec_to_json
+from netsmith.arch.widths import AtLeast, Fixed, round_channels, scaled_width
 from netsmith.errors import InputError
 
 some = settings(deadline=None, max_examples=60)
@@ -203,11 +205,11 @@ def decisions(layout: Layout) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
     for block in (block for stage in layout.stages for block in stage.blocks):
         match block:
-            case b.BasicBlock() | b.BottleneckBlock():
+            case BasicBlock() | BottleneckBlock():
                 found.append((block.name, block.stride, type(block.shortcut)))
-            case b.InvertedResidualBlock():
+            case InvertedResidualBlock():
                 found.append((block.name, block.stride, block.kernel, block.expand is None, block.skip))
-            case b.MBConvBlock():
+            case MBConvBlock():
                 squeezed = block.squeeze is None
                 found.append((block.name, block.stride, block.kernel, block.expand is None, block.skip, squeezed))
     return found
@@ -235,7 +237,7 @@ def test_depth_keeps_the_first_block_of_every_stage(name: str, width: float, dep
 def test_grouped_widths_stay_multiples_of_the_groups(name: str, width: float):
     for stage in lower(scale(MODELS[name], width=width)).stages:
         for block in stage.blocks:
-            assert isinstance(block, b.BottleneckBlock)
+            assert isinstance(block, BottleneckBlock)
             assert block.width % block.groups == 0
             assert block.width % 8 == 0
             assert block.groups in (32, 64)

@@ -9,16 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_forward import Array, forward, random_weights
 
-from netsmith.arch import blocks as b
 from netsmith.arch import graph as g
+from netsmith.arch.blocks.residual import BasicBlock, Bottleneck, BottleneckBlock, ZeroPad
 from netsmith.arch.cost import cost
 from netsmith.arch.layout import Layout, layout_from_json, layout_graph, layout_to_json
 from netsmith.arch.lower import lower
 from netsmith.arch.names import MODELS, find_layout
 from netsmith.arch.scale import for_size, scale
 from netsmith.arch.select import Slices, cut_graph, select
-from netsmith.arch.spec import Bottleneck, Fixed, Row, Stage
+from netsmith.arch.spec import Row, Stage
 from netsmith.arch.ties import Ties, ties
+from netsmith.arch.widths import Fixed
 from netsmith.errors import InputError
 
 
@@ -202,21 +203,21 @@ def test_dropping_one_stream_channel_shrinks_every_stage_it_crosses():
     before, after = ([stage.blocks[0] for stage in network.stages] for network in (layout, smaller))
     assert [old.out - new.out for old, new in zip(before, after, strict=True)] == [1, 1, 2]
     last_before, last_after = before[2], after[2]
-    assert isinstance(last_before, b.BasicBlock)
-    assert isinstance(last_after, b.BasicBlock)
-    assert isinstance(last_before.shortcut, b.ZeroPad)
+    assert isinstance(last_before, BasicBlock)
+    assert isinstance(last_after, BasicBlock)
+    assert isinstance(last_before.shortcut, ZeroPad)
     assert last_after.shortcut == replace(last_before.shortcut, front=last_before.shortcut.front - 1)
 
 
 def test_groups_get_narrower_or_go():
     layout = LAYOUTS["grouped"]
     block = layout.stages[0].blocks[0]
-    assert isinstance(block, b.BottleneckBlock)
+    assert isinstance(block, BottleneckBlock)
     for grouped, groups, width in (("index", 4, block.width - 4), ("group", 3, block.width * 3 // 4)):
         found = ties(layout_graph(layout), grouped=grouped)
         number = found.channels[f"{block.name}.conv2"][0]
         smaller = select(layout, found.keep({number})).layout.stages[0].blocks[0]
-        assert isinstance(smaller, b.BottleneckBlock)
+        assert isinstance(smaller, BottleneckBlock)
         assert (smaller.groups, smaller.width) == (groups, width)
         assert smaller.reduce == (block.reduce if grouped == "index" else width)
 

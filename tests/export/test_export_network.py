@@ -117,7 +117,7 @@ def test_diverged_weights_and_wrong_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 different labels do not fit the 3 outputs"):
         export_to(tmp_path / "model", network, labels=("cat", "cat", "dog"))
     with torch.no_grad():
-        network.classifier[1].weight[0, 0] = float("nan")
+        network.get_submodule("classifier.1").weight[0, 0] = float("nan")
     with pytest.raises(InputError, match="not finite"):
         export_to(tmp_path / "model", network)
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from netsmith.arch.names import find_layout, list_models
-from netsmith.models.build import MODELS
+from netsmith.models.build import INITS, construct
 
 HERE = Path(__file__).parent
 
@@ -16,14 +16,14 @@ def _contracts(file: str) -> dict[str, list[str]]:
     return json.loads((HERE / file).read_text())["networks"]
 
 
-TORCHVISION = {name: entries for family in MODELS for name, entries in _contracts(f"{family}.json").items()}
+TORCHVISION = {name: entries for family in INITS for name, entries in _contracts(f"{family}.json").items()}
 CHECKPOINTS = _contracts("resnet_cifar.json")
 
 
 def _entries(name: str) -> list[str]:
     layout = find_layout(name)
     with torch.device("meta"):
-        state = MODELS[layout.family](layout).state_dict()
+        state = construct(layout).state_dict()
     return [
         f"{key} {str(tensor.dtype).removeprefix('torch.')} {'x'.join(map(str, tensor.shape)) or '-'}"
         for key, tensor in state.items()

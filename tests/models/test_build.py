@@ -10,6 +10,7 @@ from torch import nn
 
 from netsmith.arch.layout import Layout
 from netsmith.arch.names import find_layout
+from netsmith.arch.spec import Input
 from netsmith.errors import InputError
 from netsmith.export.network import export_network
 from netsmith.models.build import build, create_model, load_model
@@ -21,6 +22,18 @@ LABELS = ("ant", "bee", "cat")
 
 def tiny() -> Layout:
     return find_layout("resnet8_cifar@width=0.5", num_classes=3, img_size=28)
+
+
+def renamed(layout: Layout, name: str) -> Layout:
+    """The layout with another name for its first block."""
+    first, *others = layout.stages
+    return replace(layout, stages=(replace(first, blocks=(replace(first.blocks[0], name=name),)), *others))
+
+
+def test_a_piece_stands_where_its_name_says() -> None:
+    network = build(renamed(tiny(), "body.0.first"))
+    assert type(network.get_submodule("body.0.first")).__name__ == "BasicBlock"
+    assert network(torch.randn(2, 3, 28, 28)).shape == (2, 3)
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
@@ -85,23 +98,11 @@ def test_unknown_names_and_pretrained_are_refused() -> None:
     ("layout", "says"),
     [
         (replace(tiny(), family="resmet"), "no family is called 'resmet'; did you mean 'resnet'"),
-        (replace(tiny(), family="mobilenet_v2"), "one convolution in its stem and one in its head"),
-        (replace(find_layout("mobilenet_v2"), family="efficientnet"), "no blocks of kind 'inverted_residual'"),
-        (replace(find_layout("efficientnet_b0"), family="resnet"), "none in its head"),
-        (replace(tiny(), head=replace(tiny().head, linear="out")), "is not where a resnet has it"),
-        (
-            replace(
-                tiny(),
-                stages=(
-                    replace(tiny().stages[0], blocks=(replace(tiny().stages[0].blocks[0], name="foo"),)),
-                    *tiny().stages[1:],
-                ),
-            ),
-            "'foo' is no name of this network's layers; they are called layerN.N",
-        ),
+        (replace(tiny(), input=Input(size=(28,))), "images of 2 dimensions, not 1"),
+        (renamed(tiny(), "conv1.weight"), "cannot be called 'conv1.weight', that place is taken"),
     ],
 )
-def test_layouts_that_are_not_the_familys_are_refused(layout: Layout, says: str) -> None:
+def test_layouts_that_no_network_has_are_refused(layout: Layout, says: str) -> None:
     with pytest.raises(InputError, match=says):
         build(layout)
 

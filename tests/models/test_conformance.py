@@ -17,7 +17,8 @@ from netsmith.arch.lower import lower
 from netsmith.arch.names import find_layout, find_spec, list_models
 from netsmith.arch.scale import for_size, scale
 from netsmith.arch.spec import with_channels, with_classes
-from netsmith.models.build import MODELS, Network, build, create_model, load_weights
+from netsmith.models.build import build, construct, create_model, load_weights
+from netsmith.models.network import Network
 
 SMALL_SIDE, CLASSES, CHANNELS = 28, 7, 5
 
@@ -31,7 +32,7 @@ def small(name: str) -> Layout:
 
 def on_meta(layout: Layout) -> Network:
     with torch.device("meta"):
-        return MODELS[layout.family](layout)
+        return construct(layout)
 
 
 def expected_state(layout: Layout) -> dict[str, g.Shape]:

@@ -16,7 +16,6 @@ from netsmith.nn.layers import (
     ZeroPadShortcut,
     conv,
     conv_norm_act,
-    run_tapped,
 )
 
 
@@ -75,15 +74,6 @@ def test_odd_kernels_keep_the_size(kernel: int) -> None:
     layers = conv_norm_act(4, 8, kernel, groups=2, norm=nn.BatchNorm2d, activation="relu")
     assert layers(torch.randn(2, 4, 9, 9)).shape == (2, 8, 9, 9)
     assert {name for name, _ in layers.named_parameters()} == {"0.weight", "1.weight", "1.bias"}
-
-
-def test_run_tapped_keeps_what_was_asked_for() -> None:
-    layers = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh())
-    x = torch.randn(2, 4)
-    out, kept = run_tapped(layers, x, {"linear": "1"})
-    assert torch.equal(out, layers(x))
-    assert list(kept) == ["linear"]
-    assert torch.equal(kept["linear"], layers[1](x))
 
 
 def test_init_leaves_the_global_generator_alone() -> None:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from netsmith.arch.spec import Activation
 from netsmith.errors import InputError
+
+Activation = Literal["relu", "relu6", "silu", "hard_swish", "sigmoid", "hard_sigmoid"]
 
 
 @dataclass(frozen=True, kw_only=True)

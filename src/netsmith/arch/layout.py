@@ -9,10 +9,12 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from netsmith.arch import graph as g
-from netsmith.arch.blocks import Block, Draft, add_block
+from netsmith.arch.blocks.draft import Draft
+from netsmith.arch.blocks.kinds import Block
 from netsmith.arch.codec import from_json, to_json
+from netsmith.arch.graph import Activation
 from netsmith.arch.limits import MAX_BLOCKS, check_name, check_norm, check_rate, check_widths, check_window
-from netsmith.arch.spec import Activation, Input
+from netsmith.arch.spec import Input
 from netsmith.errors import InputError
 
 FORMAT = 1
@@ -147,7 +149,7 @@ def layout_graph(layout: Layout) -> g.Graph:
     taps: dict[str, str] = {}
     for stage in layout.stages:
         for block in stage.blocks:
-            x = add_block(draft, block, x)
+            x = block.add(draft, x)
         taps[stage.name] = x
     if layout.head.conv is not None:
         x = _piece(draft, layout.head.conv, x)

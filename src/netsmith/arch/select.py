@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from netsmith.arch import graph as g
-from netsmith.arch.blocks import resized
+from netsmith.arch.blocks.draft import Widths
 from netsmith.arch.layout import ConvNormAct, Layout, layout_graph
 from netsmith.errors import InputError
 
@@ -70,24 +70,22 @@ def select(layout: Layout, keep: Mapping[str, Sequence[int | None]]) -> Selectio
             channels, when a grouped convolution's groups do not stay equal; the message names the operation.
     """
     cut = cut_graph(layout_graph(layout), keep)
-    widths = {name: len(kept) for name, kept in cut.channels.items()}
-    convs = {op.name: op for op in cut.graph.ops if isinstance(op, g.Conv)}
-    pads = {op.name: op for op in cut.graph.ops if isinstance(op, g.Pad)}
+    widths = Widths(cut.graph)
     head = layout.head
     changed = replace(
         layout,
-        input=replace(layout.input, channels=widths["input"]),
+        input=replace(layout.input, channels=cut.graph.input[0]),
         stem=tuple(
-            replace(piece, out=widths[piece.conv]) if isinstance(piece, ConvNormAct) else piece for piece in layout.stem
+            replace(piece, out=widths.out(piece.conv)) if isinstance(piece, ConvNormAct) else piece
+            for piece in layout.stem
         ),
         stages=tuple(
-            replace(stage, blocks=tuple(resized(block, convs=convs, pads=pads) for block in stage.blocks))
-            for stage in layout.stages
+            replace(stage, blocks=tuple(block.resized(widths) for block in stage.blocks)) for stage in layout.stages
         ),
         head=replace(
             head,
-            conv=None if head.conv is None else replace(head.conv, out=widths[head.conv.conv]),
-            classes=widths[head.linear],
+            conv=None if head.conv is None else replace(head.conv, out=widths.out(head.conv.conv)),
+            classes=widths.out(head.linear),
         ),
     )
     assert layout_graph(changed) == cut.graph, "the records and the graph they stand for were cut differently"

@@ -2,8 +2,7 @@
 
 Deliberate choices: the table stays unscaled and the multipliers stand beside it, so scaling composes without rounding
 twice and every decision (is there an expand convolution, a skip, a projection) is made on the paper's widths, never on
-rounded ones. Widths are `int` (scaled), `Fixed` (never scaled) or `AtLeast` (scaled up only, as MobileNetV2's last
-convolution).
+rounded ones.
 """
 
 import math
@@ -11,7 +10,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from netsmith.arch.blocks.kinds import BlockSpec
 from netsmith.arch.codec import from_json, to_json
+from netsmith.arch.graph import Activation
 from netsmith.arch.limits import (
     MAX_BLOCKS,
     MAX_NAME,
@@ -23,12 +24,10 @@ from netsmith.arch.limits import (
     check_widths,
     check_window,
 )
+from netsmith.arch.widths import Repeats, Width, paper_width
 from netsmith.errors import InputError
 
 FORMAT = 1
-
-Activation = Literal["relu", "relu6", "silu", "hard_swish", "sigmoid", "hard_sigmoid"]
-Shortcut = Literal["A", "B", "C", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,113 +44,6 @@ class Input:
         if not 1 <= len(self.size) <= 3 or not all(1 <= side <= MAX_SIDE for side in self.size):
             shown = " x ".join(map(str, self.size[:4]))
             raise InputError(f"an input of size {shown or '()'} is not one to three sides of 1..{MAX_SIDE} positions")
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """A width or a number of repeats that scaling leaves alone."""
-
-    kind: ClassVar[str] = "fixed"
-    value: int
-
-    def __post_init__(self) -> None:
-        check_widths("fixed", self.value)
-
-
-@dataclass(frozen=True)
-class AtLeast:
-    """A width that scaling raises but never lowers."""
-
-    kind: ClassVar[str] = "at_least"
-    value: int
-
-    def __post_init__(self) -> None:
-        check_widths("at_least", self.value)
-
-
-Width = int | Fixed | AtLeast
-Repeats = int | Fixed
-
-
-def paper_width(width: Width) -> int:
-    """The unscaled number of channels."""
-    return width if isinstance(width, int) else width.value
-
-
-@dataclass(frozen=True, kw_only=True)
-class Basic:
-    """Two 3x3 convolutions around a shortcut (He et al. 2016, figure 5 left)."""
-
-    kind: ClassVar[str] = "basic"
-    out: Width
-    shortcut: Shortcut = "B"
-
-    def __post_init__(self) -> None:
-        check_widths(self.kind, paper_width(self.out))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bottleneck:
-    """1x1, 3x3, 1x1 around a shortcut (He et al. 2016, figure 5 right); groups > 1 is ResNeXt's aggregated block.
-
-    `width` is the 3x3's number of channels over all groups. `stride_at` names the convolution that strides: "3x3"
-    (v1.5) or "1x1" (v1).
-    """
-
-    kind: ClassVar[str] = "bottleneck"
-    width: Width
-    out: Width
-    groups: int = 1
-    shortcut: Shortcut = "B"
-    stride_at: Literal["1x1", "3x3"] = "3x3"
-
-    def __post_init__(self) -> None:
-        check_widths(self.kind, paper_width(self.width), paper_width(self.out), self.groups)
-        if paper_width(self.width) % self.groups:
-            raise InputError(
-                f"{self.kind}: a width of {paper_width(self.width)} does not split in {self.groups} groups"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class InvertedResidual:
-    """Expand 1x1, depthwise, linear 1x1 (Sandler et al. 2018, table 1); no expand convolution when `expand` is 1."""
-
-    kind: ClassVar[str] = "inverted_residual"
-    out: Width
-    expand: float
-    kernel: int = 3
-
-    def __post_init__(self) -> None:
-        check_widths(self.kind, paper_width(self.out))
-        check_window(self.kind, kernel=self.kernel, stride=1)
-        _check_expand(self.expand)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MBConv:
-    """Inverted residual with squeeze-excitation (Tan and Le 2019, table 1); `squeeze` is a share of the input width."""
-
-    kind: ClassVar[str] = "mbconv"
-    out: Width
-    expand: float
-    kernel: int = 3
-    squeeze: float | None = 0.25
-
-    def __post_init__(self) -> None:
-        check_widths(self.kind, paper_width(self.out))
-        check_window(self.kind, kernel=self.kernel, stride=1)
-        _check_expand(self.expand)
-        if self.squeeze is not None and not 0.0 < self.squeeze <= 1.0:
-            raise InputError(f"{self.kind}: squeeze is {self.squeeze:g}; it must be above 0 and at most 1, or absent")
-
-
-def _check_expand(expand: float) -> None:
-    if not 1.0 <= expand <= 64.0:
-        raise InputError(f"expand is {expand:g}; it must be within 1..64")
-
-
-BlockSpec = Basic | Bottleneck | InvertedResidual | MBConv
 
 
 @dataclass(frozen=True, kw_only=True)

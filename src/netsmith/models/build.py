@@ -5,7 +5,6 @@ generator or from the weights; the global random state is neither read nor chang
 same weights wherever they are built.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +16,29 @@ from netsmith.arch.names import find_layout
 from netsmith.artifact.bundle import CONFIG, WEIGHTS, load_bundle
 from netsmith.errors import InputError, near
 from netsmith.models import efficientnet, mobilenet_v2, resnet
+from netsmith.models.network import Init, Network, build_network
 from netsmith.models.weights import check_weights, read_weights
 from netsmith.run.files import sha256_file
 
-Network = resnet.ResNet | mobilenet_v2.MobileNetV2 | efficientnet.EfficientNet
-
-MODELS: dict[str, Callable[[Layout], Network]] = {
-    "resnet": resnet.build,
-    "mobilenet_v2": mobilenet_v2.build,
-    "efficientnet": efficientnet.build,
+INITS: dict[str, Init] = {
+    "resnet": resnet.init_weights,
+    "mobilenet_v2": mobilenet_v2.init_weights,
+    "efficientnet": efficientnet.init_weights,
 }
+"""Initial weights of each family."""
+
+
+def construct(layout: Layout) -> Network:
+    """The network of a layout with torch's own initial weights, on the default device.
+
+    Raises:
+        InputError: an unknown family, an input that is not a picture, names that no pieces can have.
+    """
+    if layout.family not in INITS:
+        raise InputError(f"{layout.name}: no family is called {layout.family!r}; {near(layout.family, INITS)}")
+    if len(layout.input.size) != 2:
+        raise InputError(f"{layout.name}: networks read images of 2 dimensions, not {len(layout.input.size)}")
+    return build_network(layout, init=INITS[layout.family])
 
 
 def build(
@@ -49,7 +61,7 @@ def build(
             torchvision's networks: over a few epochs small ResNets learn clearly less with it.
 
     Raises:
-        InputError: an unknown family, records that its networks do not have, a rate out of range.
+        InputError: an unknown family, a rate out of range.
     """
     if drop_path is not None:
         layout = replace(layout, drop_path=drop_path)
@@ -134,17 +146,9 @@ def load_model(folder: Path | str) -> Network:
 
 def _allocate(layout: Layout) -> Network:
     """The network with the memory of its tensors, unset."""
-    if layout.family not in MODELS:
-        raise InputError(f"{layout.name}: no family is called {layout.family!r}; {near(layout.family, MODELS)}")
-    if len(layout.input.size) != 2:
-        raise InputError(f"{layout.name}: networks read images of 2 dimensions, not {len(layout.input.size)}")
     with torch.device("meta"):
-        network = MODELS[layout.family](layout)
+        network = construct(layout)
     expected = {name: shape for name, shape, _ in g.state(layout_graph(layout))}
     found = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    if expected != found:
-        odd = sorted({name for name, _ in expected.items() ^ found.items()})
-        raise InputError(
-            f"{layout.name}: {odd[0]!r} is not where a {layout.family} has it; the layout's names are not the family's"
-        )
+    assert expected == found, "a module and the graph of its record differ"
     return network.to_empty(device="cpu")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from netsmith.arch import graph as g
-from netsmith.arch.blocks import InvertedResidualBlock, MBConvBlock
+from netsmith.arch.blocks.inverted import InvertedResidualBlock, MBConvBlock
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.names import find_layout, list_models
 from netsmith.errors import InputError

@@ -38,3 +38,8 @@ def init_convs_and_norms(network: nn.Module, generator: Generator) -> None:
             init_conv(layer, generator)
         elif isinstance(layer, nn.BatchNorm2d):
             init_norm(layer)
+
+
+def linears(network: nn.Module) -> list[nn.Linear]:
+    """The linear layers, in the order of `network.modules()`."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.Linear)]

@@ -6,14 +6,13 @@ ReLU works in place: its backward needs the output alone, while the in-place for
 and are slower in training.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from netsmith.arch.spec import Activation
+from netsmith.arch.graph import Activation
 
 Norm = Callable[[int], nn.Module]
 """Makes a normalisation layer over a number of channels."""
@@ -130,22 +129,9 @@ class ZeroPadShortcut(nn.Module):
         return f"stride={self.stride}, front={self.front}, back={self.back}"
 
 
-def run_tapped(layers: nn.Sequential, x: Tensor, taps: Mapping[str, str]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run a sequence and keep what some of its layers put out.
+class GlobalAverage(nn.Module):
+    """The mean over all positions."""
 
-    Args:
-        layers: the sequence.
-        x: its input.
-        taps: name of the output -> name of the layer that gives it.
-
-    Returns:
-        The sequence's output, and the kept outputs in the order of the layers.
-    """
-    names = {layer: name for name, layer in taps.items()}
-    kept: dict[str, Tensor] = {}
-    children: list[tuple[str, Any]] = list(layers.named_children())
-    for name, layer in children:
-        x = layer(x)
-        if name in names:
-            kept[names[name]] = x
-    return x, kept
+    def forward(self, x: Tensor) -> Tensor:
+        """[N,C,H,W] -> [N,C]."""
+        return x.mean(dim=(2, 3))

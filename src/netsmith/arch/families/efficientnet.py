@@ -4,7 +4,8 @@ Deliberate choices: parameter names, symmetric padding, norm constants (TensorFl
 torchvision's. The published coefficients are a table: the formula does not regenerate the large ones.
 """
 
-from netsmith.arch.spec import Input, MBConv, PooledHead, Row, Spec, Stage, StemConv
+from netsmith.arch.blocks.inverted import MBConv
+from netsmith.arch.spec import Input, PooledHead, Row, Spec, Stage, StemConv
 
 FAMILY = "efficientnet"
 

@@ -4,7 +4,9 @@ Deliberate choices: parameter names are torchvision's; the last convolution is n
 paper's section 4.
 """
 
-from netsmith.arch.spec import AtLeast, Input, InvertedResidual, PooledHead, Row, Spec, Stage, StemConv
+from netsmith.arch.blocks.inverted import InvertedResidual
+from netsmith.arch.spec import Input, PooledHead, Row, Spec, Stage, StemConv
+from netsmith.arch.widths import AtLeast
 
 FAMILY = "mobilenet_v2"
 

@@ -7,7 +7,8 @@ Deliberate choices: the stride is on the 3x3 (v1.5, torchvision's); parameter na
 the paper's section 4.2: three stages of 2n layers, zero-padded identity shortcuts (option A), 6n+2 layers.
 """
 
-from netsmith.arch.spec import Basic, Bottleneck, Input, PooledHead, Row, Shortcut, Spec, Stage, StemConv, StemPool
+from netsmith.arch.blocks.residual import Basic, Bottleneck, ShortcutOption
+from netsmith.arch.spec import Input, PooledHead, Row, Spec, Stage, StemConv, StemPool
 
 FAMILY = "resnet"
 BLOCK_NAME = "layer{stage}.{index}"
@@ -40,7 +41,7 @@ def _bottleneck(name: str, repeats: tuple[int, ...], *, width: int = 64, groups:
     return _spec(name, tuple(stages))
 
 
-def _cifar(depth: int, *, shortcut: Shortcut = "A") -> Spec:
+def _cifar(depth: int, *, shortcut: ShortcutOption = "A") -> Spec:
     stem = (StemConv(out=16, kernel=3, stride=1, conv="conv1", norm="bn1"),)
     stages = (
         Stage(rows=(Row(block=Basic(out=16 << i, shortcut=shortcut), repeats=(depth - 2) // 6),), stride=stride)

@@ -1,0 +1,180 @@
+"""Inverted residuals: MobileNetV2's block (Sandler et al. 2018, table 1) and EfficientNet's MBConv (Tan and Le 2019).
+
+Deliberate choices: parameter names are torchvision's; whether a block expands or skips is decided on the paper's
+widths.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from netsmith.arch import graph as g
+from netsmith.arch.blocks.draft import Draft, Widths
+from netsmith.arch.blocks.place import Place
+from netsmith.arch.limits import check_name, check_widths, check_window
+from netsmith.arch.widths import Width, paper_width, round_channels
+from netsmith.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvertedResidualBlock:
+    """1x1 expansion to `expand` channels (absent when None), depthwise, linear 1x1; added to the input when `skip`."""
+
+    kind: ClassVar[str] = "inverted_residual"
+    name: str
+    expand: int | None
+    kernel: int
+    out: int
+    stride: int
+    skip: bool
+    activation: g.Activation
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_widths(self.name, self.expand, self.out)
+        check_window(self.name, kernel=self.kernel, stride=self.stride)
+
+    def add(self, draft: Draft, source: str) -> str:
+        """Append the block's operations; the name of its output is returned."""
+        prefix = f"{self.name}.conv"
+        x, at = source, 0
+        if self.expand is not None:
+            x, at = _conv_norm_act(draft, f"{prefix}.0", x, self.expand, activation=self.activation), 1
+        x = _depthwise(draft, f"{prefix}.{at}", x, self)
+        x = draft.norm(f"{prefix}.{at + 2}", draft.conv(f"{prefix}.{at + 1}", x, self.out))
+        return draft.total(f"{self.name}.add", x, source) if self.skip else x
+
+    def out_channels(self, channels: int) -> int:
+        """Channels of the output when so many come in."""
+        return self.out
+
+    def resized(self, widths: Widths) -> "InvertedResidualBlock":
+        """The record of this block in a graph whose channels were cut."""
+        prefix = f"{self.name}.conv"
+        if self.expand is None:
+            return replace(self, out=widths.out(f"{prefix}.1"))
+        return replace(self, expand=widths.out(f"{prefix}.0.0"), out=widths.out(f"{prefix}.2"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MBConvBlock:
+    """Inverted residual; squeeze-excitation of width `squeeze` (absent when None) follows the depthwise convolution."""
+
+    kind: ClassVar[str] = "mbconv"
+    name: str
+    expand: int | None
+    kernel: int
+    squeeze: int | None
+    out: int
+    stride: int
+    skip: bool
+    activation: g.Activation
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_widths(self.name, self.expand, self.squeeze, self.out)
+        check_window(self.name, kernel=self.kernel, stride=self.stride)
+
+    def add(self, draft: Draft, source: str) -> str:
+        """Append the block's operations; the name of its output is returned."""
+        prefix = f"{self.name}.block"
+        x, at = source, 0
+        if self.expand is not None:
+            x, at = _conv_norm_act(draft, f"{prefix}.0", x, self.expand, activation=self.activation), 1
+        x, at = _depthwise(draft, f"{prefix}.{at}", x, self), at + 1
+        if self.squeeze is not None:
+            x, at = draft.squeeze_excite(f"{prefix}.{at}", x, self.squeeze, self.activation), at + 1
+        x = draft.norm(f"{prefix}.{at}.1", draft.conv(f"{prefix}.{at}.0", x, self.out))
+        return draft.total(f"{self.name}.add", x, source) if self.skip else x
+
+    def out_channels(self, channels: int) -> int:
+        """Channels of the output when so many come in."""
+        return self.out
+
+    def resized(self, widths: Widths) -> "MBConvBlock":
+        """The record of this block in a graph whose channels were cut."""
+        prefix = f"{self.name}.block"
+        depthwise = 0 if self.expand is None else 1
+        project = depthwise + (1 if self.squeeze is None else 2)
+        return replace(
+            self,
+            expand=None if self.expand is None else widths.out(f"{prefix}.0.0"),
+            squeeze=None if self.squeeze is None else widths.out(f"{prefix}.{depthwise + 1}.fc1"),
+            out=widths.out(f"{prefix}.{project}.0"),
+        )
+
+
+def _conv_norm_act(draft: Draft, name: str, source: str, out: int, *, activation: g.Activation) -> str:
+    x = draft.norm(f"{name}.1", draft.conv(f"{name}.0", source, out))
+    return draft.activate(f"{name}.2", x, activation)
+
+
+def _depthwise(draft: Draft, name: str, source: str, block: InvertedResidualBlock | MBConvBlock) -> str:
+    channels = draft.channels[source]
+    x = draft.conv(f"{name}.0", source, channels, kernel=block.kernel, stride=block.stride, groups=channels)
+    return draft.activate(f"{name}.2", draft.norm(f"{name}.1", x), block.activation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvertedResidual:
+    """Expand 1x1, depthwise, linear 1x1 (Sandler et al. 2018, table 1); no expand convolution when `expand` is 1."""
+
+    kind: ClassVar[str] = "inverted_residual"
+    out: Width
+    expand: float
+    kernel: int = 3
+
+    def __post_init__(self) -> None:
+        check_widths(self.kind, paper_width(self.out))
+        check_window(self.kind, kernel=self.kernel, stride=1)
+        _check_expand(self.expand)
+
+    def paper_out(self, paper_in: int) -> int:
+        """Channels of the output on the paper's scale."""
+        return paper_width(self.out)
+
+    def lower(self, place: Place) -> InvertedResidualBlock:
+        """Every width and decision written out."""
+        return InvertedResidualBlock(
+            name=place.name, expand=_expanded(place, self.expand), kernel=self.kernel, out=place.width(self.out),
+            stride=place.stride, skip=place.keeps_shape(self.out), activation=place.activation,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class MBConv:
+    """Inverted residual with squeeze-excitation (Tan and Le 2019, table 1); `squeeze` is a share of the input width."""
+
+    kind: ClassVar[str] = "mbconv"
+    out: Width
+    expand: float
+    kernel: int = 3
+    squeeze: float | None = 0.25
+
+    def __post_init__(self) -> None:
+        check_widths(self.kind, paper_width(self.out))
+        check_window(self.kind, kernel=self.kernel, stride=1)
+        _check_expand(self.expand)
+        if self.squeeze is not None and not 0.0 < self.squeeze <= 1.0:
+            raise InputError(f"{self.kind}: squeeze is {self.squeeze:g}; it must be above 0 and at most 1, or absent")
+
+    def paper_out(self, paper_in: int) -> int:
+        """Channels of the output on the paper's scale."""
+        return paper_width(self.out)
+
+    def lower(self, place: Place) -> MBConvBlock:
+        """Every width and decision written out."""
+        squeeze = None if self.squeeze is None else max(1, int(place.channels * self.squeeze))
+        return MBConvBlock(
+            name=place.name, expand=_expanded(place, self.expand), kernel=self.kernel, squeeze=squeeze,
+            out=place.width(self.out), stride=place.stride, skip=place.keeps_shape(self.out),
+            activation=place.activation,
+        )  # fmt: skip
+
+
+def _check_expand(expand: float) -> None:
+    if not 1.0 <= expand <= 64.0:
+        raise InputError(f"expand is {expand:g}; it must be within 1..64")
+
+
+def _expanded(place: Place, ratio: float) -> int | None:
+    return None if ratio == 1.0 else round_channels(place.channels * ratio)
