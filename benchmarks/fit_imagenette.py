@@ -61,6 +61,17 @@ def widest(base: str, budget: Budget) -> str | None:
     return None
 
 
+def chosen_peer(base: str, text: str, output: Path) -> str | None:
+    """`widest`, decided once per output folder, so that a resumed benchmark compares with the same networks."""
+    path = output / "peers.json"
+    chosen = json.loads(path.read_text()) if path.exists() else {}
+    if (key := f"{base} for {text}") not in chosen:
+        chosen[key] = widest(base, Budget.parse(text))
+        output.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(chosen, indent=1))
+    return chosen[key]
+
+
 def run(command: list[str], folder: Path) -> Result:
     """Run one netsmith command unless its folder is finished; its result."""
     if not (folder / "results.json").exists():
@@ -80,7 +91,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds imagenette224/imagenette224.zip")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--fits-only", action="store_true", help="leave the plain networks out")
+    parser.add_argument("--only", choices=("fits", "peers"), help="run one half now; the rest, and the rows, later")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results.csv")
     options = parser.parse_args()
     data = str(options.data / "imagenette224" / "imagenette224.zip")
@@ -91,22 +102,22 @@ def main() -> None:
     common = {"date": SystemClock().wall()[:10], "commit": commit, "benchmark": f"fit imagenette224 {time}"}
     common |= {"machine": f"{machine().cpu}, {machine().cores_usable} cores", "versions": json.dumps(versions())}
     rows, winners = [], {}
-    for text in BUDGETS:
-        budget = Budget.parse(text)
+    for text in () if options.only == "peers" else BUDGETS:
         folder = options.output / f"fit-{text.replace('=', '').replace(',', '-')}"
         command = ["fit", data, "--budget", text, "--time", time]
         winners[text] = (folder, run(command, folder))
         rows.append((text, "fit", winners[text][1], folder, command))
     for text in BUDGETS:
-        budget = Budget.parse(text)
-        for base in () if options.fits_only else PEERS:
-            name = widest(base, budget)
+        for base in () if options.only == "fits" else PEERS:
+            name = chosen_peer(base, text, options.output)
             if name is None:
                 print(f"{base} cannot be scaled to {text}")
                 continue
             folder = options.output / f"train-{name}"
             command = ["train", data, "--model", name, "--img-size", str(SIDE), "--time", time]
             rows.append((text, base, run(command, folder), folder, command))
+    if options.only == "peers":
+        return
     write(options.results, [row(common, *found, rows) for found in rows])
     for text, (_, result) in winners.items():
         for other, (_, rival) in winners.items():

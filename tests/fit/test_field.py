@@ -9,7 +9,7 @@ from netsmith.fit.field import HEADROOM, choose_field, fits
 from netsmith.run.budget import Budget
 from netsmith.run.plan import Plan
 from netsmith.search.candidates import Pictures
-from netsmith.search.choose import Timing
+from netsmith.search.choose import Outlook, Timing
 
 ICONS = Pictures(side=28, train=2000, classes=4)
 
@@ -40,7 +40,7 @@ def choose(tmp_path, budget, *, stopwatch=None, entries=5, pictures=ICONS):
         budget=Budget.parse(budget) if budget else Budget(),
         entries=entries,
         probe_s=10.0,
-        train_s=60.0,
+        outlook=Outlook(train=pictures.train, seconds=60.0, side=pictures.side),
         stopwatch=stopwatch or Fake(),
         plan=Plan(tmp_path / "plan.jsonl"),
     )

@@ -56,9 +56,11 @@ class Stub:
     def steps_for(self, seconds, *, until):
         return max(1, round(seconds / PACE))
 
-    def standing(self):
+    def standing(self, *, place):
         right = np.arange(200) < round(200 * SHARE_RIGHT[self.id])
-        return Standing(id=self.id, correct=right, loss=1 - SHARE_RIGHT[self.id], epochs=self.trainer.epoch)
+        return Standing(
+            id=self.id, correct=right, loss=1 - SHARE_RIGHT[self.id], epochs=self.trainer.epoch, place=place
+        )
 
     def top1(self):
         return SimpleNamespace(value=SHARE_RIGHT[self.id])

@@ -4,7 +4,9 @@ import pytest
 
 from netsmith.search.candidates import Pictures, all_candidates
 from netsmith.search.choose import (
+    PIXEL_LAG,
     TRAIN_PER_INFERENCE,
+    Outlook,
     Timing,
     calibration,
     guessed_latency,
@@ -39,11 +41,18 @@ def test_a_timing_of_no_candidate_is_ignored():
 
 def test_promise_peaks_where_the_time_feeds_the_network():
     best = 100.0 / (1000 * ripe_epochs(1000) * TRAIN_PER_INFERENCE["resnet18"])
-    at_best = promise("resnet18", best, train=1000, seconds=100.0)
-    assert at_best == pytest.approx(0.0)
+    outlook = Outlook(train=1000, seconds=100.0, side=64)
+
+    def at(latency, *, side=64, outlook=outlook):
+        return promise("resnet18", latency, side=side, outlook=outlook)
+
+    assert at(best) == pytest.approx(0.0)
     for factor in (0.5, 0.8, 1.25, 2.0):
-        assert promise("resnet18", factor * best, train=1000, seconds=100.0) < at_best
-    assert promise("resnet18", 2 * best, train=1000, seconds=100.0) == pytest.approx(-1.0)
+        assert at(factor * best) < at(best)
+    assert at(2 * best) == pytest.approx(-1.0)
+    assert at(best, side=32) == pytest.approx(-PIXEL_LAG)
+    # Training on a quarter of the pixels feeds a network four times as large.
+    assert at(4 * best, outlook=Outlook(train=1000, seconds=100.0, side=64, share=0.25)) == pytest.approx(0.0)
 
 
 def test_calibration_covers_every_family_evenly():
@@ -57,26 +66,47 @@ def test_calibration_covers_every_family_evenly():
 
 def test_the_chosen_are_spread_and_ordered():
     timings = {c.id: timed(c, macs_per_s=5e10) for c in calibration(CANDIDATES)}
-    chosen = promising(
-        CANDIDATES, timings, known=CANDIDATES, count=9, train=2000, seconds=60.0, limit_ms=None, per_base=2
-    )
+    outlook = Outlook(train=2000, seconds=60.0, side=64)
+
+    def choose(**changes):
+        settings = {"known": CANDIDATES, "count": 9, "outlook": outlook, "limit_ms": None, "per_base": 3}
+        return promising(CANDIDATES, timings, **(settings | changes))
+
+    chosen = choose(spread=2.0)
     assert len(chosen) == 9
     for base in {c.base for c in chosen}:
-        sides = [c.layout.input.size for c in chosen if c.base == base]
-        assert len(sides) <= 2
-        assert len(set(sides)) == len(sides)
+        own = [c for c in chosen if c.base == base]
+        assert len(own) <= 3
+        for i, a in enumerate(own):
+            for b in own[:i]:
+                macs = sorted((a.cost.macs, b.cost.macs))
+                assert max(a.side, b.side) > 1.21 * min(a.side, b.side) or macs[1] > 1.3225 * macs[0]
     speeds = rates(BY_ID, timings)
-    promises = [
-        promise(c.base, guessed_latency(c, timing=timings.get(c.id), speeds=speeds), train=2000, seconds=60.0)
-        for c in chosen
-    ]
-    assert promises == sorted(promises, reverse=True)
+
+    def hopes(candidates):
+        latencies = [guessed_latency(c, timing=timings.get(c.id), speeds=speeds) for c in candidates]
+        return [
+            promise(c.base, seconds, side=c.side, outlook=outlook)
+            for c, seconds in zip(candidates, latencies, strict=True)
+        ]
+
+    found = hopes(chosen)
+    assert found == sorted(found, reverse=True)
+    near = choose(margin=0.5)
+    assert 0 < len(near) < 9
+    assert min(hopes(near)) >= found[0] - 0.5
 
 
 def test_more_time_chooses_larger_networks():
     def work(seconds):
         chosen = promising(
-            CANDIDATES, {}, known=CANDIDATES, count=6, train=2000, seconds=seconds, limit_ms=None, per_base=2
+            CANDIDATES,
+            {},
+            known=CANDIDATES,
+            count=6,
+            outlook=Outlook(train=2000, seconds=seconds, side=64),
+            limit_ms=None,
+            per_base=2,
         )
         return sum(c.cost.macs for c in chosen)
 
@@ -85,6 +115,7 @@ def test_more_time_chooses_larger_networks():
 
 def test_a_latency_limit_passes_over_what_is_clearly_slower():
     limit = 0.2
-    chosen = promising(CANDIDATES, {}, known=CANDIDATES, count=20, train=2000, seconds=1e5, limit_ms=limit, per_base=9)
+    outlook = Outlook(train=2000, seconds=1e5, side=64)
+    chosen = promising(CANDIDATES, {}, known=CANDIDATES, count=20, outlook=outlook, limit_ms=limit, per_base=9)
     assert chosen
     assert all(guessed_latency(c, timing=None, speeds={}) * 1e3 <= limit for c in chosen)

@@ -9,10 +9,17 @@ from netsmith.run.metrics import mcnemar
 from netsmith.search.race import JUDGED_EPOCHS, Standing, decide, ranking, rung_shares
 
 
-def standing(id_, right, *, n=200, loss=1.0, seed=0, epochs=9.0):
+def standing(id_, right, *, n=200, loss=1.0, seed=0, epochs=9.0, place=0):
     correct = np.zeros(n, dtype=bool)
     correct[np.random.default_rng(seed).permutation(n)[:right]] = True
-    return Standing(id=id_, correct=correct, loss=loss, epochs=epochs)
+    return Standing(id=id_, correct=correct, loss=loss, epochs=epochs, place=place)
+
+
+def answers(right, *, n=100):
+    """The first `right` of n answered right, so that two differ in exactly that many."""
+    correct = np.zeros(n, dtype=bool)
+    correct[:right] = True
+    return correct
 
 
 def test_the_hopeless_go_and_the_close_stay():
@@ -31,7 +38,10 @@ def test_never_inside_the_noise():
     five[:5] = False
     six[:6] = False
     decision = decide(
-        [Standing(id=i, correct=c, loss=1.0, epochs=9.0) for i, c in (("all", base), ("five", five), ("six", six))]
+        [
+            Standing(id=i, correct=c, loss=1.0, epochs=9.0, place=0)
+            for i, c in (("all", base), ("five", five), ("six", six))
+        ]
     )
     assert decision.kept == ("all", "five")
     assert decision.eliminated == {"six": pytest.approx(2 * 0.5**6)}
@@ -47,7 +57,8 @@ def test_nobody_is_judged_before_its_time():
 def test_equal_accuracy_is_ranked_by_loss_then_name():
     same = standing("x", 100).correct
     standings = [
-        Standing(id=id_, correct=same, loss=loss, epochs=9.0) for id_, loss in (("c", 0.5), ("b", 0.4), ("a", 0.5))
+        Standing(id=id_, correct=same, loss=loss, epochs=9.0, place=0)
+        for id_, loss in (("c", 0.5), ("b", 0.4), ("a", 0.5))
     ]
     assert [s.id for s in ranking(standings)] == ["b", "a", "c"]
 
@@ -56,9 +67,19 @@ def test_one_alone_wins():
     assert decide([standing("only", 3)]).kept == ("only",)
 
 
+def test_promise_leads_until_the_answers_say_otherwise():
+    """One picture of difference is one standard error, two are more: then the answers decide."""
+    favourite = Standing(id="favourite", correct=answers(50), loss=1.0, epochs=9.0, place=0)
+    one = Standing(id="one", correct=answers(51), loss=1.0, epochs=9.0, place=1)
+    two = Standing(id="two", correct=answers(52), loss=1.0, epochs=9.0, place=2)
+    assert decide([one, favourite]).kept == ("favourite", "one")
+    assert decide([two, favourite]).kept == ("two", "favourite")
+    assert decide([two, one, favourite]).kept == ("one", "two", "favourite")
+
+
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_order_of_arrival_does_not_matter(rights, random):
-    standings = [standing(f"c{i}", right, n=60, seed=i) for i, right in enumerate(rights)]
+    standings = [standing(f"c{i}", right, n=60, seed=i, place=i) for i, right in enumerate(rights)]
     shuffled = list(standings)
     random.shuffle(shuffled)
     first, second = decide(standings), decide(shuffled)
@@ -66,7 +87,7 @@ def test_order_of_arrival_does_not_matter(rights, random):
     leader = next(s for s in standings if s.id == first.leader)
     for s in standings:
         gone = s.id in first.eliminated
-        assert gone == (s.id != leader.id and mcnemar(leader.correct, s.correct) < 0.05)
+        assert gone == (s.top1 < leader.top1 and mcnemar(leader.correct, s.correct) < 0.05)
         assert gone != (s.id in first.kept)
 
 

@@ -36,6 +36,7 @@ def train(
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     strict: Annotated[bool, Parameter(show_default=False)] = False,
     img_size: Count = None,
+    train_size: Count = None,
     batch_size: Annotated[int | None, Parameter(name=["--batch-size", "-b"], group=_GROUP)] = None,
     opt: Annotated[Literal["sgd", "adamw"] | None, Parameter(group=_GROUP)] = None,
     lr: Number = None,
@@ -83,6 +84,7 @@ def train(
         config: Recipe file under the flags, such as the recipe.yaml of a run.
         strict: Refuse data of which a picture would be left out.
         img_size: Side of the input in pixels.
+        train_size: Side trained on, where it is another: smaller is faster, and random crops enlarge what they show.
         batch_size: Pictures per update.
         opt: Optimizer.
         lr: Peak learning rate.
@@ -123,6 +125,7 @@ def train(
         ("--time", "time_s", time),
         ("--epochs", "epochs", epochs),
         ("--img-size", "img_size", img_size),
+        ("--train-size", "train_size", train_size),
         ("--batch-size", "batch_size", batch_size),
         ("--opt", "opt", opt),
         ("--lr", "lr", lr),

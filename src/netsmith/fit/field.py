@@ -8,13 +8,13 @@ from netsmith.fit.stopwatch import Stopwatch, timings_from_json, timings_to_json
 from netsmith.run.budget import Budget, format_count, format_latency, format_size
 from netsmith.run.plan import Plan
 from netsmith.search.candidates import Candidate, Pictures, all_candidates, within
-from netsmith.search.choose import Timing, calibration, promising
+from netsmith.search.choose import Outlook, Timing, calibration, promising
 
 HEADROOM = 0.93
 """Share of a latency limit that a candidate may take: another process and another hour must not break the budget."""
 
 PROBES, ROUNDS, PROBES_PER_BASE = 36, 3, 3
-ENTRIES_PER_BASE = 2
+ENTRIES_PER_BASE, ENTRIES_SPREAD, ENTRIES_MARGIN = 2, 2.0, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def choose_field(
     budget: Budget,
     entries: int,
     probe_s: float,
-    train_s: float,
+    outlook: Outlook,
     stopwatch: Stopwatch,
     plan: Plan,
 ) -> Field:
@@ -53,7 +53,7 @@ def choose_field(
         budget: hard limits.
         entries: how many race at most.
         probe_s: seconds for the stopwatch.
-        train_s: seconds of training the winner can expect.
+        outlook: what the winner can expect.
         stopwatch: measures.
         plan: timings are a row in it, so that a replay chooses the same field.
 
@@ -64,7 +64,7 @@ def choose_field(
     allowed = [candidate for candidate in considered if within(candidate, budget)]
 
     def compute() -> dict[str, list[float]]:
-        return timings_to_json(_probe(considered, allowed, pictures, budget, probe_s, train_s, stopwatch))
+        return timings_to_json(_probe(considered, allowed, budget, probe_s, outlook, stopwatch))
 
     timings = timings_from_json(
         plan.decide("fit.timings", at=0, compute=compute, why="p50, upper p90 in ms and bytes of untrained candidates")
@@ -80,10 +80,11 @@ def choose_field(
             timings,
             known=allowed,
             count=entries,
-            train=pictures.train,
-            seconds=train_s,
+            outlook=outlook,
             limit_ms=None,
             per_base=ENTRIES_PER_BASE,
+            spread=ENTRIES_SPREAD,
+            margin=ENTRIES_MARGIN,
         )
         return [candidate.id for candidate in chosen]
 
@@ -111,10 +112,9 @@ def fits(candidate: Candidate, timing: Timing, budget: Budget) -> bool:
 def _probe(
     considered: Sequence[Candidate],
     allowed: Sequence[Candidate],
-    pictures: Pictures,
     budget: Budget,
     probe_s: float,
-    train_s: float,
+    outlook: Outlook,
     stopwatch: Stopwatch,
 ) -> dict[str, Timing]:
     """First a few per family to learn its speed, then the most promising in rounds that learn from each other.
@@ -128,8 +128,7 @@ def _probe(
             timings,
             known=allowed,
             count=PROBES // ROUNDS,
-            train=pictures.train,
-            seconds=train_s,
+            outlook=outlook,
             limit_ms=budget.latency_ms,
             per_base=PROBES_PER_BASE,
         )

@@ -22,7 +22,7 @@ from netsmith.fit.finish import Finisher, is_concluded
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.race import Race
 from netsmith.fit.racers import Track
-from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for
+from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for, training_share
 from netsmith.fit.stopwatch import Stopwatch, label_bytes
 from netsmith.fit.timetable import Timetable, least_time
 from netsmith.run.budget import Budget, format_duration
@@ -36,7 +36,8 @@ from netsmith.run.preprocess import Preprocess
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
-from netsmith.search.candidates import Pictures
+from netsmith.search.candidates import Pictures, sides_for
+from netsmith.search.choose import Outlook
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +245,12 @@ def _field(
             budget=job.budget,
             entries=timetable.entries,
             probe_s=timetable.probe_s,
-            train_s=timetable.winner_s,
+            outlook=Outlook(
+                train=train,
+                seconds=timetable.winner_s,
+                side=max(sides_for(pictures)),
+                share=training_share(look),
+            ),
             stopwatch=stopwatch,
             plan=plan,
         )

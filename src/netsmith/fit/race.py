@@ -133,7 +133,8 @@ class Race:
                     self._train(rung, id_, seconds=each)
                 except CheckError as error:
                     self._diverged(id_, error)
-        standings = [self._racer(id_).standing() for id_ in running if not self._has_diverged(id_)]
+        places = {id_: place for place, id_ in enumerate(self.entries)}
+        standings = [self._racer(id_).standing(place=places[id_]) for id_ in running if not self._has_diverged(id_)]
         if not standings:
             raise CheckError(NOBODY_LEFT)
         decision = decide(standings)

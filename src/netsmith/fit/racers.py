@@ -96,8 +96,8 @@ class Racer:
         left = max(1, self.trainer.total_steps - self.trainer.step)
         return max(1, round(left * seconds / max(until, 1e-9)))
 
-    def standing(self) -> Standing:
-        """Its answers on the validation pictures as it stands."""
+    def standing(self, *, place: int) -> Standing:
+        """Its answers on the validation pictures as it stands; `place` is that of its promise."""
         found = self.trainer.evaluate()
         assert found is not None, "fit always has validation pictures"
         return Standing(
@@ -105,6 +105,7 @@ class Racer:
             correct=top_k_correct(found.logits, found.targets, k=1),
             loss=found.loss,
             epochs=self.trainer.epoch,
+            place=place,
         )  # fmt: skip
 
     def top1(self) -> Interval:

@@ -172,6 +172,8 @@ def compose_recipe(audited: Audit, *, model: str, layers: Sequence[tuple[str, Ma
         size = wanted
     defaults = recipe_for(look, model=model, size=size, seconds=1.0, seed=0)
     fields = defaults.model_dump(exclude={"time_s", "epochs"})
+    if "crop_scale" in given and given["crop_scale"] is None:
+        fields["train_size"] = None  # without crops that enlarge, training sees what evaluation sees
     if given.get("opt") == "adamw":
         fields |= ADAMW
     return Recipe.from_mapping(fields | given, where=" over ".join(where for where, _ in reversed(layers)))
@@ -216,7 +218,7 @@ def _train(
     )
     preprocess = preprocess_for(look_at(opened.audited), recipe.img_size)
 
-    pictures = training_pictures(dataset, largest=recipe.img_size, progress=progress)
+    pictures = training_pictures(dataset, largest=max(recipe.img_size, recipe.train_size or 0), progress=progress)
     trained = train(
         opened.network,
         TrainingData.of(pictures, finisher.prepared("val", preprocess), preprocess),

@@ -1,6 +1,6 @@
 """How the time of a fit is divided, fixed before it begins except for what is left.
 
-    reading | stopwatch (< 8 %) | race (38 % of training) | winner | export, measuring, verification, report
+    reading | stopwatch (< 6 %) | race (a quarter of training) | winner | export, measuring, verification, report
 
 What comes after training is reserved from what the same things cost so far: every answered picture is read and prepared
 again by the verification, and the fresh processes start Python.
@@ -10,8 +10,8 @@ import math
 
 from netsmith.run.clock import Clock
 
-PROBE_SHARE = 0.08
-RACE_SHARE = 0.38
+PROBE_SHARE = 0.06
+RACE_SHARE = 0.25
 PROCESS_S = 1.5
 """Starting a fresh process that imports the runtime, on an ordinary machine."""
 
@@ -64,8 +64,8 @@ class Timetable:
 
     @property
     def entries(self) -> int:
-        """Candidates that race: 2 in a minute, 4 in ten, at most 8, so that each gets some epochs before judgement."""
-        return min(8, max(2, round(2 + 0.6 * math.log2(self.time_s / 60))))
+        """Candidates that race: 2 in a minute, 3 in ten, 4 in an hour: each must get some epochs before judgement."""
+        return min(8, max(2, round(2 + 0.4 * math.log2(self.time_s / 60))))
 
     @property
     def rungs(self) -> int:

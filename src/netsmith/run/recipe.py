@@ -26,7 +26,9 @@ class Recipe(BaseModel):
 
     Attributes:
         model: name of the network, as `netsmith models` lists it.
-        img_size: R, side of the training input, pixels.
+        img_size: R, side of the input, pixels.
+        train_size: side of the pictures trained on, pixels, or None for `img_size`. Random crops show objects larger
+            than evaluation does, so a smaller side matches it better, and is faster (Touvron et al. 2019, FixRes).
         epochs: passes over the training split, or None when `time_s` decides.
         time_s: seconds of training, or None when `epochs` decides; exactly one of the two is given.
         batch_size: images per optimizer step.
@@ -62,6 +64,7 @@ class Recipe(BaseModel):
 
     model: str = Field(min_length=1)
     img_size: int = Field(ge=8, le=LARGEST_SIZE)
+    train_size: int | None = Field(default=None, ge=8, le=LARGEST_SIZE)
     epochs: float | None = Field(default=None, gt=0.0)
     time_s: float | None = Field(default=None, gt=0.0)
     batch_size: int = Field(default=64, ge=1)

@@ -24,7 +24,7 @@ SIDES = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 19
 SMALLEST_SIDE = 16
 ALPHA, BETA = 1.2, 1.1
 COMPOUND = (2.0, 1.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0)
-WIDTHS = (1.5, 0.75, 0.5, 0.35, 0.25, 0.18, 0.12, 0.06)
+WIDTHS = (1.5, 0.75, 0.6, 0.5, 0.42, 0.35, 0.3, 0.25, 0.21, 0.18, 0.15, 0.12, 0.09, 0.06)
 BYTES_PER_NODE = 160  # names and attributes of an operation in the exported graph, on average
 CONFIG_BYTES = 6000  # labels and settings beside the layout in config.json, without which no model opens
 
@@ -61,6 +61,11 @@ class Candidate:
     layout: Layout
     cost: Cost
     size_bytes: int
+
+    @property
+    def side(self) -> int:
+        """Of the input, pixels."""
+        return self.layout.input.size[0]
 
 
 def sides_for(pictures: Pictures) -> list[int]:

@@ -2,10 +2,9 @@
 they come.
 
 On small data the question is how much network the training time can feed. A candidate is guessed by the number of
-passes over the training
-pictures it would get in the time there is: fewer than a few dozen and it stays unripe, many more and a larger one would
-    have done better. Time per picture in training follows time per picture in inference, which the stopwatch gives;
-    before that, MACs at the family's measured speed.
+passes over the training pictures it would get in the time there is: fewer than a few dozen and it stays unripe, many
+more and a larger one would have done better. Time per picture in training follows time per picture in inference, which
+the stopwatch gives; before that, MACs at the family's measured speed. At equal time, more pixels beat more channels.
 """
 
 import math
@@ -17,23 +16,30 @@ from netsmith.search.candidates import Candidate
 GUESS_HEADROOM = 0.8
 """Share of a latency limit that a guessed median may take: p90 lies above it, and guesses err."""
 
-RIPE_EPOCHS, RIPE_PICTURES = 80.0, 1700
+RIPE_EPOCHS, RIPE_PICTURES = 50.0, 1700
 """Passes over so many training pictures after which a network scaled for the job stops gaining; fewer passes over more
 pictures, by the square root. Seen on photos trained from scratch, see benchmarks/LOG.md."""
 
 TRAIN_PER_INFERENCE = {
-    "resnet18": 2.0,
+    "resnet18": 2.5,
     "resnet20_cifar": 2.5,
     "resnet50": 3.7,
     "efficientnet_b0": 6.3,
     "mobilenet_v2": 8.0,
 }
-"""Seconds per picture of a training step (64 pictures, bfloat16 where it pays) over one picture's latency, by base
-network. Measured on two cores, see benchmarks/LOG.md: depthwise convolutions train far slower than they predict."""
+"""Seconds per picture of a training step (64 pictures of the same side, bfloat16 where it pays) over one picture's
+latency, by base network. Measured on two cores, see benchmarks/LOG.md: depthwise convolutions train far slower than
+they predict."""
 
 LAG = {"resnet18": 0.0, "resnet20_cifar": 0.25, "resnet50": 0.5, "mobilenet_v2": 1.0, "efficientnet_b0": 1.5}
 """Doublings of training time that a family was seen to need beyond ResNet-18's when all train from scratch for minutes
 (benchmarks/LOG.md). It orders guesses only: the race decides on answers."""
+
+PIXEL_LAG = 1.0
+"""Doublings of training time that halving the side costs at equal time per picture (benchmarks/LOG.md)."""
+
+ALIKE_SIDE, ALIKE_MACS = 1.1, 1.15
+"""Two candidates of one base network whose sides and MACs differ by at most these factors tell the same."""
 
 FIRST_RATE = {"mobilenet_v2": 1.5e10, "efficientnet_b0": 1.0e10}
 DEFAULT_RATE = 4.0e10
@@ -47,6 +53,23 @@ class Timing:
     p50_ms: float
     high_ms: float
     size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What a candidate can expect.
+
+    Attributes:
+        train: training pictures.
+        seconds: of training it would get as the winner.
+        side: largest of the resolutions considered, pixels.
+        share: training pixels per picture over those of evaluation.
+    """
+
+    train: int
+    seconds: float
+    side: int
+    share: float = 1.0
 
 
 def rates(candidates: Mapping[str, Candidate], timings: Mapping[str, Timing]) -> dict[str, float]:
@@ -72,17 +95,19 @@ def ripe_epochs(train: int) -> float:
     return RIPE_EPOCHS * math.sqrt(RIPE_PICTURES / train)
 
 
-def promise(base: str, latency_s: float, *, train: int, seconds: float) -> float:
-    """How promising a candidate is, at most 0: minus the doublings between its epochs and the ripe ones, minus its lag.
+def promise(base: str, latency_s: float, *, side: int, outlook: Outlook) -> float:
+    """How promising a candidate is, at most 0: minus the doublings between its epochs and the ripe ones, minus its lag
+    and that of its resolution.
 
     Args:
         base: the network it was scaled from.
         latency_s: seconds per picture of inference.
-        train: training pictures.
-        seconds: of training it would get as the winner.
+        side: of its input, pixels.
+        outlook: pictures and time.
     """
-    epochs = seconds / (train * latency_s * TRAIN_PER_INFERENCE[base])
-    return -abs(math.log2(epochs / ripe_epochs(train))) - LAG[base]
+    epochs = outlook.seconds / (outlook.train * outlook.share * latency_s * TRAIN_PER_INFERENCE[base])
+    pixels = PIXEL_LAG * math.log2(outlook.side / side)
+    return -abs(math.log2(epochs / ripe_epochs(outlook.train))) - LAG[base] - pixels
 
 
 def calibration(candidates: Sequence[Candidate], *, each: int = 2) -> list[Candidate]:
@@ -104,38 +129,50 @@ def promising(
     *,
     known: Sequence[Candidate],
     count: int,
-    train: int,
-    seconds: float,
+    outlook: Outlook,
     limit_ms: float | None,
     per_base: int,
+    spread: float = 1.0,
+    margin: float = math.inf,
 ) -> list[Candidate]:
-    """The most promising candidates, best first, spread over families and resolutions.
+    """The most promising candidates, best first, spread over families and sizes.
 
-    At most `per_base` of one base network, and no two of one base at the same resolution; a candidate whose guessed
-    latency leaves the limit no headroom is passed over.
+    At most `per_base` of one base network, and no two of one base that are alike; a candidate whose guessed latency
+    leaves the limit no headroom is passed over.
 
     Args:
         candidates: to choose from.
         timings: what the stopwatch said, by id.
         known: the candidates among which those that were timed are found.
         count: how many at most.
-        train, seconds: see `promise`.
+        outlook: see `promise`.
         limit_ms: the budget's latency, or None.
         per_base: candidates of one base network at most.
+        spread: power of `ALIKE_SIDE` and `ALIKE_MACS` up to which two are alike.
+        margin: how much less promising than the best a candidate may be, doublings.
     """
     speeds = rates({candidate.id: candidate for candidate in known}, timings)
 
     def latency(candidate: Candidate) -> float:
         return guessed_latency(candidate, timing=timings.get(candidate.id), speeds=speeds)
 
+    def hope(candidate: Candidate) -> float:
+        return promise(candidate.base, latency(candidate), side=candidate.side, outlook=outlook)
+
     allowed = [c for c in candidates if limit_ms is None or latency(c) * 1e3 <= GUESS_HEADROOM * limit_ms]
-    ranked = sorted(allowed, key=lambda c: (-promise(c.base, latency(c), train=train, seconds=seconds), c.id))
+    ranked = sorted(((hope(c), c) for c in allowed), key=lambda pair: (-pair[0], pair[1].id))
     chosen: list[Candidate] = []
-    for candidate in ranked:
-        same = [other for other in chosen if other.base == candidate.base]
-        side = candidate.layout.input.size
-        if len(same) < per_base and all(other.layout.input.size != side for other in same):
-            chosen.append(candidate)
-        if len(chosen) == count:
+    for value, candidate in ranked:
+        if len(chosen) == count or value < ranked[0][0] - margin:
             break
+        same = [other for other in chosen if other.base == candidate.base]
+        if len(same) < per_base and not any(_alike(candidate, other, spread=spread) for other in same):
+            chosen.append(candidate)
     return chosen
+
+
+def _alike(a: Candidate, b: Candidate, *, spread: float) -> bool:
+    def apart(x: int, y: int) -> float:
+        return max(x, y) / min(x, y)
+
+    return apart(a.side, b.side) <= ALIKE_SIDE**spread and apart(a.cost.macs, b.cost.macs) <= ALIKE_MACS**spread

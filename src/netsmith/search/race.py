@@ -2,6 +2,8 @@
 
 Candidates answer the same validation pictures, so they are compared picture by picture (McNemar's exact test): one is
 eliminated only when it is worse than the leader beyond that test's noise, never for a difference that could be chance.
+Among those that cannot be told from the best the one that promised most leads: the one-standard-error rule of Breiman
+et al. (1984, Classification and Regression Trees, section 3.4.3) with promise in the place of simplicity.
 """
 
 from collections.abc import Sequence
@@ -25,12 +27,14 @@ class Standing:
         correct: bool [N], whether each validation picture was answered right.
         loss: mean cross entropy on the same pictures; ranks candidates that are equally often right.
         epochs: passes over the training pictures it has had.
+        place: 0 for the candidate that promised most before the race, then 1, 2, ...
     """
 
     id: str
     correct: NDArray[np.bool_]
     loss: float
     epochs: float
+    place: int
 
     @property
     def top1(self) -> float:
@@ -62,12 +66,22 @@ def decide(standings: Sequence[Standing], *, confidence: float = 0.95) -> Decisi
             1 - confidence.
     """
     ranked = ranking(standings)
-    leader = ranked[0]
-    p_values = {standing.id: mcnemar(leader.correct, standing.correct) for standing in ranked[1:]}
+    close = [standing for standing in ranked if _within_one_error(ranked[0], standing)]
+    leader = min(close, key=lambda standing: standing.place)
+    ranked = [leader, *(standing for standing in ranked if standing is not leader)]
+    p_values = {
+        standing.id: mcnemar(leader.correct, standing.correct) for standing in ranked[1:] if standing.top1 < leader.top1
+    }
     judged = {standing.id for standing in ranked if standing.epochs >= JUDGED_EPOCHS}
     eliminated = {id_: p for id_, p in p_values.items() if p < 1 - confidence and id_ in judged}
     kept = tuple(standing.id for standing in ranked if standing.id not in eliminated)
     return Decision(leader=leader.id, kept=kept, eliminated=eliminated)
+
+
+def _within_one_error(best: Standing, other: Standing) -> bool:
+    """Whether the difference in right answers is at most its standard error: sqrt(b + c) for b and c unlike pairs."""
+    b, c = int((best.correct & ~other.correct).sum()), int((other.correct & ~best.correct).sum())
+    return (b - c) ** 2 <= b + c
 
 
 def ranking(standings: Sequence[Standing]) -> list[Standing]:

@@ -93,15 +93,16 @@ class Augmentation:
     @classmethod
     def of(cls, recipe: Recipe, preprocess: Preprocess) -> Self:
         """What `recipe` asks for, framed and bordered as `preprocess` says."""
+        size = recipe.train_size or preprocess.size
         red, green, blue = (round(255 * value) for value in preprocess.mean)
         return cls(
-            size=preprocess.size,
+            size=size,
             crop_scale=recipe.crop_scale,
             crop_ratio=recipe.crop_ratio,
             squash=preprocess.resize == "squash",
             centre=preprocess.crop,
             pad=recipe.pad,
-            shift=round(recipe.shift * preprocess.size),
+            shift=round(recipe.shift * size),
             flip=recipe.flip,
             mode=_MODES[preprocess.interpolation],
             border=(red, green, blue),

@@ -17,7 +17,7 @@ from netsmith.train.precision import Precision, Timing, Way, fastest
 from netsmith.train.timing import MARKS, Length, marks_passed, progress
 
 EVALUATIONS = 10  # of a timed run, at equal steps of progress, the last included
-MEASURING_SECONDS = 2.0  # of precision in a timed run, and at most this share of it; half of either for threads:
+MEASURING_SECONDS = 3.0  # of precision in a timed run, and at most this share of it; half of either for threads:
 MEASURING_SHARE = 0.02
 
 Measure = Callable[[Sequence[Way], float], list[Timing[Way]]]
