@@ -20,7 +20,8 @@ from netsmith.errors import InputError
 from netsmith.run.budget import Budget
 
 BASES = ("resnet18", "resnet50", "resnet20_cifar", "mobilenet_v2", "efficientnet_b0")
-SIDES = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 256, 288, 320)
+SIDES = (16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 160, 192, 224, 256, 288, 320)
+"""Above 64 pixels multiples of the networks' stride, so that training and evaluation may differ (fit/recipes.py)."""
 SMALLEST_SIDE = 16
 ALPHA, BETA = 1.2, 1.1
 COMPOUND = (2.0, 1.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0)
