@@ -15,9 +15,11 @@ from tiny_training import tiny_data, tiny_network, tiny_recipe, weights_hash
 from torch import Tensor, nn
 
 from netsmith.errors import CheckError, InputError
+from netsmith.fit.session import spent_before
 from netsmith.run.clock import FakeClock, SystemClock
 from netsmith.run.files import read_jsonl
 from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger
 from netsmith.run.plan import Plan
 from netsmith.train import trainer as module
 from netsmith.train.checkpoints import steps_saved
@@ -369,7 +371,7 @@ def test_metrics_of_a_resumed_run_have_one_row_per_evaluation(tmp_path: Path, ki
     whole.evaluate()
 
     def rows(name: str) -> list[dict[str, Any]]:
-        measured = ("seconds", "images_per_s")
+        measured = ("time", "seconds", "images_per_s")
         found = read_jsonl(tmp_path / name / "metrics.jsonl")
         return [{key: value for key, value in row.items() if key not in measured} for row in found]
 
@@ -408,3 +410,17 @@ def test_train_gives_the_last_weights_in_evaluation_mode(tmp_path: Path) -> None
             tiny_network(seed=4), tiny_data(), tiny_recipe(), run=run, plan=plan, clock=SystemClock(), resume=True
         )
         assert weights_hash(again.network) == weights_hash(trained.network)
+
+
+def test_what_training_writes_tells_a_later_session_when_it_was_written(tmp_path: Path) -> None:
+    clock = FakeClock(50.0)
+    run, ledger = RunFolder(tmp_path), Ledger(tmp_path / "ledger.jsonl", clock=clock)
+    ledger.add("session", verdict="done", reason="", after={"spent_s": 0.0})
+    trainer = make(tmp_path, clock=clock)
+    trainer.advance(2)
+    clock.tick(10.0)
+    trainer.evaluate()
+    assert spent_before(run, ledger) == pytest.approx(10.0, abs=0.01)
+    clock.tick(10.0)
+    trainer.save()
+    assert spent_before(run, ledger) == pytest.approx(20.0, abs=0.01)

@@ -48,12 +48,22 @@ def fit(
     """
     from netsmith.fit.pipeline import Job
     from netsmith.fit.pipeline import fit as fit_job
+    from netsmith.fit.session import Session
     from netsmith.run.budget import Budget, parse_duration
 
     limits = Budget.parse(budget) if budget else Budget()
-    job = Job(data=data, budget=limits, time_s=parse_duration(time), output=output_folder, seed=seed, strict=strict)
+    job = Job(budget=limits, time_s=parse_duration(time), seed=seed)
     command = ["fit", data, *(["--budget", budget] if budget else []), "--time", time, "-o", str(output_folder)]
     command += ["--seed", str(seed)] if seed else []
     with Console(output) as console:
-        result = fit_job(job, command=command, progress=console.progress, say=console.say, warn=console.warn)
+        session = Session(
+            data=data,
+            output=output_folder,
+            command=command,
+            strict=strict,
+            progress=console.progress,
+            say=console.say,
+            warn=console.warn,
+        )
+        result = fit_job(job, session)
         console.result(result.model_dump(mode="json"), outcome(result, output_folder))

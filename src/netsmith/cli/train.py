@@ -166,11 +166,21 @@ def train(
     command += ["--resume"] if resume else []
     command += [word for flag, _, value in given if value is not None for word in _typed(flag, value)]
 
+    from netsmith.fit.session import Session
     from netsmith.fit.single import TrainJob, train_run
 
-    job = TrainJob(data=data, output=out, flags=flags, config=config, resume=resume, strict=strict)
+    job = TrainJob(flags=flags, config=config, resume=resume)
     with Console(output) as console:
-        result = train_run(job, command=command, progress=console.progress, say=console.say, warn=console.warn)
+        session = Session(
+            data=data,
+            output=out,
+            command=command,
+            strict=strict,
+            progress=console.progress,
+            say=console.say,
+            warn=console.warn,
+        )
+        result = train_run(job, session)
         console.result(result.model_dump(mode="json"), outcome(result, out))
 
 

@@ -6,16 +6,11 @@ killed run that is started again goes on where it was and comes to the same weig
 folder from the first rung of the race on.
 """
 
-import shlex
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
-from netsmith.data.audit import Audit, audit
 from netsmith.data.cache import cache_root
 from netsmith.data.items import Dataset
-from netsmith.data.sources import open_source
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.field import Entry, Field, choose_field
 from netsmith.fit.finish import Finisher, is_concluded
@@ -23,17 +18,16 @@ from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.race import Race
 from netsmith.fit.racers import Track
 from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for, training_share
+from netsmith.fit.session import Session, commands
 from netsmith.fit.stopwatch import Stopwatch, label_bytes
 from netsmith.fit.timetable import Timetable, least_time
 from netsmith.run.budget import Budget, format_duration
-from netsmith.run.clock import Clock, SystemClock, seconds_of
 from netsmith.run.files import write_bytes
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.machine import machine
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
-from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
 from netsmith.search.candidates import Pictures, sides_for
@@ -45,71 +39,49 @@ class Job:
     """What was asked for.
 
     Attributes:
-        data: folder, archive, table or "digits".
         budget: hard limits, possibly none.
         time_s: wall time of everything.
-        output: run folder.
         seed: of splits and training.
-        strict: refuse data of which something would be left out.
     """
 
-    data: str
     budget: Budget
     time_s: float
-    output: Path
     seed: int = 0
-    strict: bool = False
 
 
-def fit(
-    job: Job,
-    *,
-    command: Sequence[str],
-    clock: Clock | None = None,
-    progress: Progress = silent,
-    say: Callable[[str], None] = lambda text: None,
-    warn: Callable[[str], None] = lambda text: None,
-) -> Result:
-    """Do the job in its folder, or go on with it where it was interrupted.
+def fit(job: Job, session: Session) -> Result:
+    """Do the job in the session's folder, or go on with it where it was interrupted.
 
     Args:
         job: what is asked for.
-        command: what was typed, verb first.
-        clock: reads time.
-        progress: told how far each piece is.
-        say: told what happens, a sentence a stage.
-        warn: told what goes wrong without stopping.
+        session: where the pictures are, where the run goes, who is told.
 
     Raises:
         InputError: data that cannot be used, a folder that holds something else.
         CheckError: a budget that nothing meets (before any training), or one that the finished model misses.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the folder can be resumed.
     """
-    clock = clock or SystemClock()
+    clock, output = session.clock, session.output
     began = clock.now()
 
-    refuse_inside(job.data, job.output)
+    refuse_inside(session.data, output)
     if find_spec("torch") is None:  # it is imported much later, when the folder is there already
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    def read() -> Audit:
-        return audit(open_source(job.data), strict=job.strict, seed=job.seed, progress=_counted(progress, "reading"))
-
-    begun = job.output.is_dir() and any(job.output.iterdir())
-    audited = None if begun else read()  # a new folder is made only for data that can be used
+    begun = output.is_dir() and any(output.iterdir())
+    audited = None if begun else session.read(seed=job.seed)  # a new folder is made only for data that can be used
     if audited is not None:
-        _refuse_short(job, reading_s=clock.now() - began)
-    with RunFolder.create(job.output, command=command, resume=begun) as run:
+        _refuse_short(job, session, reading_s=clock.now() - began)
+    with RunFolder.create(output, command=session.command, resume=begun) as run:
         ledger = Ledger(run.ledger, clock=clock)
         if is_concluded(run, ledger):
-            raise InputError(f"{job.output} holds a finished fit; name another folder with -o")
+            raise InputError(f"{output} holds a finished fit; name another folder with -o")
         plan = Plan(run.plan)
-        _same_job(plan, job)
-        spent = spent_before(run, ledger)
-        ledger.add("session", verdict="done", reason=shlex.join(["netsmith", *command]), after={"spent_s": spent})
-        audited = audited or read()
+        _same_job(plan, job, session)
+        spent = session.enter(run, ledger)
+        audited = audited or session.read(seed=job.seed)
         for line in audited.summary():
-            say(line)
+            session.say(line)
         dataset = record_split(audited, seed=job.seed, run=run, ledger=ledger)
         timetable = Timetable(
             job.time_s,
@@ -125,33 +97,25 @@ def fit(
             budget=job.budget,
             plan=plan,
             ledger=ledger,
-            commands=tuple(row.reason for row in ledger.rows if row.stage == "session"),
+            commands=commands(ledger),
             measure_s=timetable.measure_s,
-            progress=progress,
+            progress=session.progress,
         )
         seen = look_at(audited)
         look = Look(**plan.decide("look", at=0, compute=lambda: asdict(seen), why="what the pictures are like"))
         try:
-            field = _field(look, job, dataset, plan, ledger, timetable, clock, progress)
+            field = _field(look, job, dataset, plan, ledger, timetable, session)
         except CheckError:
             if not begun:
                 _leave_nothing(run)
             raise
         timetable.reserve_answers(max(entry.timing.p50_ms for entry in field.entries) / 1e3)
-        say(f"{field.feasible} of {field.timed} timed candidates fit the budget; {len(field.entries)} race")
-        return _train_and_finish(field, look, job, finisher, timetable, clock, progress, say, warn)
+        session.say(f"{field.feasible} of {field.timed} timed candidates fit the budget; {len(field.entries)} race")
+        return _train_and_finish(field, look, job, finisher, timetable, session)
 
 
 def _train_and_finish(
-    field: Field,
-    look: Look,
-    job: Job,
-    finisher: Finisher,
-    timetable: Timetable,
-    clock: Clock,
-    progress: Progress,
-    say: Callable[[str], None],
-    warn: Callable[[str], None],
+    field: Field, look: Look, job: Job, finisher: Finisher, timetable: Timetable, session: Session
 ) -> Result:
     def recipe(entry: Entry) -> Recipe:
         layout = entry.candidate.layout
@@ -161,15 +125,15 @@ def _train_and_finish(
         return preprocess_for(look, size)
 
     largest = max(entry.candidate.layout.input.size[0] for entry in field.entries)
-    pictures = training_pictures(finisher.dataset, largest=largest, progress=progress)
+    pictures = training_pictures(finisher.dataset, largest=largest, progress=session.progress)
     track = Track(
         finisher=finisher,
         masters=pictures,
         recipe=recipe,
         preprocess=preprocess,
-        clock=clock,
-        show=progress,
-        warn=warn,
+        clock=session.clock,
+        show=session.progress,
+        warn=session.warn,
     )
     threads = machine().cores_physical
     race = Race(
@@ -180,7 +144,7 @@ def _train_and_finish(
         train_s=timetable.training_left(),
         threads=min(threads, machine().cores_usable),
     )
-    winner = race.champion(say=say)
+    winner = race.champion(say=session.say)
     reached = winner.top1()  # before the metrics are copied: this is their last row
     run = finisher.run
     winner.recipe.save(run.recipe)
@@ -196,25 +160,25 @@ def _train_and_finish(
     )
 
 
-def _same_job(plan: Plan, job: Job) -> None:
+def _same_job(plan: Plan, job: Job, session: Session) -> None:
     """Refuse a folder in which something else was asked for."""
-    asked = {"data": job.data, "budget": str(job.budget), "time_s": job.time_s, "seed": job.seed}
+    asked = {"data": session.data, "budget": str(job.budget), "time_s": job.time_s, "seed": job.seed}
     recorded = plan.decide("job", at=0, compute=lambda: asked, why="as typed")
     if different := [key for key in asked if recorded[key] != asked[key]]:
         key = different[0]
         raise InputError(
-            f"{job.output} holds a fit with {key} {recorded[key]!r}, not {asked[key]!r}; "
+            f"{session.output} holds a fit with {key} {recorded[key]!r}, not {asked[key]!r}; "
             "type the same command to go on with it, or name another folder with -o"
         )
 
 
-def _refuse_short(job: Job, *, reading_s: float) -> None:
+def _refuse_short(job: Job, session: Session, *, reading_s: float) -> None:
     """Refuse a time that reading, measuring and verifying alone would use up."""
     least = least_time(reading_s)
     if job.time_s < least:
         raise InputError(
-            f"--time {format_duration(job.time_s)} is too short: reading {job.data} and measuring the finished model "
-            f"take {format_duration(least)}; give at least {format_duration(2 * least)}"
+            f"--time {format_duration(job.time_s)} is too short: reading {session.data} and measuring the finished "
+            f"model take {format_duration(least)}; give at least {format_duration(2 * least)}"
         )
 
 
@@ -225,8 +189,7 @@ def _field(
     plan: Plan,
     ledger: Ledger,
     timetable: Timetable,
-    clock: Clock,
-    progress: Progress,
+    session: Session,
 ) -> Field:
     here = machine()
     stopwatch = Stopwatch(
@@ -234,8 +197,8 @@ def _field(
         threads=min(here.cores_physical, here.cores_usable),
         limit_ms=job.budget.latency_ms,
         label_bytes=label_bytes(dataset.classes),
-        clock=clock,
-        progress=progress,
+        clock=session.clock,
+        progress=session.progress,
     )
     train = len(dataset.subset("train"))
     pictures = Pictures(side=look.side, train=train, classes=len(dataset.classes))
@@ -268,16 +231,3 @@ def _leave_nothing(run: RunFolder) -> None:
     for path in (run.plan, run.ledger, run.data, run.marker, run.path / ".lock"):
         path.unlink(missing_ok=True)
     run.path.rmdir()
-
-
-def spent_before(run: RunFolder, ledger: Ledger) -> float:
-    """Seconds that earlier sessions of a run spent: each until the last file it changed."""
-    session = ledger.newest("session")
-    if session is None:
-        return 0.0
-    newest = max(path.stat().st_mtime for path in run.path.rglob("*") if path.is_file() and path.name != ".lock")
-    return float(session.after["spent_s"]) + max(0.0, newest - seconds_of(session.time))
-
-
-def _counted(progress: Progress, title: str) -> Callable[[int, int], None]:
-    return lambda done, total: progress(title, done, total)

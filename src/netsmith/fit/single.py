@@ -8,27 +8,23 @@ its `recipe.yaml` takes the place of the first two, and only what does not chang
 the artifact after come on top.
 """
 
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netsmith.arch.names import find_layout
-from netsmith.data.audit import Audit, audit
-from netsmith.data.sources import open_source
+from netsmith.data.audit import Audit
 from netsmith.errors import InputError
 from netsmith.fit.finish import Finisher, is_concluded
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
-from netsmith.fit.pipeline import spent_before
 from netsmith.fit.recipes import look_at, preprocess_for, recipe_for
+from netsmith.fit.session import Session, commands
 from netsmith.run.budget import Budget
-from netsmith.run.clock import Clock, SystemClock
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import LARGEST_SIZE
-from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe, read_fields
 from netsmith.run.result import Result
 
@@ -48,54 +44,33 @@ class TrainJob:
     """What was asked for.
 
     Attributes:
-        data: folder, archive, table or "digits".
-        output: run folder.
         flags: recipe fields that were given as flags.
         config: a recipe file under the flags.
         resume: go on with an interrupted run.
-        strict: refuse data of which something would be left out.
     """
 
-    data: str
-    output: Path
     flags: Mapping[str, Any]
     config: Path | None = None
     resume: bool = False
-    strict: bool = False
 
 
-def train_run(
-    job: TrainJob,
-    *,
-    command: Sequence[str],
-    clock: Clock | None = None,
-    progress: Progress = silent,
-    say: Callable[[str], None] = lambda text: None,
-    warn: Callable[[str], None] = lambda text: None,
-) -> Result:
-    """Do the job in its folder, or go on with it where it was interrupted.
+def train_run(job: TrainJob, session: Session) -> Result:
+    """Do the job in the session's folder, or go on with it where it was interrupted.
 
     Args:
         job: what is asked for.
-        command: what was typed, verb first.
-        clock: reads time.
-        progress: told how far each piece is.
-        say: told what happens, a sentence a stage.
-        warn: told what goes wrong without stopping.
+        session: where the pictures are, where the run goes, who is told.
 
     Raises:
         InputError: data, recipe or folder cannot be used; before anything was written, where the folder is new.
         CheckError: loss or weights are not finite, or the finished run does not keep its word.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the folder can be resumed.
     """
-    clock = clock or SystemClock()
-    refuse_inside(job.data, job.output)
-    if job.output.is_dir() and any(job.output.iterdir()):
-        with RunFolder.create(job.output, command=command, resume=job.resume) as run:
-            return _train(job, run, command, clock, progress, say, warn)
-    opened = _open(job, None, progress)
-    with RunFolder.create(job.output, command=command, resume=job.resume) as run:
-        return _train(job, run, command, clock, progress, say, warn, opened)
+    refuse_inside(session.data, session.output)
+    begun = session.output.is_dir() and any(session.output.iterdir())
+    opened = None if begun else _open(job, session, None)
+    with RunFolder.create(session.output, command=session.command, resume=job.resume) as run:
+        return _train(job, session, run, opened)
 
 
 @dataclass(frozen=True)
@@ -105,7 +80,7 @@ class _Opened:
     network: "Network"
 
 
-def _open(job: TrainJob, begun: Path | None, progress: Progress) -> _Opened:
+def _open(job: TrainJob, session: Session, begun: Path | None) -> _Opened:
     """Everything that can be refused before anything is written; what costs little first."""
     layers = _layers(job, begun)
     model = next((values["model"] for _, values in reversed(layers) if values.get("model")), None)
@@ -114,9 +89,8 @@ def _open(job: TrainJob, begun: Path | None, progress: Progress) -> _Opened:
     find_layout(model)
     if not any(values.get(key) is not None for _, values in layers for key in ("time_s", "epochs")):
         raise InputError("how long to train is not said; give --time such as 10m, or --epochs")
-    source = open_source(job.data)
     seed = next((values["seed"] for _, values in reversed(layers) if values.get("seed") is not None), 0)
-    audited = audit(source, strict=job.strict, seed=seed, progress=lambda done, total: progress("reading", done, total))
+    audited = session.read(seed=seed)
     recipe = compose_recipe(audited, model=model, layers=layers)
     classes = len(audited.dataset.classes)
     # Lazily: torch takes seconds to import, and mistakes are to be told before.
@@ -179,32 +153,22 @@ def compose_recipe(audited: Audit, *, model: str, layers: Sequence[tuple[str, Ma
     return Recipe.from_mapping(fields | given, where=" over ".join(where for where, _ in reversed(layers)))
 
 
-def _train(
-    job: TrainJob,
-    run: RunFolder,
-    command: Sequence[str],
-    clock: Clock,
-    progress: Progress,
-    say: Callable[[str], None],
-    warn: Callable[[str], None],
-    opened: _Opened | None = None,
-) -> Result:
+def _train(job: TrainJob, session: Session, run: RunFolder, opened: _Opened | None) -> Result:
     from netsmith.train.feed import TrainingData
     from netsmith.train.loop import train
 
-    ledger = Ledger(run.ledger, clock=clock)
+    ledger = Ledger(run.ledger, clock=session.clock)
     if is_concluded(run, ledger):
         raise InputError(f"{run.path} holds a finished run; name another folder with -o")
     begun = run.recipe if run.recipe.exists() else None
-    opened = opened or _open(job, begun, progress)
+    opened = opened or _open(job, session, begun)
     recipe = opened.recipe
     if begun is not None:
         _refuse_other_recipe(run, Recipe.load(begun), recipe)
     recipe.save(run.recipe)
-    spent = spent_before(run, ledger)
-    ledger.add("session", verdict="done", reason=shlex.join(["netsmith", *command]), after={"spent_s": spent})
+    session.enter(run, ledger)
     for line in opened.audited.summary():
-        say(line)
+        session.say(line)
     dataset = record_split(opened.audited, seed=recipe.seed, run=run, ledger=ledger)
     plan = Plan(run.plan)
     finisher = Finisher(
@@ -213,26 +177,28 @@ def _train(
         budget=Budget(),
         plan=plan,
         ledger=ledger,
-        commands=tuple(row.reason for row in ledger.rows if row.stage == "session"),
-        progress=progress,
+        commands=commands(ledger),
+        progress=session.progress,
     )
     preprocess = preprocess_for(look_at(opened.audited), recipe.img_size)
 
-    pictures = training_pictures(dataset, largest=max(recipe.img_size, recipe.train_size or 0), progress=progress)
+    pictures = training_pictures(
+        dataset, largest=max(recipe.img_size, recipe.train_size or 0), progress=session.progress
+    )
     trained = train(
         opened.network,
         TrainingData.of(pictures, finisher.prepared("val", preprocess), preprocess),
         recipe,
         run=run,
         plan=plan,
-        clock=clock,
+        clock=session.clock,
         resume=True,
-        show=progress,
-        warn=warn,
+        show=session.progress,
+        warn=session.warn,
     )
     assert trained.val is not None, "every run has validation pictures"
     accuracy = f"{trained.val.top1.value:.2%} on validation"
-    say(f"{recipe.model}: {trained.steps:,} steps, {trained.epochs:.1f} epochs, {accuracy}")
+    session.say(f"{recipe.model}: {trained.steps:,} steps, {trained.epochs:.1f} epochs, {accuracy}")
     return finisher.conclude(
         trained.network,
         name=recipe.model,

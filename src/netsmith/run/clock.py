@@ -34,7 +34,7 @@ def _iso(moment: datetime) -> str:
 
 
 def seconds_of(wall: str) -> float:
-    """Seconds since 1970 of what `wall()` gave, comparable with a file's modification time."""
+    """Seconds since 1970 of what `wall()` gave, comparable between machines."""
     return datetime.fromisoformat(wall).timestamp()
 
 

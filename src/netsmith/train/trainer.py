@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from netsmith.errors import CheckError, InputError
-from netsmith.run.clock import Clock
+from netsmith.run.clock import Clock, seconds_of
 from netsmith.run.files import append_jsonl, read_jsonl
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
@@ -297,6 +297,7 @@ class Trainer:
     def _record(self, evaluation: Evaluation) -> None:
         self._add_losses()
         row = {
+            "time": self._clock.wall(),
             "step": self.step,
             "progress": self.progress,
             "epoch": self.epoch,
@@ -332,6 +333,7 @@ class Trainer:
         tensors = self.state.tensors()
         self._refuse_non_finite(tensors)
         numbers = {
+            "time": seconds_of(self._clock.wall()),
             "elapsed": self.seconds,
             "per_step": self._pacing.per_step,
             "loss_sum": self.state.loss_sum,
