@@ -111,7 +111,10 @@ def test_a_finished_run_is_not_overwritten(whole, pictures):
 
 
 def test_another_job_is_refused_in_the_folder(whole, pictures, tmp_path):
-    begun = begin_again(whole, tmp_path / "begun")
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    for name in ("run.json", "plan.jsonl"):
+        shutil.copyfile(whole / name, begun / name)
     other = netsmith("fit", pictures, "--budget", "size=2MB", "--time", TIME, "-o", begun)
     assert other.returncode == 2
     assert "budget" in other.stderr
@@ -134,28 +137,21 @@ def test_a_time_too_short(pictures, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def begin_again(whole: Path, folder: Path) -> Path:
-    """A folder in which a run was begun that has the same plan and nothing else."""
-    folder.mkdir()
-    for path in (whole / "run.json", whole / "plan.jsonl", *whole.glob("candidates/*/plan.jsonl")):
-        target = folder / path.relative_to(whole)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    return folder
+def replayed(whole, pictures, folder) -> list[str]:
+    """The command that repeats a run in another folder by its plan."""
+    return [sys.executable, "-m", "netsmith", "fit", str(pictures), "--replay", str(whole), "-o", str(folder)]
 
 
-def killed_until_done(whole, pictures, folder, *, kills, seed, how=signal.SIGKILL):
+def killed_until_done(command, *, kills, seed):
     """The same command, killed at random instants so many times, then left alone; its last outcome."""
     dice = random.Random(seed)
-    command = [sys.executable, "-m", "netsmith", "fit", str(pictures), "--budget", "latency=50ms,size=2MB"]
-    command += ["--time", TIME, "-o", str(folder), "--quiet"]
     for _ in range(kills):
         process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
         try:
             process.wait(timeout=dice.uniform(1.0, 14.0))
             break
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, how)
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         finally:
             assert process.stderr is not None
@@ -164,16 +160,58 @@ def killed_until_done(whole, pictures, folder, *, kills, seed, how=signal.SIGKIL
 
 
 def check_killed(whole, pictures, tmp_path, *, kills, seed):
-    folder = begin_again(whole, tmp_path / "killed")
-    done = killed_until_done(whole, pictures, folder, kills=kills, seed=seed)
+    folder = tmp_path / "killed"
+    done = killed_until_done([*replayed(whole, pictures, folder), "--quiet"], kills=kills, seed=seed)
     assert done.returncode == 0 or "finished fit" in done.stderr, done.stderr
     assert content_hash(folder / "model") == content_hash(whole / "model")
     assert not list(folder.rglob("*.tmp"))
     assert netsmith("verify", folder).returncode == 0
 
 
-def test_killed_and_gone_on_with_gives_the_same_weights(whole, pictures, tmp_path):
+def test_replayed_killed_and_gone_on_with_gives_the_same_weights(whole, pictures, tmp_path):
+    """One run shows both: that the plan rows of another run are obeyed, and that a kill changes nothing."""
     check_killed(whole, pictures, tmp_path, kills=1, seed=3)
+    rows = [json.loads(line) for line in (tmp_path / "killed/ledger.jsonl").read_text().splitlines()]
+    [compared] = [row for row in rows if row["stage"] == "replay"]
+    assert compared["verdict"] == "done"
+    assert compared["before"] == compared["after"]
+    assert "--budget" in rows[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--time", "25s"], "--time is not that of"),
+        (["--budget", "size=2MB"], "--budget is not that of"),
+        (["--seed", "1"], "--seed is not that of"),
+    ],
+)
+def test_a_replay_of_something_else_is_refused(whole, pictures, tmp_path, typed, said):
+    refused = netsmith("fit", pictures, "--replay", whole, "-o", tmp_path / "run", *typed)
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert "--budget latency=50ms,size=2MB, --time 24s and --seed 0" in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_replay_on_other_pictures_is_refused(whole, tmp_path):
+    others = make_pictures(tmp_path / "others.npz", seed=1)
+    refused = netsmith("fit", others, "--replay", whole, "-o", tmp_path / "run")
+    assert refused.returncode == 2
+    assert "does not hold the pictures" in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_a_finished_fit_is_replayed(whole, pictures, tmp_path):
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    for name in ("run.json", "plan.jsonl"):
+        shutil.copyfile(whole / name, unfinished / name)
+    for folder, said in ((unfinished, "did not finish"), (whole / "model", "not a run folder")):
+        refused = netsmith("fit", pictures, "--replay", folder, "-o", tmp_path / "run")
+        assert refused.returncode == 2
+        assert said in refused.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
@@ -185,11 +223,9 @@ def test_killed_often(whole, pictures, tmp_path, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_says_how_to_go_on(whole, pictures, tmp_path, how, code):
-    folder = begin_again(whole, tmp_path / "stopped")
-    command = [sys.executable, "-m", "netsmith", "fit", str(pictures), "--budget", "latency=50ms,size=2MB"]
-    process = subprocess.Popen(
-        [*command, "--time", TIME, "-o", str(folder)], start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
+    folder = tmp_path / "stopped"
+    command = replayed(whole, pictures, folder)
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(folder.glob("candidates/*/recipe.yaml")) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -198,6 +234,6 @@ def test_a_stopped_run_says_how_to_go_on(whole, pictures, tmp_path, how, code):
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     assert "go on" in errors
-    done = netsmith("fit", pictures, "--budget", "latency=50ms,size=2MB", "--time", TIME, "-o", folder)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert content_hash(folder / "model") == content_hash(whole / "model")

@@ -15,6 +15,8 @@ Examples:
   netsmith fit digits --time 1m -o runs/digits     scikit-learn's digits, no limits
   netsmith verify runs/photos                      measure all of it again
   netsmith predict runs/photos new.jpg             use it
+  netsmith fit photos/ --replay runs/photos -o runs/again
+                                                   the same weights, by the same plan
 """
 
 
@@ -22,11 +24,12 @@ def fit(
     data: str,
     /,
     *,
-    budget: str = "",
-    time: str = "10m",
+    budget: str | None = None,
+    time: str | None = None,
     output_folder: Annotated[Path, Parameter(name=["--output", "-o"])],
     resume: Annotated[bool, Parameter(show_default=False)] = False,
-    seed: int = 0,
+    replay: Path | None = None,
+    seed: int | None = None,
     strict: Annotated[bool, Parameter(show_default=False)] = False,
     output: Output = PLAIN,
 ) -> None:
@@ -40,21 +43,30 @@ def fit(
     Args:
         data: Folder, zip, tar, CSV (image_path,label[,split]), .npz (images,labels[,split]) or the name digits.
         budget: Limits such as latency=5ms,size=4MB,macs=300M,params=2M; none when left out.
-        time: Wall time of everything, such as 90s, 10m or 1h30m.
+        time: Wall time of everything, such as 90s, 10m or 1h30m; 10m when left out.
         output_folder: Folder of the run.
         resume: Go on with the interrupted fit in the folder (also without this flag).
-        seed: Of the splits, the initial weights and the order.
+        replay: Folder of a finished fit of the same data: obey its plan, with its budget, time and seed.
+        seed: Of the splits, the initial weights and the order; 0 when left out.
         strict: Refuse data of which a picture would be left out.
     """
     from netsmith.fit.pipeline import Job
     from netsmith.fit.pipeline import fit as fit_job
+    from netsmith.fit.replay import Replay
     from netsmith.fit.session import Session
     from netsmith.run.budget import Budget, parse_duration
 
-    limits = Budget.parse(budget) if budget else Budget()
-    job = Job(budget=limits, time_s=parse_duration(time), seed=seed)
-    command = ["fit", data, *(["--budget", budget] if budget else []), "--time", time, "-o", str(output_folder)]
-    command += ["--seed", str(seed)] if seed else []
+    limits = Budget.parse(budget) if budget else None
+    if replay is not None:
+        record = Replay.of(replay)
+        record.refuse_other(budget=limits, time_s=parse_duration(time) if time is not None else None, seed=seed)
+        job = Job(budget=record.budget, time_s=record.time_s, seed=record.seed, replay=record)
+    else:
+        job = Job(budget=limits or Budget(), time_s=parse_duration(time or "10m"), seed=seed or 0)
+    command = ["fit", data, *(["--budget", budget or str(job.budget)] if job.budget.limits() else [])]
+    command += ["--time", time or f"{job.time_s:g}s", "-o", str(output_folder)]
+    command += ["--seed", str(job.seed)] if job.seed else []
+    command += ["--replay", str(replay)] if replay is not None else []
     with Console(output) as console:
         session = Session(
             data=data,

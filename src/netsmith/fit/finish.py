@@ -27,6 +27,7 @@ from netsmith.data.cache import Prepared, prepared
 from netsmith.data.items import Dataset
 from netsmith.data.prepare import Pixels, as_pixels
 from netsmith.errors import CheckError
+from netsmith.fit.replay import Replay
 from netsmith.report.page import write_report
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
@@ -59,6 +60,7 @@ class Finisher:
         commands: what was typed, first run and resumes, as lines.
         measure_s: seconds of one latency measurement.
         progress: told how far the longer stages are.
+        replay: of which run the weights must be, if of any.
     """
 
     run: RunFolder
@@ -69,6 +71,7 @@ class Finisher:
     commands: tuple[str, ...]
     measure_s: float = 2.0
     progress: Progress = silent
+    replay: Replay | None = None
 
     def export(
         self, network: "nn.Module", folder: Path, *, preprocess: Preprocess, recipe: Recipe, threads: int | None = None
@@ -144,6 +147,8 @@ class Finisher:
         if self.ledger.newest("export") is None:
             after = {"size_bytes": bundle.size_bytes}
             self.ledger.add("export", verdict="done", reason="agrees with PyTorch on the golden examples", after=after)
+        if self.replay is not None:
+            self.replay.compare(bundle, self.ledger)
         try:
             return self.finish(bundle)
         finally:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 from netsmith.data.cache import cache_root
 from netsmith.data.items import Dataset
+from netsmith.data.splits import split
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.field import Entry, Field, choose_field
 from netsmith.fit.finish import Finisher, is_concluded
@@ -18,6 +19,7 @@ from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.race import Race
 from netsmith.fit.racers import Track
 from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for, training_share
+from netsmith.fit.replay import JOB, Replay
 from netsmith.fit.session import Session, commands
 from netsmith.fit.stopwatch import Stopwatch, label_bytes
 from netsmith.fit.timetable import Timetable, least_time
@@ -42,11 +44,13 @@ class Job:
         budget: hard limits, possibly none.
         time_s: wall time of everything.
         seed: of splits and training.
+        replay: a finished fit of the same whose plan is obeyed.
     """
 
     budget: Budget
     time_s: float
     seed: int = 0
+    replay: Replay | None = None
 
 
 def fit(job: Job, session: Session) -> Result:
@@ -58,7 +62,8 @@ def fit(job: Job, session: Session) -> Result:
 
     Raises:
         InputError: data that cannot be used, a folder that holds something else.
-        CheckError: a budget that nothing meets (before any training), or one that the finished model misses.
+        CheckError: a budget that nothing meets (before any training), or one that the finished model misses, or a
+            replay that came to other weights.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the folder can be resumed.
     """
     clock, output = session.clock, session.output
@@ -70,7 +75,9 @@ def fit(job: Job, session: Session) -> Result:
 
     begun = output.is_dir() and any(output.iterdir())
     audited = None if begun else session.read(seed=job.seed)  # a new folder is made only for data that can be used
-    if audited is not None:
+    if audited is not None and job.replay is not None:
+        job.replay.refuse_other_data(split(audited.dataset, seed=job.seed))
+    elif audited is not None:
         _refuse_short(job, session, reading_s=clock.now() - began)
     with RunFolder.create(output, command=session.command, resume=begun) as run:
         ledger = Ledger(run.ledger, clock=clock)
@@ -78,6 +85,8 @@ def fit(job: Job, session: Session) -> Result:
             raise InputError(f"{output} holds a finished fit; name another folder with -o")
         plan = Plan(run.plan)
         _same_job(plan, job, session)
+        if job.replay is not None:
+            job.replay.lay_down(run, plan)
         spent = session.enter(run, ledger)
         audited = audited or session.read(seed=job.seed)
         for line in audited.summary():
@@ -100,6 +109,7 @@ def fit(job: Job, session: Session) -> Result:
             commands=commands(ledger),
             measure_s=timetable.measure_s,
             progress=session.progress,
+            replay=job.replay,
         )
         seen = look_at(audited)
         look = Look(**plan.decide("look", at=0, compute=lambda: asdict(seen), why="what the pictures are like"))
@@ -149,7 +159,7 @@ def _train_and_finish(
     run = finisher.run
     winner.recipe.save(run.recipe)
     write_bytes(run.metrics, (winner.folder / "metrics.jsonl").read_bytes())
-    return finisher.conclude(
+    result = finisher.conclude(
         winner.trainer.network,
         name=winner.id,
         steps=winner.trainer.step,
@@ -158,16 +168,26 @@ def _train_and_finish(
         preprocess=winner.preprocess,
         recipe=winner.recipe,
     )
+    if job.replay is not None:
+        job.replay.demand(finisher.ledger)
+        session.say(f"the weights are those of {job.replay.run.path}")
+    return result
 
 
 def _same_job(plan: Plan, job: Job, session: Session) -> None:
     """Refuse a folder in which something else was asked for."""
-    asked = {"data": session.data, "budget": str(job.budget), "time_s": job.time_s, "seed": job.seed}
-    recorded = plan.decide("job", at=0, compute=lambda: asked, why="as typed")
-    if different := [key for key in asked if recorded[key] != asked[key]]:
+    asked: dict[str, str | float | None] = {
+        "data": session.data,
+        "budget": str(job.budget),
+        "time_s": job.time_s,
+        "seed": job.seed,
+        "replay": None if job.replay is None else str(job.replay.run.path),
+    }
+    recorded = plan.decide(JOB, at=0, compute=lambda: asked, why="as typed")
+    if different := [key for key in asked if recorded.get(key) != asked[key]]:
         key = different[0]
         raise InputError(
-            f"{session.output} holds a fit with {key} {recorded[key]!r}, not {asked[key]!r}; "
+            f"{session.output} holds a fit with {key} {recorded.get(key)!r}, not {asked[key]!r}; "
             "type the same command to go on with it, or name another folder with -o"
         )
 
