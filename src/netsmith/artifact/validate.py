@@ -55,7 +55,7 @@ def validate(
     """Answer the pictures of a split through the artifact and score the answers.
 
     Args:
-        path: a run folder, or a model folder.
+        path: a run folder, or a model folder; one that lies in a run is of that run.
         data: where the pictures are; by default where the run found them.
         split: which of them: for a run's pictures by default "val", for others all.
         progress: told how far it is.
@@ -93,11 +93,11 @@ def validate(
 
 
 def _run_of(path: Path) -> RunFolder | None:
-    """The run that `path` is, or whose model it is."""
-    for folder in (path, path.parent):
-        run = RunFolder(folder)
-        if run.marker.is_file() and (folder == path or run.model.resolve() == path.resolve()):
-            return run
+    """The run that `path` is or lies in, also as one of its candidates; links are followed."""
+    for start in (path.absolute(), path.resolve()):
+        for folder in (start, *start.parents):
+            if (run := RunFolder(folder)).marker.is_file():
+                return run
     return None
 
 
