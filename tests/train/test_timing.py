@@ -63,6 +63,14 @@ def test_a_row_without_steps_ends_training_where_it_stands() -> None:
     assert progress(5, [Length(0, 10), Length(5, 5)]) == 0.5
 
 
+def test_training_that_ended_and_is_lengthened_goes_on() -> None:
+    lengths = [Length(0, 10), Length(10, 40)]
+    assert [progress(step, lengths) for step in (5, 9.5, 10, 25, 40)] == [0.5, 0.95, 0.25, 0.625, 1.0]
+    again = [*lengths, Length(40, 40), Length(60, 80)]
+    assert [progress(step, again) for step in (25, 40, 60, 70, 80)] == [0.625, 1.0, 0.75, 0.875, 1.0]
+    assert not marks_passed(11, lengths, MARKS[:10])  # those before were met the first time
+
+
 def test_a_row_made_at_a_mark_does_not_move_the_mark() -> None:
     lengths = [Length(0, 100)]
     step = next(step for step in range(1, 100) if marks_passed(step, lengths, (0.5,)))

@@ -424,3 +424,17 @@ def test_what_training_writes_tells_a_later_session_when_it_was_written(tmp_path
     clock.tick(10.0)
     trainer.save()
     assert spent_before(run, ledger) == pytest.approx(20.0, abs=0.01)
+
+
+def test_training_that_ended_learns_on_when_it_is_lengthened(tmp_path: Path) -> None:
+    trainer = make(tmp_path, epochs=2.0)
+    trainer.advance()
+    assert (trainer.finished, trainer.progress) == (True, 1.0)
+    ended = weights_hash(trainer.network)
+    trainer.plan_steps(2 * trainer.step, why="more time")
+    assert (trainer.finished, trainer.progress) == (False, 0.5)
+    trainer.advance()
+    assert trainer.progress == 1.0
+    assert weights_hash(trainer.network) != ended
+    last = read_jsonl(tmp_path / "metrics.jsonl")[-1]
+    assert 0 < last["lr"] < trainer.recipe.lr

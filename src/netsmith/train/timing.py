@@ -2,9 +2,10 @@
 
 The number of steps of a timed run is planned from a first measurement and planned again at fixed marks of progress,
 and each plan is a row (step at which it was made, total steps). Progress is a pure function of the step and those
-rows: continuous, piecewise linear, each row aiming from where it stands at 1 in its last step (one that leaves no
-step ends training where it stands). So a run that is replayed from its rows follows the same learning rates whatever
-the clock says.
+rows: piecewise linear, each row aiming from where it stands at 1 in its last step (one that leaves no step ends
+training where it stands). It is continuous but for one case: training that had come to its end and is lengthened goes
+on from the share of the new length that is done, because at 1 it would learn nothing. So a run that is replayed from
+its rows follows the same learning rates whatever the clock says.
 
 The marks lie closer towards the end, where there is less left to correct with: what a stretch between two marks can
 overrun is bounded by its own length times the change in speed within it.
@@ -46,12 +47,12 @@ def progress(step: float, lengths: Sequence[Length]) -> float:
     for position, length in enumerate(lengths):
         following = lengths[position + 1].at if position + 1 < len(lengths) else math.inf
         end = min(step, following)
-        if end >= length.total:
-            return 1.0
-        done += (1.0 - done) * (end - reached) / (length.total - reached)
-        reached = end
-        if step <= following:
+        if done == 1.0 and length.total > length.at:
+            done = length.at / length.total
+        done = 1.0 if end >= length.total else done + (1.0 - done) * (end - reached) / (length.total - reached)
+        if step < following or (step == following and done < 1.0):
             break
+        reached = end
     return done
 
 
