@@ -1,4 +1,4 @@
-"""`netsmith export`: the folder to ship, from a run, another artifact or a network's name."""
+"""`netsmith export`: the folder to ship, or another library's weights, from a run, an artifact or a network's name."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,9 @@ from netsmith.cli.console import PLAIN, Console, Output
 from netsmith.errors import InputError
 
 if TYPE_CHECKING:
+    from netsmith.arch.pretrained import Weights
     from netsmith.artifact.bundle import Bundle
+    from netsmith.models.build import Network
 
 EXAMPLES = """\
 Examples:
@@ -22,6 +24,10 @@ Examples:
                             the graph alone
   netsmith export runs/pets -o newest --checkpoint last
                             what training holds now, also while it goes on
+  netsmith export efficientnet_b0.v1 -o b0
+                            a network with published weights: ImageNet's classes
+  netsmith export runs/pets -o pets.safetensors --format torchvision
+                            weights that torchvision's network loads
   netsmith export resnet18@0.5 -o try --img-size 96 --num-classes 10
                             an untrained network, to measure
 """
@@ -35,7 +41,9 @@ def export(
     checkpoint: Literal["best", "last"] = "best",
     golden: Literal["real", "synthetic"] = "real",
     no_weights: Annotated[bool, Parameter(show_default=False)] = False,
-    format: Literal["artifact", "onnx"] = "artifact",
+    format: Literal["artifact", "onnx", "torchvision", "timm"] = "artifact",
+    pretrained: Annotated[bool, Parameter(show_default=False)] = False,
+    pretrained_dir: Path | None = None,
     num_classes: int | None = None,
     img_size: int | None = None,
     overwrite: Annotated[bool, Parameter(show_default=False)] = False,
@@ -47,12 +55,14 @@ def export(
     weights is compared with PyTorch first and not written where it differs.
 
     Args:
-        source: Folder of a run or of an artifact, or the name of a network (untrained).
-        out: Folder to write, or file with --format onnx; never replaced without --overwrite.
+        source: Folder of a run or of an artifact, or the name of a network: untrained, or NAME.TAG with its weights.
+        out: Folder to write, or file with another --format; never replaced without --overwrite.
         checkpoint: Of a run: its model, or the newest checkpoint.
         golden: Keep the examples that ship with the model, or replace them by generated pictures.
         no_weights: Leave the float weights out.
-        format: A folder with all it takes to use the model, or its ONNX file alone.
+        format: A folder with all it takes to use the model, its ONNX file alone, or its float weights for a library.
+        pretrained: Take the published weights of a name without a tag.
+        pretrained_dir: Folder of weights files, looked at before the cache and the net.
         num_classes: Outputs, for a name only.
         img_size: Side of the input in pixels, for a name only.
         overwrite: Replace what is there.
@@ -61,36 +71,86 @@ def export(
 
     given = Path(source)
     from_folder = given.exists() or len(given.parts) > 1
-    if from_folder and (num_classes is not None or img_size is not None):
-        raise InputError(f"--num-classes and --img-size go with the name of a network; {source} has its own")
+    if from_folder and (num_classes is not None or img_size is not None or pretrained):
+        raise InputError(
+            f"--num-classes, --img-size and --pretrained go with the name of a network; {source} has its own"
+        )
     if checkpoint == "last" and not from_folder:
         raise InputError(f"--checkpoint last goes with the folder of a run, and there is no folder {source}")
     if out.exists() and not overwrite:
         raise InputError(f"{out} already exists; name another with -o or give --overwrite")
-    if format == "onnx" and out.is_dir():
-        raise InputError(f"{out} is a folder; name a file such as {out / 'model.onnx'} with -o")
+    if format != "artifact" and out.is_dir():
+        example = "model.onnx" if format == "onnx" else "model.safetensors"
+        raise InputError(f"{out} is a folder; name a file such as {out / example} with -o")
+    if format in ("torchvision", "timm") and (no_weights or golden != "real" or checkpoint != "best"):
+        raise InputError(f"--no-weights, --golden and --checkpoint do not go with --format {format}; leave them out")
+    network = _Named(
+        name=source,
+        pretrained=pretrained,
+        pretrained_dir=pretrained_dir,
+        num_classes=num_classes,
+        img_size=img_size,
+    )
 
     with Console(output) as console:
 
         def write(folder: Path) -> "Bundle":
             choices = _Choices(synthetic=golden == "synthetic", with_weights=not no_weights, overwrite=overwrite)
             if not from_folder:
-                return _untrained(source, folder, choices, num_classes=num_classes, img_size=img_size, console=console)
+                return _by_name(network, folder, choices, console)
             return (_copy if checkpoint == "best" else _newest)(given, folder, choices, console)
 
         try:
             if format == "artifact":
                 bundle = write(out)
                 content = {path.name: path.stat().st_size for path in sorted(bundle.folder.iterdir())}
-            else:
+            elif format == "onnx":
                 with TemporaryDirectory() as scratch:
                     model = write(Path(scratch) / "model").model_path.read_bytes()
                 write_bytes(out, model)
                 content = {out.name: len(model)}
+            else:
+                content = {out.name: _for_library(given if from_folder else network, out, format, console)}
         except OSError as error:
             raise InputError(f"{out} cannot be written ({error.strerror or error}); name another with -o") from error
         rows = [f"{out}", *(f"  {name:<18} {size / 1e6:9.3f} MB" for name, size in content.items())]
         console.result({"output": str(out), "files": content}, "\n".join(rows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Named:
+    """A network by name, and what was said about it."""
+
+    name: str
+    pretrained: bool
+    pretrained_dir: Path | None
+    num_classes: int | None
+    img_size: int | None
+
+    @property
+    def weights(self) -> "Weights | None":
+        """The published weights that it comes with."""
+        from netsmith.arch.pretrained import find_weights, split_tag
+
+        model, tag = split_tag(self.name)
+        return find_weights(model, tag) if self.pretrained or tag is not None else None
+
+    def build(self, console: Console) -> "Network":
+        """The network, untrained or with its weights."""
+        from netsmith.arch.names import find_layout
+        from netsmith.models.build import build, load_pretrained
+
+        if self.weights is not None:
+            return load_pretrained(
+                self.weights,
+                num_classes=self.num_classes,
+                img_size=self.img_size,
+                folder=self.pretrained_dir,
+                progress=console.progress,
+            )
+        layout = find_layout(self.name, num_classes=self.num_classes, img_size=self.img_size)
+        console.say(f"{self.name} is untrained: it can be measured, and what it predicts means nothing")
+        return build(layout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,23 +202,40 @@ def _newest(source: Path, folder: Path, choices: _Choices, console: Console) -> 
     )
 
 
-def _untrained(
-    name: str, folder: Path, choices: _Choices, *, num_classes: int | None, img_size: int | None, console: Console
-) -> "Bundle":
-    from netsmith.arch.names import find_layout
+def _by_name(named: _Named, folder: Path, choices: _Choices, console: Console) -> "Bundle":
     from netsmith.artifact.bundle import Provenance
+    from netsmith.data.pretrained import weights_preprocess
     from netsmith.export.network import export_network
-    from netsmith.models.build import build
     from netsmith.run.preprocess import Preprocess
 
-    layout = find_layout(name, num_classes=num_classes, img_size=img_size)
-    console.say(f"{name} is untrained: it can be measured, and what it predicts means nothing")
+    weights, network = named.weights, named.build(console)
+    layout = network.layout
+    if weights is None:
+        preprocess, provenance = Preprocess(size=layout.resolution[0]), Provenance(weights="untrained, seed 0")
+    else:
+        preprocess = weights_preprocess(weights, size=layout.resolution[0])
+        provenance = Provenance(weights=weights.name, licence=weights.licence)
+        if layout.num_classes != len(weights.classes):
+            console.say(f"{weights.name} has a new, untrained head: what it predicts means nothing before training")
+    known = weights is not None and layout.num_classes == len(weights.classes)
     return export_network(
-        build(layout),
+        network,
         folder,
-        labels=[str(index) for index in range(layout.num_classes)],
-        preprocess=Preprocess(size=layout.resolution[0]),
-        provenance=Provenance(weights="untrained, seed 0"),
+        labels=weights.classes if weights and known else [str(index) for index in range(layout.num_classes)],
+        preprocess=preprocess,
+        provenance=provenance,
         with_weights=choices.with_weights,
         overwrite=choices.overwrite,
     )
+
+
+def _for_library(source: "Path | _Named", out: Path, library: Literal["torchvision", "timm"], console: Console) -> int:
+    from netsmith.models.build import load_model
+    from netsmith.models.saving import for_library, write_weights
+
+    network = load_model(source) if isinstance(source, Path) else source.build(console)
+    saved = for_library(network.state_dict(), network.layout, library)
+    console.say(f"{out}: for {library}'s {saved.model} with {network.layout.num_classes} classes")
+    if saved.moved:
+        console.say("the variances of its norms are moved to that library's constant, so that it computes the same")
+    return write_weights(out, saved.weights)

@@ -13,6 +13,8 @@ EXAMPLES = """\
 Examples:
 
   netsmith train photos/ --model resnet18 --time 10m -o runs/r18
+  netsmith train photos/ --model resnet18 --pretrained --time 10m -o runs/tuned
+                            from weights trained on ImageNet
   netsmith train digits --model resnet20_cifar --epochs 10 -o runs/digits
   netsmith train photos/ -c recipe.yaml --lr 0.02 -o runs/again
   netsmith train photos/ --resume -o runs/r18       go on after an interruption
@@ -29,6 +31,8 @@ def train(
     /,
     *,
     model: str | None = None,
+    pretrained: Annotated[bool, Parameter(show_default=False)] = False,
+    pretrained_dir: Path | None = None,
     time: str | None = None,
     epochs: float | None = None,
     out: Annotated[Path, Parameter(name=["--output", "-o"])],
@@ -76,7 +80,9 @@ def train(
 
     Args:
         data: Folder, zip, tar, CSV (image_path,label[,split]), .npz (images,labels[,split]) or the name digits.
-        model: Network, as netsmith models lists it, or scaled such as resnet18@0.5.
+        model: Network, as netsmith models lists it, scaled such as resnet18@0.5, or with published weights resnet18.v1.
+        pretrained: Start from the network's published weights; they bring their preprocessing and gentler steps.
+        pretrained_dir: Folder of weights files, looked at before the cache and the net.
         time: Time of training, such as 90s, 10m or 1h30m.
         epochs: Passes over the training pictures, in place of --time.
         out: Folder of the run.
@@ -122,6 +128,7 @@ def train(
         raise InputError("--no-random-crop and --scale do not go together; leave one out")
     given: list[tuple[str, str, Any]] = [
         ("--model", "model", model),
+        ("--pretrained", "pretrained", pretrained or None),
         ("--time", "time_s", time),
         ("--epochs", "epochs", epochs),
         ("--img-size", "img_size", img_size),
@@ -163,13 +170,14 @@ def train(
     # Fields whose "off" is None.
     flags |= {field: None for field in ("ema", "grad_clip", "crop_scale") if field in flags and not flags[field]}
     command = ["train", data, *(["-c", str(config)] if config else []), "-o", str(out)]
+    command += ["--pretrained-dir", str(pretrained_dir)] if pretrained_dir else []
     command += ["--resume"] if resume else []
     command += [word for flag, _, value in given if value is not None for word in _typed(flag, value)]
 
     from netsmith.fit.session import Session
     from netsmith.fit.single import TrainJob, train_run
 
-    job = TrainJob(flags=flags, config=config, resume=resume)
+    job = TrainJob(flags=flags, config=config, resume=resume, pretrained_dir=pretrained_dir)
     with Console(output) as console:
         session = Session(
             data=data,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from PIL import Image
 
 from netsmith.arch.cost import cost
+from netsmith.arch.pretrained import find_weights
 from netsmith.artifact.bundle import Bundle, Preferred, Provenance, artifact_hash, write_bundle
 from netsmith.artifact.evaluate import evaluate
 from netsmith.artifact.latency import Measurement
@@ -108,8 +109,17 @@ class Finisher:
             golden=exported.golden,
             weights=exported.weights,
             preferred=Preferred(threads=chosen),
-            provenance=Provenance(recipe=recipe_hash(recipe), data=self.dataset.fingerprint),
+            provenance=self._provenance(recipe),
             overwrite=True,
+        )
+
+    def _provenance(self, recipe: Recipe) -> Provenance:
+        origin = find_weights(recipe.model, recipe.pretrained) if recipe.pretrained else None
+        return Provenance(
+            recipe=recipe_hash(recipe),
+            data=self.dataset.fingerprint,
+            weights=origin and origin.name,
+            licence=origin and origin.licence,
         )
 
     def conclude(

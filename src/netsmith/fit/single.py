@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netsmith.arch.names import find_layout
+from netsmith.arch.pretrained import find_weights, split_tag
 from netsmith.data.audit import Audit
+from netsmith.data.pretrained import weights_preprocess
 from netsmith.errors import InputError
 from netsmith.fit.finish import Finisher, is_concluded
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
-from netsmith.fit.recipes import look_at, preprocess_for, recipe_for
+from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for
 from netsmith.fit.session import Session, commands
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.plan import Plan
-from netsmith.run.preprocess import LARGEST_SIZE
+from netsmith.run.preprocess import LARGEST_SIZE, Preprocess
+from netsmith.run.progress import Progress
 from netsmith.run.recipe import Recipe, read_fields
 from netsmith.run.result import Result
 
@@ -35,6 +38,8 @@ SMALLEST_SIDE = 16
 """Pixels below which small pictures are enlarged when no --img-size is given."""
 ADAMW = {"lr": 2e-3, "weight_decay": 0.05}
 """What AdamW has instead of the defaults of SGD."""
+FINE_TUNING = {"sgd": {"lr": 0.01}, "adamw": {"lr": 3e-4}}
+"""What published weights are trained on with: steps small enough to keep what they know."""
 FREE = frozenset({"time_s", "device", "threads", "workers"})
 """What a resumed run may have anew; what became of the rest is in its plan and its weights."""
 
@@ -47,11 +52,13 @@ class TrainJob:
         flags: recipe fields that were given as flags.
         config: a recipe file under the flags.
         resume: go on with an interrupted run.
+        pretrained_dir: folder of weights files, looked at before the cache and the net.
     """
 
     flags: Mapping[str, Any]
     config: Path | None = None
     resume: bool = False
+    pretrained_dir: Path | None = None
 
 
 def train_run(job: TrainJob, session: Session) -> Result:
@@ -86,7 +93,8 @@ def _open(job: TrainJob, session: Session, begun: Path | None) -> _Opened:
     model = next((values["model"] for _, values in reversed(layers) if values.get("model")), None)
     if model is None:
         raise InputError("which network to train is not said; give --model, `netsmith models` lists them")
-    find_layout(model)
+    model, tag = _weights_named(model, layers)
+    layers[-1] = (layers[-1][0], layers[-1][1] | {"model": model, "pretrained": tag})
     if not any(values.get(key) is not None for _, values in layers for key in ("time_s", "epochs")):
         raise InputError("how long to train is not said; give --time such as 10m, or --epochs")
     seed = next((values["seed"] for _, values in reversed(layers) if values.get("seed") is not None), 0)
@@ -94,18 +102,51 @@ def _open(job: TrainJob, session: Session, begun: Path | None) -> _Opened:
     recipe = compose_recipe(audited, model=model, layers=layers)
     classes = len(audited.dataset.classes)
     # Lazily: torch takes seconds to import, and mistakes are to be told before.
-    from netsmith.models.build import build
     from netsmith.train.trainer import choose_device, refuse_single_picture
 
     choose_device(recipe)
-    network = build(
-        find_layout(recipe.model, num_classes=classes, img_size=recipe.img_size),
-        seed=recipe.seed,
-        dropout=recipe.drop_rate or None,
-        drop_path=recipe.drop_path or None,
-    )
+    network = _network(recipe, classes, folder=job.pretrained_dir, progress=session.progress)
     refuse_single_picture(network, recipe.model, recipe.batch_size)
     return _Opened(audited, recipe, network)
+
+
+def _weights_named(name: str, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[str, str | None]:
+    """Network and tag of the weights it starts from: by the network's name, else by the strongest layer's word."""
+    model, tag = split_tag(name)
+    wish = next((values["pretrained"] for _, values in reversed(layers) if values.get("pretrained") is not None), None)
+    if tag is None and isinstance(wish, str):
+        tag = wish
+    if tag is None and wish is not True:
+        find_layout(model)
+        return model, None
+    return model, find_weights(model, tag).tag
+
+
+def _network(recipe: Recipe, classes: int, *, folder: Path | None, progress: Progress) -> "Network":
+    from netsmith.models.build import build, load_pretrained
+
+    dropout, drop_path = recipe.drop_rate or None, recipe.drop_path or None
+    if recipe.pretrained is None:
+        layout = find_layout(recipe.model, num_classes=classes, img_size=recipe.img_size)
+        return build(layout, seed=recipe.seed, dropout=dropout, drop_path=drop_path)
+    return load_pretrained(
+        find_weights(recipe.model, recipe.pretrained),
+        num_classes=classes,
+        img_size=recipe.img_size,
+        folder=folder,
+        progress=progress,
+        seed=recipe.seed,
+        dropout=dropout,
+        drop_path=drop_path,
+    )
+
+
+def _preprocess(recipe: Recipe, look: Look) -> Preprocess:
+    """As the weights were trained for, except that nothing is cut off small pictures."""
+    if recipe.pretrained is None:
+        return preprocess_for(look, recipe.img_size)
+    preprocess = weights_preprocess(find_weights(recipe.model, recipe.pretrained), size=recipe.img_size)
+    return preprocess.model_copy(update={"crop": 1.0}) if look.small else preprocess
 
 
 def _layers(job: TrainJob, begun: Path | None) -> list[tuple[str, dict[str, Any]]]:
@@ -130,8 +171,6 @@ def compose_recipe(audited: Audit, *, model: str, layers: Sequence[tuple[str, Ma
         InputError: a field that does not exist or a value out of range, with its origin.
     """
     look = look_at(audited)
-    published = find_layout(model).resolution[0]
-    size = max(SMALLEST_SIDE, min(published, look.side))
     given: dict[str, Any] = {}
     for where, values in layers:
         if values.get("epochs") is not None and values.get("time_s") is not None:
@@ -140,6 +179,10 @@ def compose_recipe(audited: Audit, *, model: str, layers: Sequence[tuple[str, Ma
             if values.get(one) is not None:
                 given.pop(other, None)
         given |= {key: value for key, value in values.items() if key not in ("epochs", "time_s") or value is not None}
+    if tag := given.get("pretrained"):
+        size = find_weights(model, tag).size  # also for smaller pictures: it is the size that they know
+    else:
+        size = max(SMALLEST_SIDE, min(find_layout(model).resolution[0], look.side))
     wanted = given.get("img_size", size)
     # What is out of range is refused below, by name.
     if isinstance(wanted, int) and SMALLEST_SIDE <= wanted <= LARGEST_SIZE:
@@ -150,6 +193,8 @@ def compose_recipe(audited: Audit, *, model: str, layers: Sequence[tuple[str, Ma
         fields["train_size"] = None  # without crops that enlarge, training sees what evaluation sees
     if given.get("opt") == "adamw":
         fields |= ADAMW
+    if tag:
+        fields |= FINE_TUNING[given.get("opt", "sgd")]
     return Recipe.from_mapping(fields | given, where=" over ".join(where for where, _ in reversed(layers)))
 
 
@@ -180,7 +225,7 @@ def _train(job: TrainJob, session: Session, run: RunFolder, opened: _Opened | No
         commands=commands(ledger),
         progress=session.progress,
     )
-    preprocess = preprocess_for(look_at(opened.audited), recipe.img_size)
+    preprocess = _preprocess(recipe, look_at(opened.audited))
 
     pictures = training_pictures(
         dataset, largest=max(recipe.img_size, recipe.train_size or 0), progress=session.progress

@@ -13,12 +13,15 @@ import torch
 from netsmith.arch import graph as g
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.names import find_layout
+from netsmith.arch.pretrained import Weights, find_weights, split_tag
 from netsmith.artifact.bundle import CONFIG, WEIGHTS, load_bundle
 from netsmith.errors import InputError, near
 from netsmith.models import efficientnet, mobilenet_v2, resnet
 from netsmith.models.network import Init, Network, build_network
+from netsmith.models.pretrained import published_network
 from netsmith.models.weights import check_weights, read_weights
 from netsmith.run.files import sha256_file
+from netsmith.run.progress import Progress, silent
 
 INITS: dict[str, Init] = {
     "resnet": resnet.init_weights,
@@ -63,48 +66,102 @@ def build(
     Raises:
         InputError: an unknown family, a rate out of range.
     """
+    network = _allocate(_with_rates(layout, dropout=dropout, drop_path=drop_path))
+    network.init_weights(torch.Generator().manual_seed(seed), zero_init_residual=zero_init_residual)
+    return network
+
+
+def _with_rates(layout: Layout, *, dropout: float | None, drop_path: float | None) -> Layout:
     if drop_path is not None:
         layout = replace(layout, drop_path=drop_path)
     if dropout is not None:
         layout = replace(layout, head=replace(layout.head, dropout=dropout))
-    network = _allocate(layout)
-    network.init_weights(torch.Generator().manual_seed(seed), zero_init_residual=zero_init_residual)
-    return network
+    return layout
 
 
 def create_model(
     name: str,
     *,
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     in_channels: int = 3,
     img_size: int | None = None,
     pretrained: bool = False,
+    pretrained_dir: Path | str | None = None,
     seed: int = 0,
     dropout: float | None = None,
     drop_path: float | None = None,
     zero_init_residual: bool = False,
 ) -> Network:
-    """A network by name, such as "resnet50", "resnet50@width=0.5" or "efficientnet_b0:phi=-1.5".
+    """A network by name, such as "resnet50", "resnet50@width=0.5", "efficientnet_b0:phi=-1.5" or "resnet50.v2".
 
     Args:
-        name: see `netsmith.arch.names`; `list_models()` gives the published ones.
-        num_classes: number of logits, at least 1.
+        name: see `netsmith.arch.names`; `list_models()` gives the published ones. With a tag after a dot it comes with
+            those published weights; `netsmith models` lists the tags.
+        num_classes: number of logits, at least 1; the published one when None.
         in_channels: channels of the images, at least 1.
         img_size: side of the square images, pixels, at least 4; the published one when None. Small ones change the stem
-            and strides.
-        pretrained: weights by name; none can be had by name yet.
+            and strides, except with published weights.
+        pretrained: start from published weights, the network's default ones where the name has no tag. A head for other
+            classes is new; a first convolution for other channels is computed from the published one
+            (`netsmith.models.adapt`).
+        pretrained_dir: folder of weights files, looked at before the cache and the net.
         seed, dropout, drop_path, zero_init_residual: see `build`.
 
     Raises:
-        InputError: an unknown name, numbers out of range, `pretrained`.
+        InputError: an unknown name, numbers out of range, weights that cannot be had.
     """
-    layout = find_layout(name, num_classes=num_classes, in_channels=in_channels, img_size=img_size)
-    if pretrained:
-        raise InputError(
-            f"pretrained weights of {name} cannot be had by name; "
-            f"import a checkpoint with `netsmith import-weights FILE --model {name}`"
+    model, tag = split_tag(name)
+    if pretrained or tag is not None:
+        return load_pretrained(
+            find_weights(model, tag),
+            num_classes=num_classes,
+            in_channels=in_channels,
+            img_size=img_size,
+            folder=None if pretrained_dir is None else Path(pretrained_dir),
+            seed=seed,
+            dropout=dropout,
+            drop_path=drop_path,
         )
+    layout = find_layout(name, num_classes=num_classes, in_channels=in_channels, img_size=img_size)
     return build(layout, seed=seed, dropout=dropout, drop_path=drop_path, zero_init_residual=zero_init_residual)
+
+
+def load_pretrained(
+    weights: Weights,
+    *,
+    num_classes: int | None = None,
+    in_channels: int = 3,
+    img_size: int | None = None,
+    folder: Path | None = None,
+    progress: Progress = silent,
+    seed: int = 0,
+    dropout: float | None = None,
+    drop_path: float | None = None,
+) -> Network:
+    """A network with published weights, in training mode, float32, on the CPU.
+
+    Args:
+        weights: which; `netsmith.arch.pretrained.find_weights` gives them by name, and
+            `netsmith.data.pretrained.weights_preprocess` says how their pictures are prepared.
+        num_classes, in_channels, img_size: see `create_model`.
+        folder: the user's own files, looked at first.
+        progress: told how far a download is.
+        seed: of what is new in the head.
+        dropout, drop_path: see `build`.
+
+    Raises:
+        InputError: the weights cannot be had, are damaged or do not fit; numbers out of range.
+    """
+    layout, state = published_network(
+        weights,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        img_size=img_size,
+        fresh=lambda layout: build(layout, seed=seed).state_dict(),
+        folder=folder,
+        progress=progress,
+    )
+    return load_weights(_with_rates(layout, dropout=dropout, drop_path=drop_path), state, where=weights.name).train()
 
 
 def load_weights(layout: Layout, weights: dict[str, torch.Tensor], *, where: str) -> Network:

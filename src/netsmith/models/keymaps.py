@@ -82,12 +82,15 @@ def timm_layers(layout: Layout) -> list[str]:
 TORCHVISION = KeyMap(source="torchvision", layers=native_layers)
 CIFAR = KeyMap(source="akamaster or kuangliu", layers=cifar_layers)
 TIMM = KeyMap(source="timm", layers=timm_layers, norm_eps=1e-5)
+TIMM_RESNET = KeyMap(source="timm", layers=native_layers)
+"""timm's ResNets have torchvision's names."""
 
 KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
-    "resnet": (TORCHVISION, CIFAR),
+    "resnet": (TORCHVISION, CIFAR, TIMM_RESNET),
     "mobilenet_v2": (TORCHVISION, TIMM),
     "efficientnet": (TORCHVISION, TIMM),
 }
+"""By family; where two fit alike the first is taken."""
 
 
 def convert_weights(weights: Mapping[str, Tensor], layout: Layout, *, where: str) -> Converted:
@@ -129,9 +132,14 @@ def _best_match(weights: Mapping[str, Tensor], layout: Layout) -> tuple[KeyMap, 
 
 def _renaming(keymap: KeyMap, layout: Layout) -> dict[str, str]:
     """Name in the source -> name here, for every entry of the `state_dict`."""
+    return {theirs: ours for ours, theirs in foreign_names(keymap, layout).items()}
+
+
+def foreign_names(keymap: KeyMap, layout: Layout) -> dict[str, str]:
+    """Name here -> name in the source, for every entry of the `state_dict`."""
     theirs = dict(zip(native_layers(layout), keymap.layers(layout), strict=True))
     entries = (name.rpartition(".") for name, _, _ in g.state(layout_graph(layout)))
-    return {f"{theirs[layer]}.{leaf}": f"{layer}.{leaf}" for layer, _, leaf in entries}
+    return {f"{layer}.{leaf}": f"{theirs[layer]}.{leaf}" for layer, _, leaf in entries}
 
 
 def _explain(weights: Mapping[str, Tensor], state: Mapping[str, Tensor], layout: Layout) -> str | None:

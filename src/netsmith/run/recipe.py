@@ -26,6 +26,7 @@ class Recipe(BaseModel):
 
     Attributes:
         model: name of the network, as `netsmith models` lists it.
+        pretrained: tag of the published weights to start from, or None for fresh ones.
         img_size: R, side of the input, pixels.
         train_size: side of the pictures trained on, pixels, or None for `img_size`. Random crops show objects larger
             than evaluation does, so a smaller side matches it better, and is faster (Touvron et al. 2019, FixRes).
@@ -63,6 +64,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     model: str = Field(min_length=1)
+    pretrained: str | None = Field(default=None, min_length=1)
     img_size: int = Field(ge=8, le=LARGEST_SIZE)
     train_size: int | None = Field(default=None, ge=8, le=LARGEST_SIZE)
     epochs: float | None = Field(default=None, gt=0.0)
