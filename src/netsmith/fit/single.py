@@ -113,7 +113,10 @@ def _open(job: TrainJob, session: Session, begun: Path | None) -> _Opened:
 def _weights_named(name: str, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[str, str | None]:
     """Network and tag of the weights it starts from: by the network's name, else by the strongest layer's word."""
     model, tag = split_tag(name)
-    wish = next((values["pretrained"] for _, values in reversed(layers) if values.get("pretrained") is not None), None)
+    said = ((where, values["pretrained"]) for where, values in reversed(layers) if values.get("pretrained") is not None)
+    where, wish = next(said, ("", None))
+    if not isinstance(wish, str | bool | None):
+        raise InputError(f"{where}: pretrained is {wish!r}; give a tag of weights such as v1, or true")
     if tag is None and isinstance(wish, str):
         tag = wish
     if tag is None and wish is not True:
@@ -194,7 +197,7 @@ def compose_recipe(audited: Audit, *, model: str, layers: Sequence[tuple[str, Ma
     if given.get("opt") == "adamw":
         fields |= ADAMW
     if tag:
-        fields |= FINE_TUNING[given.get("opt", "sgd")]
+        fields |= FINE_TUNING["adamw" if given.get("opt") == "adamw" else "sgd"]
     return Recipe.from_mapping(fields | given, where=" over ".join(where for where, _ in reversed(layers)))
 
 
