@@ -87,11 +87,9 @@ def test_zero_init_makes_residual_branches_begin_at_zero(name: str) -> None:
     assert not same(network, build(layout))
 
 
-def test_unknown_names_and_pretrained_are_refused() -> None:
+def test_unknown_names_are_refused() -> None:
     with pytest.raises(InputError, match="did you mean resnet18"):
         create_model("resnet19")
-    with pytest.raises(InputError, match="netsmith import-weights FILE --model resnet18"):
-        create_model("resnet18", pretrained=True)
 
 
 @pytest.mark.parametrize(
