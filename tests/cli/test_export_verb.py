@@ -92,7 +92,10 @@ REFUSED = [
     (["run", "-o", "run", "--overwrite"], "run is not an artifact, so it is not overwritten"),
     (["run", "-o", "run", "--overwrite", "--format", "onnx"], "run is a folder; name a file such as run/model.onnx"),
     (["run/model", "-o", "new", "--checkpoint", "last"], "run/model is not the folder of a run"),
-    (["run", "-o", "new", "--img-size", "64"], "--num-classes, --img-size and --pretrained go with the name of a network"),
+    (
+        ["run", "-o", "new", "--img-size", "64"],
+        "--num-classes, --img-size and --pretrained go with the name of a network",
+    ),
     (["resnet18", "-o", "new", "--checkpoint", "last"], "--checkpoint last goes with the folder of a run"),
     (["resnt18", "-o", "new"], "no model is called 'resnt18'; did you mean"),
     (["runs/lost", "-o", "new"], "there is no runs/lost"),

@@ -95,6 +95,7 @@ def test_what_goes_wrong_is_one_sentence(case: str, place: Path, capsys: pytest.
     assert not (place / "x").exists()
 
 
+@pytest.mark.slow
 def test_training_starts_from_the_weights_and_keeps_their_preprocessing(place: Path) -> None:
     command = ["train", "digits", "--model", "resnet20_cifar", "--pretrained", "--pretrained-dir", "own"]
     code = "import sys; from netsmith.cli.main import main; main()"
