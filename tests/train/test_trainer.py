@@ -21,7 +21,7 @@ from netsmith.run.files import read_jsonl
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.plan import Plan
-from netsmith.train import trainer as module
+from netsmith.train import records as module
 from netsmith.train.checkpoints import steps_saved
 from netsmith.train.interrupt import Interrupted
 from netsmith.train.loop import train

@@ -102,7 +102,7 @@ def _open(job: TrainJob, session: Session, begun: Path | None) -> _Opened:
     recipe = compose_recipe(audited, model=model, layers=layers)
     classes = len(audited.dataset.classes)
     # Lazily: torch takes seconds to import, and mistakes are to be told before.
-    from netsmith.train.trainer import choose_device, refuse_single_picture
+    from netsmith.train.requirements import choose_device, refuse_single_picture
 
     choose_device(recipe)
     network = _network(recipe, classes, folder=job.pretrained_dir, progress=session.progress)

@@ -23,14 +23,13 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from netsmith.errors import CheckError, InputError
+from netsmith.errors import CheckError
 from netsmith.run.clock import Clock, seconds_of
-from netsmith.run.files import append_jsonl, read_jsonl
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 from netsmith.train.augment import Augmentation
-from netsmith.train.checkpoints import FULL_DISK, Identity, load_checkpoint, save_checkpoint
+from netsmith.train.checkpoints import Identity
 from netsmith.train.draws import stream_key
 from netsmith.train.evaluate import Evaluation, evaluate_network
 from netsmith.train.feed import Batch, Feed, TrainingData
@@ -40,6 +39,8 @@ from netsmith.train.objectives import Classify
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
 from netsmith.train.precision import Timing, candidates, thread_counts
+from netsmith.train.records import Records
+from netsmith.train.requirements import choose_device, refuse_single_picture
 from netsmith.train.schedules import learning_rate
 from netsmith.train.state import State, first_non_finite, first_non_finite_layer
 from netsmith.train.step import NonFiniteLoss, update
@@ -51,7 +52,6 @@ CHECK_EVERY = 20  # steps between looks at the loss where a look waits for a GPU
 
 # What may differ between a run and its continuation: the plan holds what became of it.
 _PLANNED = {"time_s", "device", "dtype", "channels_last", "threads", "workers"}
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Trainer:
@@ -103,8 +103,9 @@ class Trainer:
         )
         self._planner = Planner(plan, self._pacing)
         self.data, self.recipe = data, recipe
-        self._checkpoints, self._metrics = checkpoints, metrics
-        self._show, self._warn = show, warn or _warn
+        identity = Identity(recipe=recipe.model_dump(mode="json", exclude=_PLANNED), data=data.fingerprint)
+        self._records = Records(checkpoints, metrics, identity=identity, warn=warn or _warn)
+        self._show = show
         self.device = choose_device(recipe)
         timed = self._planner.timed
         counts = thread_counts(recipe, measured=timed)
@@ -132,8 +133,6 @@ class Trainer:
         self.state = State(network, recipe, self.precision)
         self._losses: list[Tensor] = []  # of the newest updates, not yet added to the state's sum
         self._evaluated: tuple[int, Evaluation] | None = None
-        self._recorded = -1  # newest step with a row of metrics
-        self._saved = -1  # step of the newest checkpoint
         self._planner.first_length(self._steps_of_epochs, threads=self._threads, measure=measure_threads)
 
     def _first_batch(self) -> Batch:
@@ -219,7 +218,7 @@ class Trainer:
                 self._between_updates()
                 if interrupts.received is not None:
                     self.save()
-                    interrupts.pass_on(self._how_to_go_on())
+                    interrupts.pass_on(self._records.how_to_go_on(self.step))
                 self._planner.at_marks(self.step)
         self.network.eval()
 
@@ -261,7 +260,7 @@ class Trainer:
         if done < 1.0 and math.floor(done * parts) > math.floor(before * parts) and self._pacing.can_evaluate:
             self.evaluate()
             self.objective.train()
-        if self._checkpoints is not None and self._pacing.checkpoint_due:
+        if self._records.keeps_checkpoints and self._pacing.checkpoint_due:
             self.save()
 
     def _note(self) -> str:
@@ -308,13 +307,7 @@ class Trainer:
             "seconds": self.seconds,
         }
         self.state.loss_sum, self.state.loss_steps = 0.0, 0
-        if self._metrics is None or self.step <= self._recorded:
-            return
-        try:
-            append_jsonl(self._metrics, row)
-        except OSError as error:
-            self._survive_full_disk(error, self._metrics)
-        self._recorded = self.step
+        self._records.note(self.step, row)
 
     def _images_per_second(self) -> float | None:
         seconds = self._pacing.recent
@@ -326,7 +319,7 @@ class Trainer:
         Raises:
             CheckError: the weights are not finite; nothing is written.
         """
-        if self._checkpoints is None or self._saved == self.step:
+        if not self._records.keeps_checkpoints or self._records.saved == self.step:
             return
         began = self._clock.now()
         self._add_losses()
@@ -339,13 +332,7 @@ class Trainer:
             "loss_sum": self.state.loss_sum,
             "loss_steps": float(self.state.loss_steps),
         }
-        try:
-            save_checkpoint(
-                self._checkpoints, step=self.step, tensors=tensors, identity=self._identity(), state=numbers
-            )
-            self._saved = self.step
-        except OSError as error:
-            self._survive_full_disk(error, self._checkpoints)
+        self._records.save(self.step, tensors, numbers)
         self._pacing.saved(self._clock.now() - began)
 
     def resume(self) -> bool:
@@ -357,40 +344,18 @@ class Trainer:
         Raises:
             InputError: the checkpoint belongs to another recipe, other data or another network, or all are damaged.
         """
-        if self._metrics is not None:
-            self._recorded = max((int(row["step"]) for row in read_jsonl(self._metrics)), default=-1)
-        if self._checkpoints is None:
-            return False
         shapes = {
             name: tuple(tensor.shape)
             for name, tensor in self.state.tensors().items()
             if not name.startswith("optimizer.")
         }
-        found = load_checkpoint(self._checkpoints, identity=self._identity(), shapes=shapes, warn=self._warn)
+        found = self._records.newest(shapes)
         if found is None:
             return False
         self.state.load(found.tensors, step=found.step)
         self.state.loss_sum, self.state.loss_steps = found.state["loss_sum"], int(found.state["loss_steps"])
         self._pacing.go_on(elapsed=found.state["elapsed"], per_step=found.state["per_step"])
-        self._saved = found.step
         return True
-
-    def _identity(self) -> Identity:
-        recipe = self.recipe.model_dump(mode="json", exclude=_PLANNED)
-        return Identity(recipe=recipe, data=self.data.fingerprint)
-
-    def _how_to_go_on(self) -> str:
-        if self._checkpoints is None:
-            return f"training ended at step {self.step} without a checkpoint"
-        if self._saved < 0:
-            return "no checkpoint could be written; start again"
-        return f"the checkpoint of step {self._saved} is in {self._checkpoints}; go on with --resume"
-
-    def _survive_full_disk(self, error: OSError, path: Path) -> None:
-        if error.errno not in FULL_DISK:
-            raise error
-        kept = f"the checkpoint of step {self._saved} stays" if self._saved >= 0 else "there is no checkpoint yet"
-        self._warn(f"no space left in {path} at step {self.step}: {kept}; training goes on, free some space")
 
     # What stops training
 
@@ -403,7 +368,7 @@ class Trainer:
             where = f"the output of {layer} is the first that is not finite" if layer else "its logits are finite"
         raise CheckError(
             f"the loss is not finite at step {self.step} (epoch {self.epoch:.2f}, learning rate {rate:.3g}): {where}; "
-            f"{self._kept()}, try a smaller --lr or --clip-grad 1"
+            f"{self._records.kept}, try a smaller --lr or --clip-grad 1"
         )
 
     def _refuse_non_finite(self, tensors: Mapping[str, Tensor]) -> None:
@@ -412,29 +377,8 @@ class Trainer:
             rate = learning_rate(self.recipe, self._planner.progress(max(self.step - 0.5, 0.0)))
             raise CheckError(
                 f"{name} is not finite after step {self.step} (epoch {self.epoch:.2f}, learning rate {rate:.3g}); "
-                f"{self._kept()}, try a smaller --lr or --clip-grad 1"
+                f"{self._records.kept}, try a smaller --lr or --clip-grad 1"
             )
-
-    def _kept(self) -> str:
-        return f"the checkpoint of step {self._saved} is good" if self._saved >= 0 else "there is no checkpoint yet"
-
-
-def choose_device(recipe: Recipe) -> torch.device:
-    """The device a recipe asks for; raises InputError where it is not there."""
-    if recipe.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(recipe.device)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count() or "no"
-        raise InputError(f"--device {device}: this torch sees {found} CUDA device; use --device cpu or auto")
-    return device
-
-
-def refuse_single_picture(network: nn.Module, model: str, batch_size: int) -> None:
-    """Raise InputError where batches of one picture meet batch norm."""
-    # Statistics over one picture are those of its pixels alone, and of nothing once the map is 1 x 1.
-    if batch_size == 1 and any(isinstance(module, _NORMS) for module in network.modules()):
-        raise InputError(f"--batch-size 1 cannot train {model}: its batch norm needs 2 pictures or more")
 
 
 def _warn(text: str) -> None:

@@ -1,0 +1,93 @@
+"""What training leaves on the disk: checkpoints and rows of metrics. A full disk is a warning and never stops it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from netsmith.run.files import append_jsonl, read_jsonl
+from netsmith.train.checkpoints import FULL_DISK, Checkpoint, Identity, load_checkpoint, save_checkpoint
+
+
+class Records:
+    """The files of one training.
+
+    Args:
+        checkpoints: folder of checkpoints, or None to write none.
+        metrics: `metrics.jsonl`, or None to write none.
+        identity: of the training, for its checkpoints.
+        warn: told that the disk is full, or a checkpoint damaged.
+
+    Attributes:
+        saved: step of the newest checkpoint, -1 while there is none.
+    """
+
+    def __init__(
+        self, checkpoints: Path | None, metrics: Path | None, *, identity: Identity, warn: Callable[[str], None]
+    ) -> None:
+        self._checkpoints, self._metrics = checkpoints, metrics
+        self._identity, self._warn = identity, warn
+        self._noted = -1  # newest step with a row of metrics
+        self.saved = -1
+
+    @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether checkpoints are written."""
+        return self._checkpoints is not None
+
+    def note(self, step: int, row: Mapping[str, Any]) -> None:
+        """Append a row of metrics, unless the step has one."""
+        if self._metrics is None or step <= self._noted:
+            return
+        try:
+            append_jsonl(self._metrics, dict(row))
+        except OSError as error:
+            self._survive_full_disk(error, self._metrics, step)
+        self._noted = step
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
+        """Write a checkpoint."""
+        assert self._checkpoints is not None, "where none are kept none is saved"
+        try:
+            save_checkpoint(self._checkpoints, step=step, tensors=tensors, identity=self._identity, state=numbers)
+            self.saved = step
+        except OSError as error:
+            self._survive_full_disk(error, self._checkpoints, step)
+
+    def newest(self, shapes: Mapping[str, tuple[int, ...]]) -> Checkpoint | None:
+        """The newest whole checkpoint to go on from, None without any; what metrics hold is not noted again.
+
+        Args:
+            shapes: of the network's tensors.
+
+        Raises:
+            InputError: it belongs to another recipe, other data or another network, or all are damaged.
+        """
+        if self._metrics is not None:
+            self._noted = max((int(row["step"]) for row in read_jsonl(self._metrics)), default=-1)
+        if self._checkpoints is None:
+            return None
+        found = load_checkpoint(self._checkpoints, identity=self._identity, shapes=shapes, warn=self._warn)
+        if found is not None:
+            self.saved = found.step
+        return found
+
+    @property
+    def kept(self) -> str:
+        """Which checkpoint is good, for messages."""
+        return f"the checkpoint of step {self.saved} is good" if self.saved >= 0 else "there is no checkpoint yet"
+
+    def how_to_go_on(self, step: int) -> str:
+        """What to do after a stop at a step."""
+        if self._checkpoints is None:
+            return f"training ended at step {step} without a checkpoint"
+        if self.saved < 0:
+            return "no checkpoint could be written; start again"
+        return f"the checkpoint of step {self.saved} is in {self._checkpoints}; go on with --resume"
+
+    def _survive_full_disk(self, error: OSError, path: Path, step: int) -> None:
+        if error.errno not in FULL_DISK:
+            raise error
+        kept = f"the checkpoint of step {self.saved} stays" if self.saved >= 0 else "there is no checkpoint yet"
+        self._warn(f"no space left in {path} at step {step}: {kept}; training goes on, free some space")
