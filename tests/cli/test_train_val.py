@@ -105,6 +105,9 @@ def write_picture(path: Path, *, seed: int) -> None:
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(path)
 
 
+ONE_EPOCH = ["digits", "--model", "resnet18", "--epochs", "1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -114,8 +117,12 @@ def write_picture(path: Path, *, seed: int) -> None:
         (["nowhere", "--model", "resnet18", "--epochs", "1"], "no such file or folder: nowhere"),
         (["digits", "--model", "resnet18", "--epochs", "1", "--time", "9s"], "and not both"),
         (["digits", "--model", "resnet18", "--time", "3parsecs"], "unknown unit 'parsecs'"),
-        (["digits", "--model", "resnet18", "--epochs", "1", "--lr", "-1"], "lr is -1.0"),
-        (["digits", "--model", "resnet18", "--epochs", "1", "--img-size", "2"], "img_size is 2"),
+        ([*ONE_EPOCH, "--lr", "-1"], "--lr is -1; it must be above 0"),
+        ([*ONE_EPOCH, "--lr", "inf"], "--lr is inf; it must be above 0 and finite"),
+        ([*ONE_EPOCH, "--img-size", "2"], "--img-size is 2; it must be at least 8 and at most 4096"),
+        ([*ONE_EPOCH, "--smoothing", "1.5"], "--smoothing is 1.5; it must be at least 0 and below 1"),
+        ([*ONE_EPOCH, "--scale", "0.2", "3"], "--scale is 0.2 3; each must be at most 1"),
+        ([*ONE_EPOCH, "--device", "tpu"], "--device is tpu; it must be auto, cpu, cuda or cuda:N"),
         (["digits", "--model", "resnet18", "--epochs", "1", "-c", "none.yaml"], "there is no recipe none.yaml"),
         (["digits", "--model", "resnet18", "--epochs", "1", "-b", "1"], "needs 2 pictures or more"),
         (["digits", "--model", "resnet18", "--epochs", "1", "--opt", "lion"], "--opt"),

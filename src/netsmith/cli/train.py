@@ -121,6 +121,7 @@ def train(
         workers: Threads that prepare batches.
     """
     from netsmith.run.budget import parse_duration
+    from netsmith.run.recipe import Recipe
 
     if random_crop and scale is None:
         scale = (0.35, 1.0)
@@ -169,6 +170,9 @@ def train(
         flags["dtype"] = "bfloat16" if amp else "float32"
     # Fields whose "off" is None.
     flags |= {field: None for field in ("ema", "grad_clip", "crop_scale") if field in flags and not flags[field]}
+    for flag, field, value in given:
+        if value is not None and flags[field] is not None:
+            Recipe.check_flag(flag, field, flags[field])
     command = ["train", data, *(["-c", str(config)] if config else []), "-o", str(out)]
     command += ["--pretrained-dir", str(pretrained_dir)] if pretrained_dir else []
     command += ["--resume"] if resume else []

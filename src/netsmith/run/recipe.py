@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from netsmith.errors import InputError, near
 from netsmith.run.files import write_text
@@ -94,7 +95,9 @@ class Recipe(BaseModel):
     crop_ratio: tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]] = (0.75, 4 / 3)
 
     seed: int = Field(default=0, ge=0, lt=2**63)
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N"
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"
     threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
@@ -139,15 +142,53 @@ class Recipe(BaseModel):
         try:
             return cls.model_validate(lists_as_tuples)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"][:1])
-            problem = first["msg"].removeprefix("Value error, ")
-            given = f" is {values[key]!r}" if key in values else ""
-            raise InputError(f"{where}: {key}{given}: {problem}" if key else f"{where}: {problem}") from error
+            key = ".".join(str(part) for part in error.errors()[0]["loc"][:1])
+            problem = _problem(error, cls.model_fields.get(key))
+            given = f"{key} is {values[key]!r}; " if key in values else f"{key}: " if key else ""
+            raise InputError(f"{where}: {given}{problem}") from error
+
+    @classmethod
+    def check_flag(cls, flag: str, field: str, value: Any) -> None:
+        """Check one value by itself, before anything is read.
+
+        Args:
+            flag: as it was typed, for the message.
+            field: the key of the recipe that it sets.
+            value: of it.
+
+        Raises:
+            InputError: the flag, the value and the allowed range.
+        """
+        info = cls.model_fields[field]
+        try:
+            TypeAdapter(info.rebuild_annotation(), config=_STRICT).validate_python(value)
+        except ValidationError as error:
+            parts: tuple[object, ...] = value if isinstance(value, tuple) else (value,)
+            shown = " ".join(f"{part:g}" if isinstance(part, float) else f"{part}" for part in parts)
+            raise InputError(f"{flag} is {shown}; {_problem(error, info)}") from error
 
     def save(self, path: Path) -> None:
         """Write all fields as YAML that `load` reads back to an equal recipe."""
         write_text(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+_BOUNDS = {"ge": "at least {:g}", "gt": "above {:g}", "le": "at most {:g}", "lt": "below {:g}"}
+_OUT_OF_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
+
+
+def _problem(error: ValidationError, field: FieldInfo | None) -> str:
+    """What is wrong with a value, and where that is known, which are allowed."""
+    first = error.errors(include_url=False)[0]
+    if field is not None and first["type"] == "string_pattern_mismatch":
+        return f"it must be {field.description}"
+    if field is None or first["type"] not in _OUT_OF_RANGE:
+        return first["msg"].removeprefix("Value error, ")
+    limits = {name: getattr(part, name) for part in field.metadata for name in _BOUNDS if hasattr(part, name)}
+    which = "it" if limits else "each"  # of several values: the bound that one of them breaks
+    limits = limits or first.get("ctx", {})
+    allowed = [form.format(limits[name]) for name, form in _BOUNDS.items() if name in limits]
+    return f"{which} must be {' and '.join(allowed + ['finite'] * (first['type'] == 'finite_number'))}"
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
