@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from netsmith.artifact import process
 from netsmith.artifact.latency import Measurement, fewest_threads, noise_of, p90_interval, settled
 from netsmith.artifact.measure import measure, measure_many, preferred_threads, thread_counts
 from netsmith.errors import CheckError, InputError
+from netsmith.run.alone import alone
+from netsmith.run.clock import FakeClock
+from netsmith.run.progress import silent
 
 PLAIN = Measurement(
     p50_ms=1.0,
@@ -209,3 +213,20 @@ def test_noise_is_the_spread_of_the_reference():
 )
 def test_a_model_is_decided_when_more_calls_would_not_change_it(samples, limit, expected):
     assert settled(samples, limit_ms=limit) is expected
+
+
+def test_nobody_else_on_the_machine_measures_meanwhile(monkeypatch, tmp_path):
+    """The lock is held around the fresh process and by nobody else."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    free = []
+
+    def look(*_, on_row, **__):
+        with alone(wait_s=0.0, clock=FakeClock(), progress=silent) as held:
+            free.append(held)
+        on_row({"index": 0, "measurement": None})
+
+    monkeypatch.setattr(process, "call", look)
+    assert measure_many([b"model"], threads=1) == [None]
+    assert free == [False]
+    with alone(wait_s=0.0, clock=FakeClock(), progress=silent) as held:
+        assert held

@@ -1,6 +1,8 @@
 """Latency measured where it counts: in a fresh process, on the file that ships.
 
 Latency is that of one call with one prepared image (batch 1); turning an encoded picture into pixels is reported apart.
+One measurement runs at a time on a machine (`netsmith.run.alone`): this module alone takes that lock, around the fresh
+process that measures, so a process that waits for another which measures for it, as `fit` for `verify`, never holds it.
 """
 
 import tempfile
@@ -13,9 +15,12 @@ from netsmith.artifact.bundle import load_bundle
 from netsmith.artifact.latency import Measurement, ThreadChoice, fewest_threads, refuse_seconds
 from netsmith.artifact.runtimes import Warn, choose_runtime
 from netsmith.errors import InputError
+from netsmith.run.alone import alone
+from netsmith.run.clock import SystemClock
 from netsmith.run.machine import machine
 from netsmith.run.progress import Progress, silent
 
+_WAIT_S = 60.0  # for another process on this machine that measures, at most
 _START_S = 30.0  # for starting Python and opening the first model on a busy machine
 
 
@@ -180,5 +185,6 @@ def _time(
         "deadline_s": deadline_s,
         "artifact": artifact,
     }
-    process.call("measure", request, what=what, deadline_s=deadline_s + _START_S, on_row=on_row)
+    with alone(wait_s=min(_WAIT_S, deadline_s), clock=SystemClock(), progress=progress):
+        process.call("measure", request, what=what, deadline_s=deadline_s + _START_S, on_row=on_row)
     return [results[index] for index in range(len(models))]
