@@ -161,6 +161,18 @@ def test_a_stopped_fit(tmp_path: Path) -> None:
     assert "The labels of the test split were not read." in page.sections["sure"]
     assert "still in the race" in page.sections["race"]
     assert "won" not in page.sections["race"].replace("the winner", "")
+    assert "No learning curve is recorded." in page.sections["learning"]
+
+
+def test_a_stopped_fit_shows_the_training_of_the_one_in_front(tmp_path: Path) -> None:
+    run = fit_run(tmp_path / "pets", train=60, val=30, test=30, finished=False)
+    whole = train_run(tmp_path / "other")
+    leader = run.candidates / "mobilenet_v2-d1-w0.75-r96"
+    leader.mkdir(parents=True)
+    (leader / "metrics.jsonl").write_bytes(whole.metrics.read_bytes())
+    page = Page(write_report(run))
+    assert "mobilenet_v2-d1-w0.75-r96 is in front so far; this is its training." in page.sections["learning"]
+    assert "56 moments recorded" in page.sections["learning"]
 
 
 def test_a_fit_that_ended_without_a_model(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from netsmith.errors import InputError
 from netsmith.run.clock import FakeClock
 from netsmith.run.files import read_jsonl
-from netsmith.run.ledger import Ledger
+from netsmith.run.ledger import Ledger, in_front
 
 A, B = "a" * 64, "b" * 64
 
@@ -59,3 +59,30 @@ def test_damaged_ledger(tmp_path):
     path.write_text('{"stage": "audit"}\n')
     with pytest.raises(InputError, match=r"ledger\.jsonl is not a ledger"):
         Ledger(path, clock=FakeClock())
+
+
+def test_who_is_in_front(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", clock=FakeClock())
+
+    def rung(*kept, out=()):
+        entries = [{"id": id_, "kept": True} for id_ in kept] + [{"id": id_, "kept": False} for id_ in out]
+        ledger.add("race", verdict="done", reason="", after={"rung": 1, "entries": entries})
+
+    def diverged(id_):
+        ledger.add("diverged", verdict="refused", reason="", after={"id": id_})
+
+    assert in_front(ledger.rows) is None
+    rung("b", "a", "c", out=["d"])
+    assert in_front(ledger.rows) == "b"
+    rung("a", "b", out=["c"])
+    assert in_front(ledger.rows) == "a"
+    for gone, following in (("a", "b"), ("b", "c"), ("c", "d"), ("d", None)):
+        diverged(gone)
+        assert in_front(ledger.rows) == following
+
+
+def test_rows_that_are_no_race_have_nobody_in_front(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", clock=FakeClock())
+    for entries in (None, 3, "abc", [3, {}, {"id": 4, "kept": True}, {"id": "a"}]):
+        ledger.add("race", verdict="done", reason="", after={"entries": entries})
+    assert in_front(ledger.rows) is None

@@ -21,7 +21,7 @@ from netsmith.errors import InputError
 from netsmith.run.clock import SystemClock
 from netsmith.run.files import read_jsonl
 from netsmith.run.folder import RunFolder, State
-from netsmith.run.ledger import Ledger, LedgerRow
+from netsmith.run.ledger import Ledger, LedgerRow, in_front
 from netsmith.run.plan import Plan, PlanRow
 from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
@@ -64,7 +64,9 @@ class Evidence:
         result: `results.json`.
         ledger, plan: rows, oldest first.
         recipe: `recipe.yaml`.
-        marks: `metrics.jsonl`; of a step that was trained again after a resume, the newer row.
+        marks: `metrics.jsonl`, of a fit that is not that far the one of the candidate in front; of a step that was
+            trained again after a resume, the newer row.
+        marks_of: the candidate in front whose metrics those are, None where they are the run's.
         data: `data.json`.
         predictions: by split, for those there are.
         model: `model/config.json`.
@@ -79,6 +81,7 @@ class Evidence:
     plan: tuple[PlanRow, ...]
     recipe: Recipe | None
     marks: tuple[Mark, ...]
+    marks_of: str | None
     data: DataRecord | None
     predictions: dict[str, Predictions]
     model: Config | None
@@ -140,6 +143,11 @@ def gather(run: RunFolder) -> Evidence:
             gaps[name] = f"{name} cannot be read ({error.strerror or error})."
         return None
 
+    ledger = read(run.ledger, lambda: Ledger(run.ledger, clock=SystemClock()).rows) or ()
+    leader = None if run.metrics.exists() else in_front(ledger)
+    if leader is not None and leader not in _names(run.candidates):
+        leader = None
+    metrics = run.metrics if leader is None else run.candidates / leader / run.metrics.name
     data = read(run.data, lambda: _data(run.data))
     found = {split: read(run.predictions(split), lambda split=split: _predictions(run.predictions(split), data))
              for split in SPLITS}  # fmt: skip
@@ -148,15 +156,24 @@ def gather(run: RunFolder) -> Evidence:
         state=run.state,
         command=command,
         result=read(run.results, lambda: Result.load(run.results)),
-        ledger=read(run.ledger, lambda: Ledger(run.ledger, clock=SystemClock()).rows) or (),
+        ledger=ledger,
         plan=read(run.plan, lambda: Plan(run.plan).rows) or (),
         recipe=read(run.recipe, lambda: Recipe.load(run.recipe)),
-        marks=read(run.metrics, lambda: _marks(run.metrics)) or (),
+        marks=read(metrics, lambda: _marks(metrics)) or (),
+        marks_of=leader,
         data=data,
         predictions={split: answers for split, answers in found.items() if answers is not None},
         model=read(run.model / "config.json", lambda: load_bundle(run.model).config),
         gaps=gaps,
     )
+
+
+def _names(folder: Path) -> list[str]:
+    """What a folder holds; nothing where it cannot be read."""
+    try:
+        return [path.name for path in folder.iterdir()]
+    except OSError:
+        return []
 
 
 def _data(path: Path) -> DataRecord:

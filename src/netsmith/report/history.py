@@ -198,6 +198,9 @@ def learning(evidence: Evidence) -> Markup:
     return join(
         [
             _training(trained) if trained is not None else None,
+            tag("p", tag("bdi", evidence.marks_of), " is in front so far; this is its training.")
+            if evidence.marks_of is not None
+            else None,
             tag("div", *(tag("figure", chart) for chart in _curves(evidence, marks)), class_="charts"),
             sentence(
                 f"{plural(len(marks), 'moment')} recorded, the last at step {marks[-1].step:,}.",

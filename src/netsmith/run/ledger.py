@@ -107,3 +107,22 @@ class Ledger:
     def test_reading(self, artifact: str) -> LedgerRow | None:
         """The row in which the test split was read for the artifact with this SHA-256, or None while it is sealed."""
         return next((row for row in self._rows if "test" in row.splits_read and artifact in row.inputs), None)
+
+
+def in_front(rows: Sequence[LedgerRow]) -> str | None:
+    """Id of the candidate that leads a fit, or won it; None while no rung of its race is decided, or nothing raced.
+
+    Args:
+        rows: the ledger's, oldest first.
+    """
+    gone = {row.after.get("id") for row in rows if row.stage == "diverged"}
+    rungs = [row.after.get("entries") for row in reversed(rows) if row.stage == "race"]
+    # The newest rung lists those kept first, best first; of the others, who went later was better.
+    for place, entries in enumerate(rungs):
+        for entry in entries if isinstance(entries, list) else []:
+            match entry:
+                case {"id": str(id_), "kept": bool(kept)} if (not place or not kept) and id_ not in gone:
+                    return id_
+                case _:
+                    continue
+    return None
