@@ -14,8 +14,11 @@ from netsmith.artifact.verify import verify
 from netsmith.cli.main import run
 from netsmith.export.network import export_network
 from netsmith.models.build import Network, build, create_model, load_model
+from netsmith.run.clock import FakeClock
 from netsmith.run.files import write_json
+from netsmith.run.ledger import Ledger
 from netsmith.run.preprocess import Preprocess
+from netsmith.run.recipe import Recipe
 from netsmith.train.checkpoints import Identity, save_checkpoint
 
 PREPROCESS = Preprocess(size=32)
@@ -138,3 +141,26 @@ def test_overwriting_replaces_an_artifact(trained: Path) -> None:
     assert run(["export", "run", "-o", "copy"]) == 0
     assert run(["export", "run", "-o", "copy", "--overwrite", "--no-weights"]) == 0
     assert not (Path("copy") / WEIGHTS).exists()
+
+
+def test_the_newest_checkpoint_of_a_fit_is_of_the_candidate_in_front(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(trained / "run.json", {"format": 1, "command": ["fit", "photos"]})
+    command = ["export", "run", "-o", "newest", "--checkpoint", "last"]
+    assert run(command) == 2
+    assert "has no candidate in front yet" in capsys.readouterr().err
+    ledger = Ledger(trained / "ledger.jsonl", clock=FakeClock())
+    entries = [{"id": "one", "kept": True}, {"id": "other", "kept": True}]
+    ledger.add("race", verdict="done", reason="", after={"rung": 1, "entries": entries})
+    for id_, model in (("one", "resnet8_cifar"), ("other", "resnet18")):
+        (trained / "candidates" / id_).mkdir(parents=True)
+        Recipe(model=model, img_size=32, epochs=1.0).save(trained / "candidates" / id_ / "recipe.yaml")
+    (trained / "checkpoints").rename(trained / "candidates" / "one" / "checkpoints")
+    assert run(command) == 0
+    expected = build(load_bundle(trained).layout, seed=2).state_dict()
+    reloaded = load_model("newest").state_dict()
+    assert all(torch.equal(reloaded[name], tensor) for name, tensor in expected.items())
+    ledger.add("diverged", verdict="refused", reason="", after={"id": "one"})
+    assert run([*command, "--overwrite"]) == 2
+    assert "but other is in front now" in capsys.readouterr().err

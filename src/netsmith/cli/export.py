@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from netsmith.arch.pretrained import Weights
     from netsmith.artifact.bundle import Bundle
     from netsmith.models.build import Network
+    from netsmith.run.folder import RunFolder
 
 EXAMPLES = """\
 Examples:
@@ -57,7 +58,7 @@ def export(
     Args:
         source: Folder of a run or of an artifact, or the name of a network: untrained, or NAME.TAG with its weights.
         out: Folder to write, or file with another --format; never replaced without --overwrite.
-        checkpoint: Of a run: its model, or the newest checkpoint.
+        checkpoint: Of a run: its model, or the newest checkpoint (of a fit: that of the candidate in front).
         golden: Keep the examples that ship with the model, or replace them by generated pictures.
         no_weights: Leave the float weights out.
         format: A folder with all it takes to use the model, its ONNX file alone, or its float weights for a library.
@@ -188,7 +189,7 @@ def _newest(source: Path, folder: Path, choices: _Choices, console: Console) -> 
     described = load_bundle(run.model)
     config = described.config
     return export_network(
-        restore_network(run.checkpoints, described.layout, warn=console.warn),
+        restore_network(_checkpoints(run, described), described.layout, warn=console.warn),
         folder,
         labels=config.labels,
         preprocess=config.preprocess,
@@ -200,6 +201,27 @@ def _newest(source: Path, folder: Path, choices: _Choices, console: Console) -> 
         with_weights=choices.with_weights,
         overwrite=choices.overwrite,
     )
+
+
+def _checkpoints(run: "RunFolder", described: "Bundle") -> Path:
+    """Where the checkpoints of a run's model are: its own, or in a fit those of the candidate in front."""
+    from netsmith.run.clock import SystemClock
+    from netsmith.run.ledger import Ledger, in_front
+    from netsmith.run.recipe import Recipe
+
+    if run.command[:1] != ["fit"]:
+        return run.checkpoints
+    leader = in_front(Ledger(run.ledger, clock=SystemClock()).rows)
+    if leader is None:
+        raise InputError(f"{run.path} has no candidate in front yet; wait for the first rung of its race")
+    folder = run.candidates / leader
+    recipe = Recipe.load(folder / "recipe.yaml")
+    if (recipe.model, recipe.img_size) != (described.layout.name, described.config.preprocess.size):
+        raise InputError(
+            f"{run.model} is {described.layout.name}, but {leader} is in front now; leave --checkpoint last out, or "
+            "wait until the fit is finished"
+        )
+    return folder / run.checkpoints.name
 
 
 def _by_name(named: _Named, folder: Path, choices: _Choices, console: Console) -> "Bundle":
