@@ -41,6 +41,7 @@ def choose(tmp_path, budget, *, stopwatch=None, entries=5, pictures=ICONS):
         entries=entries,
         probe_s=10.0,
         outlook=Outlook(train=pictures.train, seconds=60.0, side=pictures.side),
+        pace=lambda candidate: 1e11,
         stopwatch=stopwatch or Fake(),
         plan=Plan(tmp_path / "plan.jsonl"),
     )

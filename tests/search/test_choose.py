@@ -1,11 +1,17 @@
 """Whom to time and whom to race: measurements replace guesses, the choice is spread over families and sides."""
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from netsmith.search.candidates import Pictures, all_candidates
 from netsmith.search.choose import (
+    CAPABLE,
+    LAG,
+    MACS_OF_WORK,
     PIXEL_LAG,
-    TRAIN_PER_INFERENCE,
+    SURPLUS,
     Outlook,
     Timing,
     calibration,
@@ -14,6 +20,7 @@ from netsmith.search.choose import (
     promising,
     rates,
     ripe_epochs,
+    training_work,
 )
 
 CANDIDATES = all_candidates(Pictures(side=64, train=2000, classes=5))
@@ -40,19 +47,26 @@ def test_a_timing_of_no_candidate_is_ignored():
 
 
 def test_promise_peaks_where_the_time_feeds_the_network():
-    best = 100.0 / (1000 * ripe_epochs(1000) * TRAIN_PER_INFERENCE["resnet18"])
-    outlook = Outlook(train=1000, seconds=100.0, side=64)
+    best = next(c for c in CANDIDATES if c.base == "resnet18" and c.side == 64)
+    work = training_work(best.cost)
+    outlook = Outlook(train=1000, seconds=100.0, side=64, work_per_s=ripe_epochs(1000) * 1000 * work / 100.0)
 
-    def at(latency, *, side=64, outlook=outlook):
-        return promise("resnet18", latency, side=side, outlook=outlook)
+    def at(candidate=best, **changes):
+        return promise(candidate, replace(outlook, **changes))
 
-    assert at(best) == pytest.approx(0.0)
-    for factor in (0.5, 0.8, 1.25, 2.0):
-        assert at(factor * best) < at(best)
-    assert at(2 * best) == pytest.approx(-1.0)
-    assert at(best, side=32) == pytest.approx(-PIXEL_LAG)
-    # Training on a quarter of the pixels feeds a network four times as large.
-    assert at(4 * best, outlook=Outlook(train=1000, seconds=100.0, side=64, share=0.25)) == pytest.approx(0.0)
+    def too_small(candidate, times=1.0):
+        return SURPLUS * math.log2(times * MACS_OF_WORK * work / (candidate.cost.macs * CAPABLE[candidate.base]))
+
+    assert at(seconds=50.0) == pytest.approx(-1.0)
+    assert at(work_per_s=outlook.work_per_s / 2) == pytest.approx(-1.0)
+    assert at(seconds=800.0) == pytest.approx(-too_small(best, 8.0))
+    assert at(seconds=50.0, side=128) == pytest.approx(-1.0 - PIXEL_LAG)
+    # Training on a quarter of the pixels leaves as much room as four times the time.
+    assert at(share=0.25) == pytest.approx(at(seconds=400.0))
+    lagging = replace(best, base="mobilenet_v2")
+    assert at(lagging) == pytest.approx(-LAG["mobilenet_v2"])
+    enough = 2 ** LAG["mobilenet_v2"]
+    assert at(lagging, seconds=100.0 * enough) == pytest.approx(min(0.0, -too_small(lagging, enough)))
 
 
 def test_calibration_covers_every_family_evenly():
@@ -81,20 +95,15 @@ def test_the_chosen_are_spread_and_ordered():
             for b in own[:i]:
                 macs = sorted((a.cost.macs, b.cost.macs))
                 assert max(a.side, b.side) > 1.21 * min(a.side, b.side) or macs[1] > 1.3225 * macs[0]
-    speeds = rates(BY_ID, timings)
 
     def hopes(candidates):
-        latencies = [guessed_latency(c, timing=timings.get(c.id), speeds=speeds) for c in candidates]
-        return [
-            promise(c.base, seconds, side=c.side, outlook=outlook)
-            for c, seconds in zip(candidates, latencies, strict=True)
-        ]
+        return [promise(candidate, outlook) for candidate in candidates]
 
     found = hopes(chosen)
     assert found == sorted(found, reverse=True)
-    near = choose(margin=0.5)
+    near = choose(margin=0.1)
     assert 0 < len(near) < 9
-    assert min(hopes(near)) >= found[0] - 0.5
+    assert min(hopes(near)) >= found[0] - 0.1
 
 
 def test_more_time_chooses_larger_networks():

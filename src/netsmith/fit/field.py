@@ -1,7 +1,7 @@
 """The field of a race: candidates that fit the budget here, timed before any training; or why nothing fits."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from netsmith.errors import CheckError
 from netsmith.fit.stopwatch import Stopwatch, timings_from_json, timings_to_json
@@ -43,6 +43,7 @@ def choose_field(
     entries: int,
     probe_s: float,
     outlook: Outlook,
+    pace: Callable[[Candidate], float],
     stopwatch: Stopwatch,
     plan: Plan,
 ) -> Field:
@@ -53,15 +54,21 @@ def choose_field(
         budget: hard limits.
         entries: how many race at most.
         probe_s: seconds for the stopwatch.
-        outlook: what the winner can expect.
+        outlook: what the winner can expect; its speed of training is measured.
+        pace: measures that speed, by some updates of a candidate.
         stopwatch: measures.
-        plan: timings are a row in it, so that a replay chooses the same field.
+        plan: speed and timings are rows in it, so that a replay chooses the same field.
 
     Raises:
         CheckError: nothing fits; the message gives the nearest feasible point per limit.
     """
     considered = all_candidates(pictures)
     allowed = [candidate for candidate in considered if within(candidate, budget)]
+
+    if allowed:
+        [likely] = promising(allowed, {}, known=allowed, count=1, outlook=outlook, limit_ms=None, per_base=1)
+        speed = plan.decide("fit.work_per_s", at=0, compute=lambda: pace(likely), why=f"updates of {likely.id}")
+        outlook = replace(outlook, work_per_s=speed)
 
     def compute() -> dict[str, list[float]]:
         return timings_to_json(_probe(considered, allowed, budget, probe_s, outlook, stopwatch))

@@ -16,6 +16,7 @@ from netsmith.errors import CheckError, InputError
 from netsmith.fit.field import Entry, Field, choose_field
 from netsmith.fit.finish import Finisher, is_concluded
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
+from netsmith.fit.pace import training_speed
 from netsmith.fit.race import Race
 from netsmith.fit.racers import Track
 from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for, training_share
@@ -32,7 +33,7 @@ from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
-from netsmith.search.candidates import Pictures, sides_for
+from netsmith.search.candidates import Candidate, Pictures, sides_for
 from netsmith.search.choose import Outlook
 
 
@@ -128,8 +129,7 @@ def _train_and_finish(
     field: Field, look: Look, job: Job, finisher: Finisher, timetable: Timetable, session: Session
 ) -> Result:
     def recipe(entry: Entry) -> Recipe:
-        layout = entry.candidate.layout
-        return recipe_for(look, model=layout.name, size=layout.input.size[0], seconds=job.time_s, seed=job.seed)
+        return _recipe(look, entry.candidate, job)
 
     def preprocess(size: int) -> Preprocess:
         return preprocess_for(look, size)
@@ -202,6 +202,10 @@ def _refuse_short(job: Job, session: Session, *, reading_s: float) -> None:
         )
 
 
+def _recipe(look: Look, candidate: Candidate, job: Job) -> Recipe:
+    return recipe_for(look, model=candidate.layout.name, size=candidate.side, seconds=job.time_s, seed=job.seed)
+
+
 def _field(
     look: Look,
     job: Job,
@@ -222,6 +226,17 @@ def _field(
     )
     train = len(dataset.subset("train"))
     pictures = Pictures(side=look.side, train=train, classes=len(dataset.classes))
+
+    def pace(candidate: Candidate) -> float:
+        return training_speed(
+            candidate,
+            _recipe(look, candidate, job),
+            preprocess_for(look, candidate.side),
+            classes=len(dataset.classes),
+            seconds=timetable.pace_s,
+            clock=session.clock,
+        )
+
     try:
         field = choose_field(
             pictures,
@@ -234,6 +249,7 @@ def _field(
                 side=max(sides_for(pictures)),
                 share=training_share(look),
             ),
+            pace=pace,
             stopwatch=stopwatch,
             plan=plan,
         )

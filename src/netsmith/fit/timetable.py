@@ -58,6 +58,11 @@ class Timetable:
         return PROBE_SHARE * self.time_s
 
     @property
+    def pace_s(self) -> float:
+        """Seconds of measuring how fast this machine trains."""
+        return min(2.0, 0.02 * self.time_s)
+
+    @property
     def winner_s(self) -> float:
         """Seconds of training the winner can expect, its part of the race included."""
         return max(1.0, (1 - PROBE_SHARE) * self.time_s - self._after_training - self._answers) * (1 - RACE_SHARE * 0.7)

@@ -3,14 +3,16 @@ they come.
 
 On small data the question is how much network the training time can feed. A candidate is guessed by the number of
 passes over the training pictures it would get in the time there is: fewer than a few dozen and it stays unripe, many
-more and a larger one would have done better. Time per picture in training follows time per picture in inference, which
-the stopwatch gives; before that, MACs at the family's measured speed. At equal time, more pixels beat more channels.
+more and a larger one would have done better, by less. Time per picture in training follows the work of an update,
+which arithmetic gives, at the speed measured here (`Outlook.work_per_s`); latency comes from the stopwatch, before that
+from MACs at the family's measured speed. At equal time, more pixels beat more channels.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from netsmith.arch.cost import Cost
 from netsmith.search.candidates import Candidate
 
 GUESS_HEADROOM = 0.8
@@ -20,16 +22,21 @@ RIPE_EPOCHS, RIPE_PICTURES = 50.0, 1700
 """Passes over so many training pictures after which a network scaled for the job stops gaining; fewer passes over more
 pictures, by the square root. Seen on photos trained from scratch, see benchmarks/LOG.md."""
 
-TRAIN_PER_INFERENCE = {
-    "resnet18": 2.5,
-    "resnet20_cifar": 2.5,
-    "resnet50": 3.7,
-    "efficientnet_b0": 6.3,
-    "mobilenet_v2": 8.0,
-}
-"""Seconds per picture of a training step (64 pictures of the same side, bfloat16 where it pays) over one picture's
-latency, by base network. Measured on two cores, see benchmarks/LOG.md: depthwise convolutions train far slower than
-they predict."""
+ACTIVATION_WORK = 360.0
+"""MACs in whose time an update handles one output of a convolution besides its own MACs: norm, activation and memory.
+A fit over ResNets and MobileNets of 25 to 250 M MACs, see benchmarks/LOG.md; it is why depthwise convolutions train far
+slower than they predict."""
+
+SURPLUS = 0.3
+"""Doublings of training time that a network half as capable as the time could feed costs: being too small costs less
+than being too large (benchmarks/LOG.md)."""
+
+CAPABLE = {"resnet18": 1.0, "resnet20_cifar": 1.0, "resnet50": 1.3, "mobilenet_v2": 4.0, "efficientnet_b0": 6.0}
+"""MACs of ResNet-18's kind that are as good as one of the family's, trained to the end; from published accuracies, so a
+rough guess."""
+
+MACS_OF_WORK = 0.5
+"""Share of MACs in the training work of networks of ResNet-18's kind."""
 
 LAG = {"resnet18": 0.0, "resnet20_cifar": 0.25, "resnet50": 0.5, "mobilenet_v2": 1.0, "efficientnet_b0": 1.5}
 """Doublings of training time that a family was seen to need beyond ResNet-18's when all train from scratch for minutes
@@ -64,12 +71,19 @@ class Outlook:
         seconds: of training it would get as the winner.
         side: largest of the resolutions considered, pixels.
         share: training pixels per picture over those of evaluation.
+        work_per_s: of training here, see `training_work`.
     """
 
     train: int
     seconds: float
     side: int
     share: float = 1.0
+    work_per_s: float = 1e11
+
+
+def training_work(cost: Cost) -> float:
+    """How long training on a picture takes, in MACs of inference with nothing beside them."""
+    return cost.macs + ACTIVATION_WORK * cost.activations
 
 
 def rates(candidates: Mapping[str, Candidate], timings: Mapping[str, Timing]) -> dict[str, float]:
@@ -95,19 +109,14 @@ def ripe_epochs(train: int) -> float:
     return RIPE_EPOCHS * math.sqrt(RIPE_PICTURES / train)
 
 
-def promise(base: str, latency_s: float, *, side: int, outlook: Outlook) -> float:
-    """How promising a candidate is, at most 0: minus the doublings between its epochs and the ripe ones, minus its lag
-    and that of its resolution.
-
-    Args:
-        base: the network it was scaled from.
-        latency_s: seconds per picture of inference.
-        side: of its input, pixels.
-        outlook: pictures and time.
-    """
-    epochs = outlook.seconds / (outlook.train * outlook.share * latency_s * TRAIN_PER_INFERENCE[base])
-    pixels = PIXEL_LAG * math.log2(outlook.side / side)
-    return -abs(math.log2(epochs / ripe_epochs(outlook.train))) - LAG[base] - pixels
+def promise(candidate: Candidate, outlook: Outlook) -> float:
+    """How promising a candidate is, at most 0, in doublings of training time: what it lacks to its ripe epochs, what it
+    is too small for the time, and the lag of its resolution."""
+    fed = outlook.work_per_s * outlook.seconds / (ripe_epochs(outlook.train) * outlook.train * outlook.share)
+    lacking = LAG[candidate.base] + math.log2(training_work(candidate.cost) / fed)
+    too_small = math.log2(MACS_OF_WORK * fed / (candidate.cost.macs * CAPABLE[candidate.base]))
+    pixels = PIXEL_LAG * math.log2(outlook.side / candidate.side)
+    return -max(0.0, lacking) - SURPLUS * max(0.0, too_small) - pixels
 
 
 def calibration(candidates: Sequence[Candidate], *, each: int = 2) -> list[Candidate]:
@@ -156,11 +165,8 @@ def promising(
     def latency(candidate: Candidate) -> float:
         return guessed_latency(candidate, timing=timings.get(candidate.id), speeds=speeds)
 
-    def hope(candidate: Candidate) -> float:
-        return promise(candidate.base, latency(candidate), side=candidate.side, outlook=outlook)
-
     allowed = [c for c in candidates if limit_ms is None or latency(c) * 1e3 <= GUESS_HEADROOM * limit_ms]
-    ranked = sorted(((hope(c), c) for c in allowed), key=lambda pair: (-pair[0], pair[1].id))
+    ranked = sorted(((promise(c, outlook), c) for c in allowed), key=lambda pair: (-pair[0], pair[1].id))
     chosen: list[Candidate] = []
     for value, candidate in ranked:
         if len(chosen) == count or value < ranked[0][0] - margin:
