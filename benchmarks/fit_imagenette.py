@@ -91,7 +91,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds imagenette224/imagenette224.zip")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--only", choices=("fits", "peers"), help="run one half now; the rest, and the rows, later")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results.csv")
     options = parser.parse_args()
     data = str(options.data / "imagenette224" / "imagenette224.zip")
@@ -102,22 +101,21 @@ def main() -> None:
     common = {"date": SystemClock().wall()[:10], "commit": commit, "benchmark": f"fit imagenette224 {time}"}
     common |= {"machine": f"{machine().cpu}, {machine().cores_usable} cores", "versions": json.dumps(versions())}
     rows, winners = [], {}
-    for text in () if options.only == "peers" else BUDGETS:
-        folder = options.output / f"fit-{text.replace('=', '').replace(',', '-')}"
-        command = ["fit", data, "--budget", text, "--time", time]
-        winners[text] = (folder, run(command, folder))
-        rows.append((text, "fit", winners[text][1], folder, command))
-    for text in BUDGETS:
-        for base in () if options.only == "fits" else PEERS:
-            name = chosen_peer(base, text, options.output)
+    jobs = [(text, subject) for text in BUDGETS for subject in ("fit", PEERS[0])]
+    jobs += [(text, subject) for subject in PEERS[1:] for text in BUDGETS]
+    for text, subject in jobs:
+        if subject == "fit":
+            folder = options.output / f"fit-{text.replace('=', '').replace(',', '-')}"
+            command = ["fit", data, "--budget", text, "--time", time]
+            winners[text] = (folder, run(command, folder))
+        else:
+            name = chosen_peer(subject, text, options.output)
             if name is None:
-                print(f"{base} cannot be scaled to {text}")
+                print(f"{subject} cannot be scaled to {text}")
                 continue
             folder = options.output / f"train-{name}"
             command = ["train", data, "--model", name, "--img-size", str(SIDE), "--time", time]
-            rows.append((text, base, run(command, folder), folder, command))
-    if options.only == "peers":
-        return
+        rows.append((text, subject, run(command, folder), folder, command))
     write(options.results, [row(common, *found, rows) for found in rows])
     for text, (_, result) in winners.items():
         for other, (_, rival) in winners.items():

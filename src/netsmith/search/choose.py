@@ -18,7 +18,7 @@ from netsmith.search.candidates import Candidate
 GUESS_HEADROOM = 0.8
 """Share of a latency limit that a guessed median may take: p90 lies above it, and guesses err."""
 
-RIPE_EPOCHS, RIPE_PICTURES = 50.0, 1700
+RIPE_EPOCHS, RIPE_PICTURES = 100.0, 1700
 """Passes over so many training pictures after which a network scaled for the job stops gaining; fewer passes over more
 pictures, by the square root. Seen on photos trained from scratch, see benchmarks/LOG.md."""
 
@@ -42,7 +42,7 @@ LAG = {"resnet18": 0.0, "resnet20_cifar": 0.25, "resnet50": 0.5, "mobilenet_v2":
 """Doublings of training time that a family was seen to need beyond ResNet-18's when all train from scratch for minutes
 (benchmarks/LOG.md). It orders guesses only: the race decides on answers."""
 
-PIXEL_LAG = 0.5
+PIXEL_LAG = 0.7
 """Doublings of training time that halving the side costs at equal time per picture (benchmarks/LOG.md)."""
 
 ALIKE_SIDE, ALIKE_MACS = 1.1, 1.15
