@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 REFERENCES := torchvision timm huggingface_hub
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format bench gpu-check check-reference clean
+.PHONY: help install demo test test-slow check format bench gpu-check check-reference pictures clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,6 +64,12 @@ gpu-check: .venv/dev.stamp  ## the tests that need a CUDA device
 
 check-reference: .venv/dev.stamp  ## largest difference per network to torchvision, timm and the plain CIFAR ResNet
 	$(BIN)/python benchmarks/check_reference.py
+
+# The page says which: every networks/NAME.svg that it shows.
+pictures: .venv/dev.stamp  ## draw the pictures of docs/networks.md again
+	@for name in $$(sed -n 's|.*(networks/\(.*\)\.svg).*|\1|p' docs/networks.md); do \
+	  $(BIN)/netsmith profile $$name --no-latency --stages --svg docs/networks/$$name.svg --overwrite >/dev/null || exit 1; \
+	done
 
 clean:  ## remove what the tools left; .venv and runs stay
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis

@@ -10,7 +10,9 @@ import pytest
 from artifact_models import write_colours
 from pydantic import ValidationError
 
+from netsmith.arch.names import find_layout
 from netsmith.cli.tables import short, table
+from netsmith.report.diagram import network_svg
 from netsmith.run.preprocess import LARGEST_SIZE, Preprocess
 
 
@@ -119,6 +121,18 @@ def test_profile_of_an_artifact_compared_with_names(tmp_path: Path):
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["network", "resnet18", "model"]
 
 
+def test_profile_draws_the_network(tmp_path: Path):
+    drawn = tmp_path / "new" / "net.svg"
+    arguments = ("profile", "resnet8_cifar@0.5", "--num-classes", "3", "--no-latency", "--svg", str(drawn))
+    assert netsmith(*arguments).returncode == 0
+    assert drawn.read_text(encoding="utf-8") == f"{network_svg(find_layout('resnet8_cifar@0.5', num_classes=3))}\n"
+    again = netsmith(*arguments)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "already exists" in again.stderr
+    assert netsmith(*arguments, "--overwrite").returncode == 0
+    assert [path.name for path in drawn.parent.iterdir()] == ["net.svg"]
+
+
 # Arguments (in an empty folder) and what the sentence must hold.
 MISTYPED = [
     (["models", "resnet"], "write 'resnet*'"),
@@ -142,6 +156,8 @@ MISTYPED = [
     (["profile", "resnet18", "--threads", "0"], "--threads is 0"),
     (["profile", "resnet18", "--seconds", "0"], "--seconds is 0"),
     (["profile", "resnet18", "--seconds", "nan"], "--seconds is nan"),
+    (["profile", "resnet18", "--no-latency", "--svg", "/proc/net.svg"], "/proc/net.svg cannot be written"),
+    (["profile", "resnet18", "--svg", "net.svg", "--compare", "resnet34"], "--svg draws one network"),
     (["profile", "resnet18", "--latncy"], "there is no flag '--latncy'"),
 ]
 

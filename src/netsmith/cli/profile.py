@@ -1,4 +1,4 @@
-"""`netsmith profile`: where a network's parameters, work, memory and time go, without torch."""
+"""`netsmith profile`: where a network's parameters, work, memory and time go, and its picture, without torch."""
 
 import os
 from dataclasses import asdict, dataclass
@@ -26,6 +26,8 @@ Examples:
   netsmith profile resnet50@0.5 --stages     a scaled network, stages only
   netsmith profile runs/pets/model           a trained artifact
   netsmith profile resnet18 --compare mobilenet_v2 efficientnet_b0
+  netsmith profile resnet50 --svg resnet50.svg --no-latency
+                                             its picture, for a browser
 """
 
 
@@ -49,6 +51,8 @@ def profile(
     latency: Annotated[bool, Parameter(negative="--no-latency")] = True,
     threads: int | None = None,
     seconds: float = 1.0,
+    svg: Path | None = None,
+    overwrite: Annotated[bool, Parameter(show_default=False)] = False,
     output: Output = PLAIN,
 ) -> None:
     """Show where a network's parameters, work, memory and time go.
@@ -67,6 +71,8 @@ def profile(
         latency: Measure; --no-latency leaves it out.
         threads: Threads of the measurement; 1 for names, what the artifact prefers if it is alone.
         seconds: Time of each measurement, warm-up excluded.
+        svg: File to draw the network in, as a picture; never replaced without --overwrite.
+        overwrite: Replace the picture that is there.
     """
     from netsmith.run.machine import MOST_THREADS
     from netsmith.run.preprocess import LARGEST_SIZE
@@ -79,8 +85,14 @@ def profile(
         from netsmith.artifact.latency import refuse_seconds
 
         refuse_seconds(seconds)
+    if svg is not None and compare:
+        raise InputError("--svg draws one network; leave --compare out")
+    if svg is not None and svg.exists() and not overwrite:
+        raise InputError(f"{svg} already exists; name another with --svg or give --overwrite")
     subjects = [_find(name, img_size=img_size, num_classes=num_classes) for name in (model, *compare)]
     with Console(output) as console:
+        if svg is not None:
+            _draw(subjects[0], svg)
         measured = _measure(subjects, threads=threads, seconds=seconds, console=console) if latency else None
         documents = [
             _document(subject, measured[i] if measured else None, blocks=not stages)
@@ -109,6 +121,16 @@ def _find(name: str, *, img_size: int | None, num_classes: int | None) -> Subjec
                 raise InputError(f"{flag} is for names of networks, and {name} is an artifact, whose own is fixed")
         return Subject(name=name, layout=bundle.layout, bundle=bundle)
     return Subject(name=name, layout=find_layout(name, num_classes=num_classes, img_size=img_size), bundle=None)
+
+
+def _draw(subject: Subject, path: Path) -> None:
+    from netsmith.report.diagram import network_svg
+    from netsmith.run.files import write_text
+
+    try:
+        write_text(path, network_svg(subject.layout) + "\n")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error}); name another with --svg") from error
 
 
 def _measure(
