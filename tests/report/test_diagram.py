@@ -172,7 +172,6 @@ def inception(*, residual: bool) -> Section:
     ops: list[g.Op] = []
 
     def conv(name: str, source: str, into: int, out: int, *kernel: int) -> str:
-        padding = tuple(side // 2 for side in kernel)
         ops.append(
             g.Conv(
                 name=name,
@@ -181,7 +180,7 @@ def inception(*, residual: bool) -> Section:
                 out_channels=out,
                 kernel=kernel,
                 stride=(1, 1),
-                padding=padding,
+                padding=(),
             )
         )
         ops.append(g.Activate(name=f"{name}.relu", source=name, function="relu"))
@@ -191,13 +190,13 @@ def inception(*, residual: bool) -> Section:
     ways = [
         conv("a", "input", 16, 8, 1, 1), conv("b1", parted, 24, 8, 1, 3), conv("b2", parted, 24, 8, 3, 1),
     ]  # fmt: skip
-    ops.append(g.Pool(name="pool", source="input", reduce="avg", kernel=(3, 3), stride=(1, 1), padding=(1, 1)))
+    ops.append(g.Pool(name="pool", source="input", reduce="avg", kernel=(3, 3), stride=(1, 1), padding=()))
     ways.append(conv("c", "pool", 16, 8, 1, 1))
     ops.append(g.Concat(name="cat", sources=tuple(ways)))
     if residual:
         up = g.Conv(
             name="up", source="cat", in_channels=32, out_channels=16, kernel=(1, 1), stride=(1, 1),
-            padding=(0, 0),
+            padding=(),
         )  # fmt: skip
         ops += [up, g.Add(name="add", sources=("up", "input"))]
     return Section(stage="s", name="mixed", kind="branches", source="input", ops=tuple(ops))
@@ -222,7 +221,7 @@ def test_branches_stand_side_by_side_and_a_shortcut_goes_around_them():
         (True, [[[branches, "concat", "conv 1×1"], []], "+"]),
     ):
         section = inception(residual=residual)
-        shapes = g.shapes(g.Graph(input=(16, 8, 8), ops=section.ops, taps={}, output=section.ops[-1].name))
+        shapes = dict.fromkeys(["input", *(op.name for op in section.ops)], (16, 8, 8))
         form = section_form(section, shapes)
         assert opened(form.path) == expected
         assert count_ops(form.path) == len(section.ops)

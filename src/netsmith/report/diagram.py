@@ -23,7 +23,7 @@ _TOP = 92  # first row, below title and subtitle
 _AXIS = 158  # where the data flows down
 _BRACKET = 88
 _TEXT = 234
-_ASIDE = 26  # how far classifiers for training stand aside
+_ASIDE, _ASIDE_TEXT = 38, 26  # how far classifiers for training stand aside
 _ROW, _GAP = 34, 16
 _PANEL = 640  # the forms beside the column are as wide as this, or as the widest of them
 _CARD, _BETWEEN = 16, 20
@@ -64,7 +64,7 @@ def _column(canvas: Canvas, layout: Layout, shown: Outline) -> float:
     through = _map(canvas, entry, "other", _AXIS, y + (_ROW - _thickness(entry[0])) / 2)
     _label(canvas, _TEXT, y + _ROW / 2, "input", _shape(entry))
     y += _ROW
-    before: Row | None = None
+    beside = through  # where a classifier for training has come to
     spans: list[tuple[str, float, float]] = []
     for row in shown.rows:
         thickness = _thickness(row.shape[0])
@@ -76,16 +76,13 @@ def _column(canvas: Canvas, layout: Layout, shown: Outline) -> float:
             if not row.aside:
                 canvas.line([(_AXIS, through), (_AXIS, at)], "flow", arrow=True)
                 through = at + thickness
-            elif before is not None and not before.aside:
-                canvas.line([(_AXIS, through + 7), (axis, through + 7), (axis, at)], "flow aside", arrow=True)
             else:
-                canvas.line(
-                    [(axis, y - (_ROW - _thickness(before.shape[0])) / 2 if before else y), (axis, at)],
-                    "flow aside",
-                    arrow=True,
-                )
+                begins = not spans or spans[-1][0] != row.stage
+                start = [(_AXIS, through + 7), (axis, through + 7)] if begins else [(axis, beside)]
+                canvas.line([*start, (axis, at)], "flow aside", arrow=True)
+                beside = at + thickness
             _map(canvas, row.shape, row.role, axis, at, aside=row.aside)
-            x = _TEXT + (_ASIDE if row.aside else 0)
+            x = _TEXT + (_ASIDE_TEXT if row.aside else 0)
             if row.form is not None:
                 canvas.badge(x, top + height / 2 - 5, _letter(row.form))
                 x += 22
@@ -96,7 +93,6 @@ def _column(canvas: Canvas, layout: Layout, shown: Outline) -> float:
             spans[-1] = (row.stage, spans[-1][1], y)
         else:
             spans.append((row.stage, top, y))
-        before = row
     for stage, top, end in spans:
         canvas.line([(_BRACKET + 4, top), (_BRACKET, top), (_BRACKET, end), (_BRACKET + 4, end)], "bracket")
         canvas.text(_BRACKET - 8, (top + end) / 2 + 4, stage, "ink", size=12, anchor="end")
