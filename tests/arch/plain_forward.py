@@ -59,6 +59,14 @@ def forward(graph: g.Graph, weights: dict[str, Array], image: Array) -> Array:
                 out = np.pad(first, [(op.front, op.back)] + [(0, 0)] * (first.ndim - 1))
             case g.Pool():
                 out = pool(first, op)
+            case g.AdaptivePool():
+                out = adaptive_pool(first, op.size)
+            case g.LocalNorm():
+                around = np.pad(first**2, [(op.size // 2, op.size // 2)] + [(0, 0)] * (first.ndim - 1))
+                total = sum(around[i : i + len(first)] for i in range(op.size))
+                out = first / (op.k + op.alpha / op.size * total) ** op.beta
+            case g.Scale():
+                out = first * op.factor
             case g.GlobalPool():
                 out = first.mean(axis=tuple(range(1, first.ndim)), keepdims=True)
             case g.Flatten():
@@ -88,7 +96,7 @@ def windows(padded: Array, op: g.Conv | g.Pool) -> list[tuple[tuple[int, ...], A
 
 
 def conv(x: Array, weight: Array, op: g.Conv) -> Array:
-    padded = np.pad(x, [(0, 0), *((side, side) for side in op.padding)])
+    padded = np.pad(x, [(0, 0), *op.padding])
     out: Array | float = 0.0
     for offset, seen in windows(padded, op):
         taps = weight[(slice(None), slice(None), *offset)].reshape(op.groups, -1, weight.shape[1])
@@ -101,7 +109,18 @@ def conv(x: Array, weight: Array, op: g.Conv) -> Array:
 
 
 def pool(x: Array, op: g.Pool) -> Array:
-    assert op.reduce == "max", "nothing here averages"
     assert not op.ceil
-    padded = np.pad(x, [(0, 0), *((side, side) for side in op.padding)], constant_values=-np.inf)
-    return np.max([seen for _, seen in windows(padded, op)], axis=0)
+    fill = -np.inf if op.reduce == "max" else 0.0
+    seen = [part for _, part in windows(np.pad(x, [(0, 0), *op.padding], constant_values=fill), op)]
+    if op.reduce == "max":
+        return np.max(seen, axis=0)
+    inside = np.pad(np.ones_like(x), [(0, 0), *op.padding], constant_values=float(op.count_padding))
+    return np.sum(seen, axis=0) / np.sum([part for _, part in windows(inside, op)], axis=0)
+
+
+def adaptive_pool(x: Array, size: tuple[int, ...]) -> Array:
+    for axis, count in enumerate(size, start=1):
+        side = x.shape[axis]
+        ends = [(i * side // count, -(-(i + 1) * side // count)) for i in range(count)]
+        x = np.stack([x.take(range(first, last), axis).mean(axis) for first, last in ends], axis)
+    return x

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from netsmith.arch import graph as g
 from netsmith.arch.blocks.inverted import MBConvBlock
 from netsmith.arch.blocks.kinds import Block
+from netsmith.arch.blocks.pieces import ConvBlock
 from netsmith.arch.blocks.residual import BasicBlock, BottleneckBlock, Identity, Projection, ZeroPad
 from netsmith.arch.cost import Cost, cost, parts
-from netsmith.arch.layout import ConvNormAct, Layout, PooledHead, StageLayout, layout_graph
+from netsmith.arch.heads import PooledHead
+from netsmith.arch.layout import Layout, StageLayout, layout_graph
 from netsmith.arch.lower import lower
 from netsmith.arch.names import MODELS, find_layout
 from netsmith.arch.scale import for_size, scale
@@ -22,7 +24,7 @@ from netsmith.errors import InputError
 
 def small_layout(*blocks: Block, side: int, stem: int, classes: int) -> Layout:
     """One 3x3 stem convolution, the blocks, a linear layer."""
-    conv = ConvNormAct(conv="conv1", norm="bn1", out=stem, kernel=3, stride=1, activation="relu")
+    conv = ConvBlock(conv="conv1", norm="bn1", out=stem, kernel=3, stride=1, activation="relu")
     return Layout(
         family="resnet", name="small", input=Input(size=(side, side)), stem=(conv,),
         stages=(StageLayout(name="stage1", blocks=blocks),),
@@ -130,7 +132,13 @@ def test_macs_grow_with_the_positions(name: str):
 
 def pool(side: int, kernel: int, stride: int, padding: int, *, ceil: bool) -> int:
     op = g.Pool(
-        name="pool", source="input", reduce="max", kernel=(kernel,), stride=(stride,), padding=(padding,), ceil=ceil
+        name="pool",
+        source="input",
+        reduce="max",
+        kernel=(kernel,),
+        stride=(stride,),
+        padding=((padding, padding),),
+        ceil=ceil,
     )
     return g.shape_of(op, ((1, side),))[1]
 

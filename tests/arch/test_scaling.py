@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from netsmith.arch import graph as g
 from netsmith.arch.blocks.inverted import InvertedResidualBlock, MBConvBlock
+from netsmith.arch.blocks.pieces import ConvBlock
 from netsmith.arch.blocks.residual import Basic, BasicBlock, BottleneckBlock
 from netsmith.arch.cost import cost
-from netsmith.arch.layout import ConvNormAct, Layout, layout_from_json, layout_graph, layout_to_json
+from netsmith.arch.layout import Layout, layout_from_json, layout_graph, layout_to_json
 from netsmith.arch.lower import lower, spread_repeats
 from netsmith.arch.names import MODELS, find_layout
 from netsmith.arch.scale import SMALLEST_MAP, compound, for_size, scale
@@ -64,7 +65,7 @@ def test_rounding_of_widths_seen_in_the_networks(width: float, rounded: int):
 def test_published_widths_of_scaled_networks():
     """EfficientNet-B4's widths and repeats, as its published checkpoint has them."""
     layout = find_layout("efficientnet_b4")
-    assert isinstance(layout.stem[0], ConvNormAct)
+    assert isinstance(layout.stem[0], ConvBlock)
     assert layout.stem[0].out == 48
     assert [stage.blocks[0].out for stage in layout.stages] == [24, 32, 56, 112, 160, 272, 448]
     assert [len(stage.blocks) for stage in layout.stages] == [2, 4, 4, 6, 6, 8, 2]
@@ -292,8 +293,8 @@ def test_strides_are_dropped_earliest_first_and_only_as_needed(name: str):
 def test_resnets_small_stem_is_one_3x3_convolution():
     for size, stride in ((64, 2), (32, 1), (28, 1)):
         stem = find_layout("resnet50", img_size=size).stem
-        assert [type(piece) for piece in stem] == [ConvNormAct]
-        assert isinstance(stem[0], ConvNormAct)
+        assert [type(piece) for piece in stem] == [ConvBlock]
+        assert isinstance(stem[0], ConvBlock)
         assert (stem[0].kernel, stem[0].stride, stem[0].out) == (3, stride, 64)
     assert len(find_layout("resnet50", img_size=97).stem) == 2  # 97 / 32 still gives 4 positions
 

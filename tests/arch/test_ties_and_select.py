@@ -48,12 +48,12 @@ LAYOUTS = {
 
 
 def odd_graph() -> g.Graph:
-    """What no block has yet: concatenation, padding of a concatenation, flattened positions, depthwise multipliers."""
+    """What few blocks have: concatenation, padding of a concatenation, flattened positions, depthwise multipliers."""
 
     def conv(name: str, source: str, into: int, out: int, *, groups: int = 1) -> g.Conv:
         return g.Conv(
             name=name, source=source, in_channels=into, out_channels=out, kernel=(3, 3), stride=(1, 1),
-            padding=(1, 1), groups=groups, bias=True,
+            padding=((1, 1), (1, 1)), groups=groups, bias=True,
         )  # fmt: skip
 
     ops = (
@@ -66,9 +66,23 @@ def odd_graph() -> g.Graph:
         g.Pad(name="pad", source="norm", front=1, back=2),
         conv("d", "input", 2, 21),
         g.Add(name="sum", sources=("d", "pad")),
-        g.Pool(name="pool", source="sum", reduce="max", kernel=(2, 2), stride=(2, 2), padding=(0, 0)),
-        g.Flatten(name="flatten", source="pool"),
-        g.Linear(name="hidden", source="flatten", in_features=21 * 4, out_features=7),
+        g.Scale(name="half", source="sum", factor=-0.5),
+        conv("e", "input", 2, 3),
+        g.LocalNorm(name="local", source="e", size=3, alpha=1.0, beta=0.75, k=2.0),
+        g.Concat(name="all", sources=("half", "local")),
+        g.Pool(
+            name="mean",
+            source="all",
+            reduce="avg",
+            kernel=(2, 3),
+            stride=(1, 1),
+            padding=((0, 1), (2, 0)),
+            count_padding=True,
+        ),
+        g.Pool(name="pool", source="mean", reduce="max", kernel=(2, 2), stride=(1, 2), padding=((0, 0), (0, 0))),
+        g.AdaptivePool(name="wide", source="pool", size=(2, 3)),
+        g.Flatten(name="flatten", source="wide"),
+        g.Linear(name="hidden", source="flatten", in_features=24 * 6, out_features=7),
         g.Activate(name="hidden.relu", source="hidden", function="hard_swish"),
         g.Linear(name="logits", source="hidden.relu", in_features=7, out_features=3),
     )

@@ -77,7 +77,8 @@ def interpret(graph: g.Graph, weights: Weights, x: Tensor) -> Tensor:
         match op:
             case g.Conv():
                 bias = state[f"{op.name}.bias"] if op.bias else None
-                y = conv(x, state[f"{op.name}.weight"], bias, op.stride, op.padding, groups=op.groups)
+                x = F.pad(x, _torch_pads(op.padding))
+                y = conv(x, state[f"{op.name}.weight"], bias, op.stride, groups=op.groups)
             case g.Norm():
                 mean, var, gamma, beta = (
                     state[f"{op.name}.{entry}"] for entry in ("running_mean", "running_var", "weight", "bias")
@@ -96,15 +97,30 @@ def interpret(graph: g.Graph, weights: Weights, x: Tensor) -> Tensor:
             case g.Pad():
                 y = F.pad(x, (0, 0) * dimensions + (op.front, op.back))
             case g.Pool(reduce="max"):
-                y = max_pool(x, op.kernel, op.stride, op.padding, ceil_mode=op.ceil)
+                y = max_pool(x, op.kernel, op.stride, [before for before, _ in op.padding], ceil_mode=op.ceil)
             case g.Pool():
-                y = avg_pool(x, op.kernel, op.stride, op.padding, ceil_mode=op.ceil, count_include_pad=False)
+                y = avg_pool(
+                    x, op.kernel, op.stride, [before for before, _ in op.padding],
+                    ceil_mode=op.ceil, count_include_pad=op.count_padding,
+                )  # fmt: skip
+            case g.AdaptivePool():
+                adaptive = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[dimensions - 1]
+                y = adaptive(x, op.size)
+            case g.LocalNorm():
+                y = F.local_response_norm(x, op.size, op.alpha, op.beta, op.k)
+            case g.Scale():
+                y = x * op.factor
             case g.GlobalPool():
                 y = x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
             case g.Flatten():
                 y = x.flatten(1)
         known[op.name] = y
     return known[graph.output]
+
+
+def _torch_pads(padding: g.Padding) -> list[int]:
+    """torch's order: the last dimension first."""
+    return [side for pair in reversed(padding) for side in pair]
 
 
 def run(model: bytes, pixels: NDArray[np.uint8]) -> Outputs:
@@ -151,6 +167,11 @@ def test_full_size_networks_compute_what_pytorch_does(name: str) -> None:
     check_network(find_layout(name), count=1)
 
 
+KINDS = (
+    "conv", "conv", "norm", "activate", "add", "concat", "gate", "pad", "pool", "adapt", "local", "scale",
+)  # fmt: skip
+
+
 @st.composite
 def graphs(draw: st.DrawFn) -> tuple[g.Graph, int]:
     """A graph of every operation there is over 1, 2 or 3 dimensions, and the side of its input."""
@@ -171,14 +192,19 @@ def graphs(draw: st.DrawFn) -> tuple[g.Graph, int]:
     for i in range(draw(st.integers(1, 6))):
         maps = [name for name in shapes if len(shapes[name]) == dimensions + 1]
         channels = shapes[x][0]
-        kind = draw(st.sampled_from(("conv", "conv", "norm", "activate", "add", "concat", "gate", "pad", "pool")))
+        kind = draw(
+            st.sampled_from(
+                ("conv", "conv", "norm", "activate", "add", "concat", "gate", "pad", "adapt", "local", "scale", "pool")
+            )
+        )
         match kind:
             case "conv":
                 kernel = tuple(min(k, side) for k, side in zip(sides(1, 3), shapes[x][1:], strict=True))
                 groups = draw(st.sampled_from([n for n in (1, 2, 3, channels) if channels % n == 0]))
                 conv = g.Conv(
                     name=f"conv{i}", source=x, in_channels=channels, out_channels=groups * draw(st.integers(1, 3)),
-                    kernel=kernel, stride=sides(1, 2), padding=tuple(k // 2 for k in kernel), groups=groups,
+                    kernel=kernel, stride=sides(1, 2), groups=groups,
+                    padding=tuple((k // 2, draw(st.integers(0, k // 2))) for k in kernel),
                     bias=draw(st.booleans()),
                 )  # fmt: skip
                 x = add(conv)
@@ -203,9 +229,20 @@ def graphs(draw: st.DrawFn) -> tuple[g.Graph, int]:
             case "pad":
                 front, back = draw(st.integers(0, 2)), draw(st.integers(0, 2))
                 x = add(g.Pad(name=f"pad{i}", source=x, front=front, back=back))
+            case "adapt":
+                x = add(g.AdaptivePool(name=f"adapt{i}", source=x, size=sides(1, 5)))
+            case "local":
+                local = g.LocalNorm(
+                    name=f"local{i}", source=x, size=draw(st.sampled_from((1, 3, 5))),
+                    alpha=draw(st.floats(1e-4, 2.0)), beta=0.75, k=draw(st.floats(1.0, 2.0)),
+                )  # fmt: skip
+                x = add(local)
+            case "scale":
+                x = add(g.Scale(name=f"scale{i}", source=x, factor=draw(st.floats(-2.0, 2.0))))
             case _:
                 kernel = tuple(min(k, side) for k, side in zip(sides(1, 3), shapes[x][1:], strict=True))
-                padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+                padding = tuple((k, k) for k in (draw(st.integers(0, k // 2)) for k in kernel))
+                ceil = draw(st.booleans())
                 reduce = draw(st.sampled_from(("max", "avg")))
                 x = add(
                     g.Pool(
@@ -215,7 +252,8 @@ def graphs(draw: st.DrawFn) -> tuple[g.Graph, int]:
                         kernel=kernel,
                         stride=sides(1, 3),
                         padding=padding,
-                        ceil=draw(st.booleans()),
+                        ceil=ceil,
+                        count_padding=not ceil and draw(st.booleans()),
                     )
                 )
     if draw(st.booleans()):

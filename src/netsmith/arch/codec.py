@@ -20,6 +20,11 @@ T = TypeVar("T")
 MAX_ITEMS = 4096
 
 
+def added(default: T) -> T:
+    """A field that joined its record after documents without it were written; absent, it means `default`."""
+    return dataclasses.field(default=default, metadata={"added": True})
+
+
 def to_json(value: Any) -> Any:
     """Turn a record (nested tuples, numbers, strings and records) into plain JSON values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -144,10 +149,13 @@ def _read_record(record: type, value: Any, where: str) -> Any:
         raise _fail(f"{where}.kind", repr(tag), kind)
     if unknown := [key for key in given if key not in names]:
         raise InputError(f"{where}: unknown field {_shown(unknown[0])}; known are {', '.join(names) or 'none'}")
-    if missing := [name for name in names if name not in given]:
+    late = {field.name: field.default for field in dataclasses.fields(record) if field.metadata.get("added")}
+    if missing := [name for name in names if name not in given and name not in late]:
         raise InputError(f"{where}: field {missing[0]!r} is missing")
     hints = _hints(record)
-    fields = {name: _read(hints[name], given[name], f"{where}.{name}") for name in names}
+    fields = {
+        name: _read(hints[name], given[name], f"{where}.{name}") if name in given else late[name] for name in names
+    }
     try:
         return record(**fields)
     except InputError as error:

@@ -7,10 +7,10 @@ allocates its output; a fused runtime needs less.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netsmith.arch import graph as g
-from netsmith.arch.layout import Layout, layout_graph
+from netsmith.arch.layout import Layout, layout_graph, layout_sections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One part of a network with its cost: the stem, a block, the head. `shape` is its output, channels first."""
+    """The stem, a block, an auxiliary head or the head with its cost. `shape` is its output, channels first."""
 
     stage: str
     name: str
@@ -42,7 +42,7 @@ class Part:
 
 
 def cost(layout: Layout) -> Cost:
-    """Cost of the whole network."""
+    """Cost of the whole network; classifiers for training only count as parameters."""
     graph = layout_graph(layout)
     return _cost_of(graph, graph.ops, g.shapes(graph), _live_bytes(graph))
 
@@ -51,32 +51,23 @@ def parts(layout: Layout) -> list[Part]:
     """Cost of the stem, each block and the head, in order; params, MACs and activations sum to those of `cost`."""
     graph = layout_graph(layout)
     shapes, live = g.shapes(graph), _live_bytes(graph)
-    places = [(stage.name, block.name, block.kind) for stage in layout.stages for block in stage.blocks]
-    owners = {name: (stage, name, kind) for stage, name, kind in places}
-    grouped: dict[tuple[str, str, str], list[g.Op]] = {}
-    before = True
-    for op in graph.ops:
-        owner = next((owners[name] for name in _prefixes(op.name) if name in owners), None)
-        before = before and owner is None
-        grouped.setdefault(owner or (("stem", "stem", "stem") if before else ("head", "head", "head")), []).append(op)
     return [
-        Part(stage=stage, name=name, kind=kind, shape=shapes[ops[-1].name], cost=_cost_of(graph, ops, shapes, live))
-        for (stage, name, kind), ops in grouped.items()
-    ]
+        Part(
+            stage=section.stage, name=section.name, kind=section.kind, shape=shapes[section.output],
+            cost=_cost_of(graph, section.ops, shapes, live),
+        )
+        for section in layout_sections(layout)
+        if section.ops
+    ]  # fmt: skip
 
 
-def _prefixes(name: str) -> list[str]:
-    words = name.split(".")
-    return [".".join(words[:count]) for count in range(1, len(words) + 1)]
-
-
-def _cost_of(
-    graph: g.Graph, ops: tuple[g.Op, ...] | list[g.Op], shapes: dict[str, g.Shape], live: dict[str, int]
-) -> Cost:
-    part = g.Graph(input=graph.input, ops=tuple(ops), taps={}, output=ops[-1].name)
+def _cost_of(graph: g.Graph, ops: tuple[g.Op, ...], shapes: dict[str, g.Shape], live: dict[str, int]) -> Cost:
+    params = sum(math.prod(shape) for _, shape in g.parameters(replace(graph, ops=ops)))
     macs = activations = 0
     for op in ops:
         match op:
+            case _ if op.name not in live:
+                continue
             case g.Conv():
                 positions = math.prod(shapes[op.name][1:])
                 macs += positions * op.out_channels * (op.in_channels // op.groups) * math.prod(op.kernel)
@@ -86,21 +77,17 @@ def _cost_of(
                 activations += op.out_features
             case _:
                 continue
-    return Cost(
-        params=sum(math.prod(shape) for _, shape in g.parameters(part)),
-        macs=macs,
-        activations=activations,
-        peak_bytes=max(live[op.name] for op in ops),
-    )
+    peak = max((live[op.name] for op in ops if op.name in live), default=0)
+    return Cost(params=params, macs=macs, activations=activations, peak_bytes=peak)
 
 
 def _live_bytes(graph: g.Graph) -> dict[str, int]:
-    """Bytes of the maps alive while each operation runs: its inputs, its output and all that is read later."""
-    shapes = g.shapes(graph)
-    last_use = {name: i for i, op in enumerate(graph.ops) for name in g.sources(op)}
+    """Bytes of the maps alive while each operation runs in evaluation: its inputs, its output and all read later."""
+    shapes, ops = g.shapes(graph), g.needed(graph)
+    last_use = {name: i for i, op in enumerate(ops) for name in g.sources(op)}
     alive: dict[str, int] = {"input": 4 * math.prod(graph.input)}
     live: dict[str, int] = {}
-    for i, op in enumerate(graph.ops):
+    for i, op in enumerate(ops):
         alive[op.name] = 4 * math.prod(shapes[op.name])
         live[op.name] = sum(alive.values())
         for name in {*g.sources(op)}:

@@ -2,16 +2,18 @@
 
 Every pass (cost, shapes, parameters, memory, ONNX, ties) is a walk over these operations and knows no block kinds.
 Operations stand in execution order; `name` is unique and, for operations that have parameters, the prefix of their
-names in the network's `state_dict`. Spatial attributes are tuples with one entry per dimension.
+names in the network's `state_dict`. Spatial attributes are tuples with one entry per dimension; paddings are pairs
+(before, after), because TensorFlow pads unequally.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from netsmith.errors import InputError
 
 Activation = Literal["relu", "relu6", "silu", "hard_swish", "sigmoid", "hard_sigmoid"]
+Padding = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class Conv:
     out_channels: int
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
-    padding: tuple[int, ...]
+    padding: Padding
     groups: int = 1
     bias: bool = False
 
@@ -96,15 +98,59 @@ class Pad:
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """Max or average pooling; padding never counts in the average; kernel 1 with a stride is subsampling."""
+    """Max or average pooling; kernel 1 with a stride is subsampling.
+
+    Attributes:
+        ceil: whether the last window may hang over the end.
+        count_padding: whether an average divides by the padded positions too.
+    """
 
     name: str
     source: str
     reduce: Literal["max", "avg"]
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
-    padding: tuple[int, ...]
+    padding: Padding
     ceil: bool = False
+    count_padding: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ceil and self.count_padding:
+            raise InputError(f"{self.name}: a pool that rounds up cannot count its padding; give one of the two")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptivePool:
+    """Average over windows that cover the map evenly: position i of n reads from floor(i * side / n) up to
+    ceil((i + 1) * side / n), so windows differ and overlap where n does not divide the side."""
+
+    name: str
+    source: str
+    size: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalNorm:
+    """Local response normalisation over neighbouring channels (Krizhevsky et al. 2012, section 3.3).
+
+    x / (k + alpha / size * sum of squares over `size` channels around) ** beta; `size` is odd.
+    """
+
+    name: str
+    source: str
+    size: int
+    alpha: float
+    beta: float
+    k: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Every number times a constant."""
+
+    name: str
+    source: str
+    factor: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +169,10 @@ class Flatten:
     source: str
 
 
-Op = Conv | Norm | Activate | Linear | Add | Concat | Gate | Pad | Pool | GlobalPool | Flatten
+Op = (
+    Conv | Norm | Activate | Linear | Add | Concat | Gate | Pad
+    | Pool | AdaptivePool | GlobalPool | Flatten | LocalNorm | Scale
+)  # fmt: skip
 Shape = tuple[int, ...]
 
 
@@ -136,12 +185,14 @@ class Graph:
         ops: the operations.
         taps: feature outputs, stage name -> operation name.
         output: the operation that gives the logits.
+        auxiliary: logits of training-only classifiers, name -> operation name.
     """
 
     input: Shape
     ops: tuple[Op, ...]
     taps: dict[str, str]
     output: str
+    auxiliary: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def sources(op: Op) -> tuple[str, ...]:
@@ -155,12 +206,36 @@ def sources(op: Op) -> tuple[str, ...]:
             return (op.source,)
 
 
-def _pooled(side: int, kernel: int, stride: int, padding: int, *, ceil: bool = False) -> int:
-    span = side + 2 * padding - kernel
+def needed(graph: Graph) -> tuple[Op, ...]:
+    """The operations that the logits depend on, in order; classifiers for training drop out."""
+    return _reach(graph, graph.output)
+
+
+def classifiers(graph: Graph) -> dict[str, str]:
+    """Logits, the auxiliary ones too -> the convolution or linear layer that computes them (what follows passes
+    channels on)."""
+    layers: dict[str, str] = {}
+    for output in (graph.output, *graph.auxiliary.values()):
+        layers[output] = next(op.name for op in reversed(_reach(graph, output)) if isinstance(op, Conv | Linear))
+    return layers
+
+
+def _reach(graph: Graph, output: str) -> tuple[Op, ...]:
+    wanted = {output}
+    kept: list[Op] = []
+    for op in reversed(graph.ops):
+        if op.name in wanted:
+            kept.append(op)
+            wanted.update(sources(op))
+    return tuple(kept[::-1])
+
+
+def _pooled(side: int, kernel: int, stride: int, padding: tuple[int, int], *, ceil: bool = False) -> int:
+    span = side + sum(padding) - kernel
     if span < 0:
         raise InputError(f"a map of {side} is smaller than a kernel of {kernel}; use a larger resolution")
     out = (span + stride - 1 if ceil else span) // stride + 1
-    if ceil and (out - 1) * stride >= side + padding:  # the last window must start inside the input or its left padding
+    if ceil and (out - 1) * stride >= side + padding[0]:  # the last window must start inside the map or before it
         out -= 1
     return out
 
@@ -205,6 +280,10 @@ def shape_of(op: Op, inputs: tuple[Shape, ...]) -> Shape:
         case Pool():
             sides = zip(shape[1:], op.kernel, op.stride, op.padding, strict=True)
             return (shape[0], *(_pooled(*side, ceil=op.ceil) for side in sides))
+        case AdaptivePool():
+            if len(op.size) != len(shape) - 1:
+                raise InputError(f"{op.name}: a pool to {len(op.size)} sides does not fit a map of {len(shape) - 1}")
+            return (shape[0], *op.size)
         case GlobalPool():
             return (shape[0], *(1 for _ in shape[1:]))
         case Flatten():
@@ -212,7 +291,7 @@ def shape_of(op: Op, inputs: tuple[Shape, ...]) -> Shape:
             for side in shape:
                 size *= side
             return (size,)
-        case Activate():
+        case Activate() | LocalNorm() | Scale():
             return shape
 
 

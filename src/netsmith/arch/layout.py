@@ -4,53 +4,22 @@ It is JSON beside the weights, so a scaled, pruned or searched network reloads l
 operations.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 from netsmith.arch import graph as g
 from netsmith.arch.blocks.draft import Draft
 from netsmith.arch.blocks.kinds import Block
-from netsmith.arch.codec import from_json, to_json
-from netsmith.arch.graph import Activation
-from netsmith.arch.limits import MAX_BLOCKS, check_name, check_norm, check_rate, check_widths, check_window
-from netsmith.arch.spec import Input
+from netsmith.arch.blocks.pieces import Piece
+from netsmith.arch.codec import added, from_json, to_json
+from netsmith.arch.heads import AuxiliaryHead, Head
+from netsmith.arch.limits import MAX_BLOCKS, check_name, check_norm, check_rate
+from netsmith.arch.spec import Input, Spec
 from netsmith.errors import InputError
 
 FORMAT = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvNormAct:
-    """Convolution, norm, activation of the stem or before the pool; `conv` and `norm` are parameter names."""
-
-    kind: ClassVar[str] = "conv"
-    conv: str
-    norm: str
-    out: int
-    kernel: int
-    stride: int
-    activation: Activation
-
-    def __post_init__(self) -> None:
-        check_name(self.conv)
-        check_name(self.norm)
-        check_widths(self.conv, self.out)
-        check_window(self.conv, kernel=self.kernel, stride=self.stride)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaxPool:
-    """Max pooling of the stem, padded by half the kernel."""
-
-    kind: ClassVar[str] = "pool"
-    name: str
-    kernel: int
-    stride: int
-
-    def __post_init__(self) -> None:
-        check_name(self.name)
-        check_window(self.name, kernel=self.kernel, stride=self.stride)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,22 +36,6 @@ class StageLayout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PooledHead:
-    """Optional 1x1 convolution, global average pooling, dropout, linear."""
-
-    kind: ClassVar[str] = "pooled"
-    conv: ConvNormAct | None
-    linear: str
-    classes: int
-    dropout: float
-
-    def __post_init__(self) -> None:
-        check_name(self.linear)
-        check_widths(self.linear, self.classes)
-        check_rate("dropout", self.dropout)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Layout:
     """A network, ready to build, count, export and cut.
 
@@ -94,18 +47,20 @@ class Layout:
         stem, stages, head: the records.
         norm_eps, norm_momentum: of every batch norm.
         drop_path: stochastic depth rate of the last block in training.
+        auxiliary: classifiers for training only.
     """
 
     format: int = FORMAT
     family: str
     name: str
     input: Input
-    stem: tuple[ConvNormAct | MaxPool, ...]
+    stem: tuple[Piece, ...]
     stages: tuple[StageLayout, ...]
-    head: PooledHead
+    head: Head
     norm_eps: float
     norm_momentum: float
     drop_path: float
+    auxiliary: tuple[AuxiliaryHead, ...] = added(())
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
@@ -115,6 +70,8 @@ class Layout:
         names = [stage.name for stage in self.stages]
         if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
             raise InputError(f"two stages are called {twice!r}; give each its own name")
+        if odd := next((each for each in self.auxiliary if each.head.classes != self.num_classes), None):
+            raise InputError(f"{odd.name}: {odd.head.classes} classes beside {self.num_classes}; give both the same")
         check_norm(self.norm_eps, self.norm_momentum)
         check_rate("drop_path", self.drop_path)
         layout_graph(self)  # every width fits the next, or the record does not come to be
@@ -130,46 +87,78 @@ class Layout:
         return self.input.size
 
 
-@lru_cache(maxsize=1024)
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Operations of one record: the stem, a block, an auxiliary head, the head.
+
+    Attributes:
+        stage: the stage's name, or that of the section itself.
+        name, kind: the record's.
+        source: operation that the section reads.
+        ops: its operations, in order.
+    """
+
+    stage: str
+    name: str
+    kind: str
+    source: str
+    ops: tuple[g.Op, ...]
+
+    @property
+    def output(self) -> str:
+        """The operation that gives the section's output."""
+        return self.ops[-1].name if self.ops else self.source
+
+
 def layout_graph(layout: Layout) -> g.Graph:
     """The operations of a layout, from "input" to the logits.
 
     Raises:
         InputError: where widths or sizes do not fit, naming the operation.
     """
-    draft = Draft(
-        channels=layout.input.channels,
-        dimensions=len(layout.input.size),
-        norm_eps=layout.norm_eps,
-        norm_momentum=layout.norm_momentum,
-    )
-    x = "input"
-    for piece in layout.stem:
-        x = _piece(draft, piece, x)
+    return _declare(layout)[0]
+
+
+def layout_sections(layout: Layout) -> tuple[Section, ...]:
+    """The graph's operations by the record they come from, in order."""
+    return _declare(layout)[1]
+
+
+@lru_cache(maxsize=1024)
+def _declare(layout: Layout) -> tuple[g.Graph, tuple[Section, ...]]:
+    draft = empty_draft(layout)
+    sections: list[Section] = []
+
+    def section(stage: str, name: str, kind: str, source: str, records: Sequence[Block | Piece | Head]) -> str:
+        first, x = len(draft.ops), source
+        for record in records:
+            x = record.add(draft, x)
+        ops = tuple(draft.ops[first:])
+        sections.append(Section(stage=stage, name=name, kind=kind, source=source, ops=ops))
+        return x
+
+    x = section("stem", "stem", "stem", "input", layout.stem)
     taps: dict[str, str] = {}
+    outputs: dict[str, str] = {}
     for stage in layout.stages:
         for block in stage.blocks:
-            x = block.add(draft, x)
+            x = outputs[block.name] = section(stage.name, block.name, block.kind, x, (block,))
         taps[stage.name] = x
-    if layout.head.conv is not None:
-        x = _piece(draft, layout.head.conv, x)
-    channels = draft.channels[x]
-    x = draft.add(g.GlobalPool(name="avgpool", source=x), channels)
-    x = draft.add(g.Flatten(name="flatten", source=x), channels)
-    linear = g.Linear(name=layout.head.linear, source=x, in_features=channels, out_features=layout.head.classes)
-    output = draft.add(linear, layout.head.classes)
-    graph = g.Graph(input=(layout.input.channels, *layout.input.size), ops=tuple(draft.ops), taps=taps, output=output)
-    g.shapes(graph)
-    return graph
+    auxiliary: dict[str, str] = {}
+    for each in layout.auxiliary:
+        if each.after not in outputs:
+            raise InputError(f"{each.name}: there is no block {each.after!r} to follow; name one of the blocks")
+        auxiliary[each.name] = section(each.name, each.name, "auxiliary", outputs[each.after], (each.head,))
+    output = section("head", "head", "head", x, (layout.head,))
+    shape = (layout.input.channels, *layout.input.size)
+    graph = g.Graph(input=shape, ops=tuple(draft.ops), taps=taps, output=output, auxiliary=auxiliary)
+    return graph, tuple(sections)
 
 
-def _piece(draft: Draft, piece: ConvNormAct | MaxPool, source: str) -> str:
-    match piece:
-        case ConvNormAct():
-            x = draft.conv(piece.conv, source, piece.out, kernel=piece.kernel, stride=piece.stride)
-            return draft.activate(f"{piece.norm}.activation", draft.norm(piece.norm, x), piece.activation)
-        case MaxPool():
-            return draft.max_pool(piece.name, source, kernel=piece.kernel, stride=piece.stride)
+def empty_draft(network: Layout | Spec) -> Draft:
+    """A draft that holds the network's input only."""
+    shape = (network.input.channels, *network.input.size)
+    return Draft(input=shape, norm_eps=network.norm_eps, norm_momentum=network.norm_momentum)
 
 
 def layout_to_json(layout: Layout) -> dict[str, Any]:

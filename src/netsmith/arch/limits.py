@@ -22,10 +22,18 @@ def check_widths(where: str, *widths: int | None) -> None:
             raise InputError(f"{where}: a width of {width} is outside 1..{MAX_WIDTH}")
 
 
-def check_window(where: str, *, kernel: int, stride: int) -> None:
-    """Refuse kernels that are even (half of them as padding would not keep the map's size) or that no network has."""
-    if not (1 <= kernel <= MAX_KERNEL and kernel % 2):
-        raise InputError(f"{where}: a kernel of {kernel} is not an odd number in 1..{MAX_KERNEL}")
+def check_window(
+    where: str, *, kernel: int | tuple[int, ...], stride: int,
+    padding: int | tuple[tuple[int, int], ...] | str = "half",
+) -> None:  # fmt: skip
+    """Refuse windows that no network has, and even kernels padded by half, which would not keep the map's size."""
+    for side in (kernel,) if isinstance(kernel, int) else kernel:
+        if not (1 <= side <= MAX_KERNEL and (side % 2 or padding != "half")):
+            odd = "an odd number in " if padding == "half" else "in "
+            raise InputError(f"{where}: a kernel of {side} is not {odd}1..{MAX_KERNEL}")
+    pairs = ((padding, padding),) if isinstance(padding, int) else () if isinstance(padding, str) else padding
+    if not all(0 <= side <= MAX_KERNEL for pair in pairs for side in pair):
+        raise InputError(f"{where}: a padding is outside 0..{MAX_KERNEL}")
     if not 1 <= stride <= MAX_STRIDE:
         raise InputError(f"{where}: a stride of {stride} is outside 1..{MAX_STRIDE}")
 
@@ -34,6 +42,14 @@ def check_name(name: str) -> None:
     """Refuse names that cannot prefix a parameter: words of letters, digits and underscores joined by dots."""
     if len(name) > MAX_NAME or not _NAME.fullmatch(name):
         raise InputError(f"{name[:MAX_NAME]!r} cannot name a layer; use words of letters, digits and _ joined by dots")
+
+
+def check_template(what: str, template: str, fields: tuple[str, ...]) -> None:
+    """Only the fields by name and nothing of the format language: the template may come from outside."""
+    known = "|".join(fields)
+    if len(template) > MAX_NAME or not re.fullmatch(rf"([A-Za-z0-9_.]|\{{({known})\}})+", template):
+        shown = ", ".join(f"{{{field}}}" for field in fields)
+        raise InputError(f"{what} is {template[:MAX_NAME]!r}; write letters, digits, _, dots and {shown}")
 
 
 def check_rate(what: str, rate: float) -> None:

@@ -7,9 +7,12 @@ Multipliers compose exactly because the paper's table stays unscaled in the Spec
 import math
 from dataclasses import replace
 
+from netsmith.arch import graph as g
+from netsmith.arch.blocks.pieces import Conv, Pool
+from netsmith.arch.layout import layout_graph
 from netsmith.arch.limits import MAX_SIDE
-from netsmith.arch.lower import total_stride
-from netsmith.arch.spec import Spec, StemPool
+from netsmith.arch.lower import lower
+from netsmith.arch.spec import Spec
 from netsmith.errors import InputError
 
 SMALLEST_MAP = 4
@@ -67,23 +70,36 @@ def for_size(spec: Spec, size: int) -> Spec:
         )
     spec = replace(spec, input=replace(spec.input, size=(size,) * len(spec.input.size)))
 
-    def fits(stem: Spec) -> bool:
-        return math.ceil(size / total_stride(stem.stem, stem.stages)) >= SMALLEST_MAP
-
-    if fits(spec):
+    if _fits(spec):
         return spec
     spec = replace(spec, stem=spec.small_stem)
-    while not fits(spec):
+    while not _fits(spec):
         spec = _without_first_stride(spec)
     return spec
 
 
+def _fits(spec: Spec) -> bool:
+    """Whether the last map is large enough, which depth and width do not change."""
+    try:
+        graph = layout_graph(lower(replace(spec, depth=0.01, width=1.0)))
+    except InputError:
+        return False
+    return min(g.shapes(graph)[list(graph.taps.values())[-1]][1:]) >= SMALLEST_MAP
+
+
 def _without_first_stride(spec: Spec) -> Spec:
     for i, piece in enumerate(spec.stem):
-        if piece.stride > 1:
-            changed = () if isinstance(piece, StemPool) else (replace(piece, stride=1),)
-            return replace(spec, stem=(*spec.stem[:i], *changed, *spec.stem[i + 1 :]))
+        match piece:
+            case Conv(stride=stride) if stride > 1:
+                changed = (replace(piece, stride=1),)
+            case Pool(stride=stride) if stride > 1:
+                changed = ()
+            case _:
+                continue
+        return replace(spec, stem=(*spec.stem[:i], *changed, *spec.stem[i + 1 :]))
     for i, stage in enumerate(spec.stages):
         if stage.stride > 1:
             return replace(spec, stages=(*spec.stages[:i], replace(stage, stride=1), *spec.stages[i + 1 :]))
-    raise AssertionError("a network without strides keeps its map")
+    lower(spec)  # says what does not fit
+    size = "x".join(map(str, spec.input.size))
+    raise InputError(f"{spec.name}: {size} pixels leave fewer than {SMALLEST_MAP} positions; enlarge --img-size")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from netsmith.arch import graph as g
 from netsmith.arch.blocks.draft import Widths
-from netsmith.arch.layout import ConvNormAct, Layout, layout_graph
+from netsmith.arch.layout import Layout, layout_graph
 from netsmith.errors import InputError
 
 Kept = tuple[int | None, ...]
@@ -60,7 +60,7 @@ def select(layout: Layout, keep: Mapping[str, Sequence[int | None]]) -> Selectio
         keep: "input" or operation -> the output channels that stay, in their new order. What is not named keeps all;
             operations that pass channels on (norm, sum, pool, ...) follow. `Ties.keep` makes such a choice. For
             "input" and the logits None is a new channel or class, so `{"fc": [None] * 10}` is a new head and
-            `{"fc": [3, 7]}` the old one for two of the classes.
+            `{"fc": [3, 7]}` the old one for two of the classes; auxiliary classifiers follow.
 
     Returns:
         The new layout, and for every parameter and running statistic the part to take.
@@ -69,24 +69,20 @@ def select(layout: Layout, keep: Mapping[str, Sequence[int | None]]) -> Selectio
         InputError: for unknown operations or channels, when nothing stays, when parts that are summed keep different
             channels, when a grouped convolution's groups do not stay equal; the message names the operation.
     """
+    if layout.head.logits in keep:
+        classes = keep[layout.head.logits]
+        keep = {**keep, **{each.head.logits: classes for each in layout.auxiliary}}
     cut = cut_graph(layout_graph(layout), keep)
     widths = Widths(cut.graph)
-    head = layout.head
     changed = replace(
         layout,
         input=replace(layout.input, channels=cut.graph.input[0]),
-        stem=tuple(
-            replace(piece, out=widths.out(piece.conv)) if isinstance(piece, ConvNormAct) else piece
-            for piece in layout.stem
-        ),
+        stem=tuple(piece.resized(widths) for piece in layout.stem),
         stages=tuple(
             replace(stage, blocks=tuple(block.resized(widths) for block in stage.blocks)) for stage in layout.stages
         ),
-        head=replace(
-            head,
-            conv=None if head.conv is None else replace(head.conv, out=widths.out(head.conv.conv)),
-            classes=widths.out(head.linear),
-        ),
+        head=layout.head.resized(widths),
+        auxiliary=tuple(replace(each, head=each.head.resized(widths)) for each in layout.auxiliary),
     )
     assert layout_graph(changed) == cut.graph, "the records and the graph they stand for were cut differently"
     return Selection(layout=changed, slices=cut.slices)
@@ -100,6 +96,7 @@ def cut_graph(graph: g.Graph, keep: Mapping[str, Sequence[int | None]]) -> Cut:
     channels: dict[str, Kept] = {"input": _chosen("input", keep, shapes["input"][0], new=True)}
     ops: list[g.Op] = []
     slices: Slices = {}
+    logits = set(g.classifiers(graph).values())
     for op in graph.ops:
         inputs = [channels[name] for name in g.sources(op)]
         into, size = inputs[0], shapes[op.name][0]
@@ -109,12 +106,12 @@ def cut_graph(graph: g.Graph, keep: Mapping[str, Sequence[int | None]]) -> Cut:
                 slices |= _layer(op, out, tuple((0,) for _ in out))
                 ops.append(replace(op, in_channels=len(into), out_channels=len(out), groups=len(out)))
             case g.Conv():
-                out = _chosen(op.name, keep, size)
+                out = _chosen(op.name, keep, size, new=op.name in logits)
                 columns = (into,) if op.groups == 1 else _grouped(op, into, out)
                 slices |= _layer(op, out, columns)
                 ops.append(replace(op, in_channels=len(into), out_channels=len(out), groups=len(columns)))
             case g.Linear():
-                out = _chosen(op.name, keep, size, new=op.name == graph.output)
+                out = _chosen(op.name, keep, size, new=op.name in logits)
                 slices |= _layer(op, out, (into,))
                 ops.append(replace(op, in_features=len(into), out_features=len(out)))
             case g.Norm():
@@ -140,7 +137,12 @@ def cut_graph(graph: g.Graph, keep: Mapping[str, Sequence[int | None]]) -> Cut:
                         f"{op.name}: its {len(inputs)} parts keep different channels; keep the same in all"
                     )
                 ops.append(op)
-            case g.Activate() | g.Pool() | g.GlobalPool():
+            case g.LocalNorm():
+                out = into
+                if into != tuple(range(size)):
+                    raise InputError(f"{op.name}: a local norm needs all the channels around each; keep every channel")
+                ops.append(op)
+            case g.Activate() | g.Pool() | g.AdaptivePool() | g.GlobalPool() | g.Scale():
                 out = into
                 ops.append(op)
         if op.name in keep and tuple(keep[op.name]) != out:

@@ -6,25 +6,25 @@ rounded ones.
 """
 
 import math
-import re
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from netsmith.arch.blocks.kinds import BlockSpec
-from netsmith.arch.codec import from_json, to_json
+from netsmith.arch.blocks.pieces import PieceSpec
+from netsmith.arch.codec import added, from_json, to_json
 from netsmith.arch.graph import Activation
+from netsmith.arch.heads import Auxiliary, HeadSpec
 from netsmith.arch.limits import (
     MAX_BLOCKS,
-    MAX_NAME,
     MAX_SIDE,
     MAX_WIDTH,
     check_name,
     check_norm,
     check_rate,
-    check_widths,
+    check_template,
     check_window,
 )
-from netsmith.arch.widths import Repeats, Width, paper_width
+from netsmith.arch.widths import Repeats, paper_width
 from netsmith.errors import InputError
 
 FORMAT = 1
@@ -48,15 +48,21 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the paper's table: a block and how often it stands in a row."""
+    """One line of the paper's table: a block and how often it stands in a row.
+
+    `name` takes the place of the network's template for block names; blocks that scaling adds get a number behind it.
+    """
 
     block: BlockSpec
     repeats: Repeats = 1
+    name: str | None = added(None)
 
     def __post_init__(self) -> None:
         repeats = paper_width(self.repeats)
         if not 1 <= repeats <= MAX_BLOCKS:
             raise InputError(f"repeats is {repeats}; it must be within 1..{MAX_BLOCKS}")
+        if self.name is not None:
+            check_name(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,63 +79,6 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StemConv:
-    """Convolution, norm, activation before the first stage. `conv` and `norm` are the parameter names."""
-
-    kind: ClassVar[str] = "conv"
-    out: Width
-    kernel: int
-    stride: int
-    conv: str
-    norm: str
-
-    def __post_init__(self) -> None:
-        check_name(self.conv)
-        check_name(self.norm)
-        check_widths(self.conv, paper_width(self.out))
-        check_window(self.conv, kernel=self.kernel, stride=self.stride)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StemPool:
-    """Max pooling before the first stage."""
-
-    kind: ClassVar[str] = "pool"
-    kernel: int
-    stride: int
-    name: str = "maxpool"
-
-    def __post_init__(self) -> None:
-        check_name(self.name)
-        check_window(self.name, kernel=self.kernel, stride=self.stride)
-
-
-StemSpec = StemConv | StemPool
-
-
-@dataclass(frozen=True, kw_only=True)
-class PooledHead:
-    """Optional 1x1 convolution, global average pooling, dropout, one linear layer."""
-
-    kind: ClassVar[str] = "pooled"
-    linear: str
-    classes: int = 1000
-    dropout: float = 0.0
-    conv: Width | None = None
-    conv_name: str | None = None
-
-    def __post_init__(self) -> None:
-        check_name(self.linear)
-        check_widths(self.linear, self.classes)
-        check_rate("dropout", self.dropout)
-        if (self.conv is None) != (self.conv_name is None):
-            raise InputError("conv and conv_name of a head stand together; give both or neither")
-        if self.conv is not None and self.conv_name is not None:
-            check_widths(self.conv_name, paper_width(self.conv))
-            _check_template("conv_name", self.conv_name, ("stage", "running"))
-
-
-@dataclass(frozen=True, kw_only=True)
 class Spec:
     """A network as a value: the unscaled table and its multipliers.
 
@@ -140,7 +89,8 @@ class Spec:
         input, stem, stages, head: the paper's table.
         small_stem: the stem for pictures too small for `stem`.
         block_name: template of a block's parameter prefix, with {stage} from 1, {index} from 0 within the stage,
-            {running} from 1 over all.
+            {running} from 1 over all, {layer} the number of layers before it from 0.
+        auxiliary: classifiers for training only.
         activation, norm_eps, norm_momentum: of every block.
         drop_path: rate of the last block in training, growing linearly from 0.
         width, depth: the multipliers.
@@ -150,10 +100,10 @@ class Spec:
     family: str
     name: str
     input: Input
-    stem: tuple[StemSpec, ...]
-    small_stem: tuple[StemSpec, ...]
+    stem: tuple[PieceSpec, ...]
+    small_stem: tuple[PieceSpec, ...]
     stages: tuple[Stage, ...]
-    head: PooledHead
+    head: HeadSpec
     block_name: str
     activation: Activation = "relu"
     norm_eps: float = 1e-5
@@ -161,26 +111,19 @@ class Spec:
     drop_path: float = 0.0
     width: float = 1.0
     depth: float = 1.0
+    auxiliary: tuple[Auxiliary, ...] = added(())
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise InputError(f"spec format {self.format} is not known; this netsmith reads format {FORMAT}")
         if not self.stages:
             raise InputError(f"{self.name}: a network needs at least one stage")
-        _check_template("block_name", self.block_name, ("stage", "index", "running"))
+        check_template("block_name", self.block_name, ("stage", "index", "running", "layer"))
         check_norm(self.norm_eps, self.norm_momentum)
         check_rate("drop_path", self.drop_path)
         for name, multiplier in (("width", self.width), ("depth", self.depth)):
             if not (multiplier > 0.0 and math.isfinite(multiplier)):
                 raise InputError(f"{self.name}: the {name} multiplier is {multiplier:g}; it must be above 0")
-
-
-def _check_template(what: str, template: str, fields: tuple[str, ...]) -> None:
-    """Only the fields by name and nothing of the format language: the template may come from outside."""
-    known = "|".join(fields)
-    if len(template) > MAX_NAME or not re.fullmatch(rf"([A-Za-z0-9_.]|\{{({known})\}})+", template):
-        shown = ", ".join(f"{{{field}}}" for field in fields)
-        raise InputError(f"{what} is {template[:MAX_NAME]!r}; write letters, digits, _, dots and {shown}")
 
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:
@@ -205,7 +148,8 @@ def with_classes(spec: Spec, classes: int) -> Spec:
     """The same network with another number of classes (at least 1)."""
     if not 1 <= classes <= MAX_WIDTH:
         raise InputError(f"num_classes is {classes}; it must be between 1 and {MAX_WIDTH}")
-    return replace(spec, head=replace(spec.head, classes=classes))
+    auxiliary = tuple(replace(each, head=replace(each.head, classes=classes)) for each in spec.auxiliary)
+    return replace(spec, head=replace(spec.head, classes=classes), auxiliary=auxiliary)
 
 
 def with_channels(spec: Spec, channels: int) -> Spec:

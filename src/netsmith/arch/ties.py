@@ -2,7 +2,8 @@
 
 A walk over the graph with a union-find over single channels, which is what concatenation, flattening, zero padding and
 sums over parts of a map need. Normalisation, activations, pools and depthwise convolutions pass channels on; sums and
-gates unite them; a convolution or linear layer starts new ones. The input's channels and the logits are frozen.
+gates unite them; a convolution or linear layer starts new ones. The input's channels and all logits are frozen, and so
+are channels that local response normalisation reads: without one of them its neighbours would have others.
 
 Deliberate choice: a grouped convolution must lose equally many channels in every group, or whole groups. Its ties state
 one of the two, so that every choice of classes can be cut (`netsmith.arch.select`).
@@ -37,7 +38,7 @@ class Ties:
     Attributes:
         graph: the network.
         channels: operation or "input" -> the class of each of its output channels (features, behind a flatten).
-        frozen: classes that always stay: the input's channels and the logits.
+        frozen: classes that always stay: the input's channels, all logits, what local response normalisation reads.
         count: number of classes.
     """
 
@@ -56,7 +57,9 @@ class Ties:
         if unknown := sorted(number for number in gone if not 0 <= number < self.count):
             raise InputError(f"there is no class {unknown[0]}; classes are 0..{self.count - 1}")
         if held := sorted(gone & self.frozen):
-            raise InputError(f"class {held[0]} holds a channel of the input or a logit, which cannot be dropped")
+            raise InputError(
+                f"class {held[0]} holds a channel of the input, a local norm or a logit, which cannot be dropped"
+            )
         return {
             name: tuple(i for i, number in enumerate(classes) if number not in gone)
             for name, classes in self.channels.items()
@@ -156,7 +159,9 @@ def ties(graph: g.Graph, *, grouped: Literal["index", "group"] = "index") -> Tie
             case g.Flatten():
                 positions = shapes[op.name][0] // len(inputs[0])
                 out = tuple(channel for channel in inputs[0] for _ in range(positions))
-            case g.Norm() | g.Activate() | g.Pool() | g.GlobalPool():
+            case (
+                g.Norm() | g.Activate() | g.Pool() | g.AdaptivePool() | g.GlobalPool() | g.LocalNorm() | g.Scale()
+            ):  # fmt: skip
                 out = inputs[0]
         channels[op.name] = out
     numbers: dict[int, int] = {}
@@ -164,7 +169,9 @@ def ties(graph: g.Graph, *, grouped: Literal["index", "group"] = "index") -> Tie
         name: tuple(numbers.setdefault(union.find(member), len(numbers)) for member in members)
         for name, members in channels.items()
     }
-    frozen = frozenset((*classes["input"], *classes[graph.output]))
+    local = (op.name for op in graph.ops if isinstance(op, g.LocalNorm))
+    held = ("input", graph.output, *graph.auxiliary.values(), *local)
+    frozen = frozenset(number for name in held for number in classes[name])
     return Ties(graph=graph, channels=classes, frozen=frozen, count=len(numbers))
 
 

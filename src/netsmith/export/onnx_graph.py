@@ -14,6 +14,7 @@ Deliberate choices:
 The same layout and weights give the same bytes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -142,7 +143,7 @@ class _Writer:
         self.mean = 255 * np.array(preprocess.mean)
         self.scale = 1 / (255 * np.array(preprocess.std))
         self.shapes = g.shapes(graph)
-        self.needed = _needed(graph)
+        self.needed = g.needed(graph)
         self.readers = _readers(self.needed)
         self.norms = self._foldable()
         self.folded = {norm.name for norm in self.norms.values()}
@@ -204,7 +205,7 @@ class _Writer:
             case g.Conv():
                 x = self.node(
                     "Conv", op.name, inputs + self._weights(op), output=output,
-                    kernel_shape=op.kernel, strides=op.stride, pads=op.padding * 2, group=op.groups,
+                    kernel_shape=op.kernel, strides=op.stride, pads=_pads(op.padding), group=op.groups,
                 )  # fmt: skip
             case g.Linear():
                 x = self.node("Gemm", op.name, inputs + self._weights(op), output=output, transB=1)
@@ -222,6 +223,13 @@ class _Writer:
                 x = self._pad(op, inputs[0], output)
             case g.Pool():
                 x = self._pool(op, inputs[0], output)
+            case g.AdaptivePool():
+                x = self._adaptive_pool(op, inputs[0], output)
+            case g.LocalNorm():
+                x = self._local_norm(op, inputs[0], output)
+            case g.Scale():
+                factor = self.constant(f"{op.name}.factor", np.array(op.factor, np.float32))
+                x = self.node("Mul", op.name, [*inputs, factor], output=output)
             case g.GlobalPool():
                 x = self.node("GlobalAveragePool", op.name, inputs, output=output)
             case g.Flatten():
@@ -286,18 +294,46 @@ class _Writer:
         return self.node("Pad", op.name, [source, self.constant(f"{op.name}.pads", pads)], output=output)
 
     def _pool(self, op: g.Pool, source: str, output: str | None) -> str:
-        ends = op.padding
+        starts, ends = (tuple(pair[i] for pair in op.padding) for i in (0, 1))
         if op.ceil:  # what the last window needs; positions it adds are read by neither maximum nor average
-            sides = zip(
-                self.shapes[op.source][1:], self.shapes[op.name][1:], op.kernel, op.stride, op.padding, strict=True
-            )
+            sides = zip(self.shapes[op.source][1:], self.shapes[op.name][1:], op.kernel, op.stride, starts, strict=True)
             ends = tuple(
                 max(0, (out - 1) * stride + kernel - side - front) for side, out, kernel, stride, front in sides
             )
-        kind = "MaxPool" if op.reduce == "max" else "AveragePool"
-        return self.node(
-            kind, op.name, [source], output=output, kernel_shape=op.kernel, strides=op.stride, pads=op.padding + ends
-        )
+        window = {"kernel_shape": op.kernel, "strides": op.stride, "pads": starts + ends}
+        if op.reduce == "max":
+            return self.node("MaxPool", op.name, [source], output=output, **window)
+        counted = int(op.count_padding)
+        return self.node("AveragePool", op.name, [source], output=output, count_include_pad=counted, **window)
+
+    def _local_norm(self, op: g.LocalNorm, source: str, output: str | None) -> str:
+        """ONNX Runtime has this for two dimensions only; a map of others passes through them."""
+        constants: dict[str, Any] = {"size": op.size, "alpha": op.alpha, "beta": op.beta, "bias": op.k}
+        shape = self.shapes[op.source]
+        if len(shape) == 3:
+            return self.node("LRN", op.name, [source], output=output, **constants)
+        flat = self.constant(f"{op.name}.flat", np.array([-1, shape[0], math.prod(shape[1:]), 1], np.int64))
+        whole = self.constant(f"{op.name}.whole", np.array([-1, *shape], np.int64))
+        x = self.node("Reshape", f"{op.name}.flattened", [source, flat])
+        x = self.node("LRN", f"{op.name}.normed", [x], **constants)
+        return self.node("Reshape", op.name, [x, whole], output=output)
+
+    def _adaptive_pool(self, op: g.AdaptivePool, source: str, output: str | None) -> str:
+        """An average pool where all windows are equal; otherwise a product with constant averages along each axis."""
+        sides = self.shapes[op.source][1:]
+        if all(side % out == 0 for side, out in zip(sides, op.size, strict=True)):
+            kernel = [side // out for side, out in zip(sides, op.size, strict=True)]
+            return self.node("AveragePool", op.name, [source], output=output, kernel_shape=kernel, strides=kernel)
+        x, axes = source, len(sides) + 2
+        for axis, (side, out) in enumerate(zip(sides, op.size, strict=True), start=2):
+            name, last = f"{op.name}.{axis}", axis == axes - 1
+            swapped = [*range(axis), *range(axis + 1, axes), axis]
+            back = [*range(axis), axes - 1, *range(axis, axes - 1)]
+            x = x if last else self.node("Transpose", f"{name}.to", [x], perm=swapped)
+            averages = self.constant(f"{name}.averages", _window_averages(side, out))
+            x = self.node("MatMul", f"{name}.product", [x, averages], output=output if last else None)
+            x = x if last else self.node("Transpose", f"{name}.back", [x], perm=back)
+        return x
 
     def probabilities(self, activation: Activation, temperature: float) -> None:
         """`probabilities` from `logits`."""
@@ -326,17 +362,6 @@ class _Writer:
         return model.SerializeToString(deterministic=True)
 
 
-def _needed(graph: g.Graph) -> list[g.Op]:
-    """The operations that the logits depend on, in order; training-only branches drop out."""
-    wanted = {graph.output}
-    kept: list[g.Op] = []
-    for op in reversed(graph.ops):
-        if op.name in wanted:
-            kept.append(op)
-            wanted.update(g.sources(op))
-    return kept[::-1]
-
-
 def _readers(ops: Sequence[g.Op]) -> dict[str, list[g.Op]]:
     readers: dict[str, list[g.Op]] = {}
     for op in ops:
@@ -360,3 +385,17 @@ def _by_input_channel(op: g.Conv, values: NDArray[np.float64]) -> NDArray[np.flo
     per_group = values.reshape(op.groups, -1)
     per_output = np.repeat(per_group, op.out_channels // op.groups, axis=0)
     return per_output.reshape(*per_output.shape, *(1 for _ in op.kernel)).astype(np.float32)
+
+
+def _pads(padding: g.Padding) -> list[int]:
+    """ONNX's order: all starts, then all ends."""
+    return [pair[end] for end in (0, 1) for pair in padding]
+
+
+def _window_averages(side: int, out: int) -> NDArray[np.float32]:
+    """[side, out]: what each position gives to each window of an adaptive average pool."""
+    averages = np.zeros((side, out))
+    for i in range(out):
+        first, last = i * side // out, -(-(i + 1) * side // out)
+        averages[first:last, i] = 1 / (last - first)
+    return averages.astype(np.float32)

@@ -75,5 +75,9 @@ def _moment(op: g.Op, inputs: list[float]) -> float:
             return max(inputs)
         case g.Pool():
             return inputs[0] * (math.prod(op.kernel) if op.reduce == "max" else 1)
-        case g.Gate() | g.Pad() | g.GlobalPool() | g.Flatten():
+        case g.Scale():
+            return inputs[0] * op.factor**2
+        case g.LocalNorm():
+            return inputs[0] / min(1.0, op.k) ** (2 * op.beta)
+        case g.Gate() | g.Pad() | g.AdaptivePool() | g.GlobalPool() | g.Flatten():
             return inputs[0]  # a gate is at most 1

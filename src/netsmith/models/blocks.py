@@ -1,16 +1,31 @@
-"""Modules of blocks: one per record of `netsmith.arch.blocks.kinds`."""
+"""Modules of records: blocks, pieces and heads (`netsmith.arch.blocks`, `netsmith.arch.heads`).
+
+Every builder gives modules by name, in the order of running. What has no parameters is called after the layer before
+it ("features.0_activation"), so it takes no name that a `state_dict` knows.
+"""
+
+import math
+from collections.abc import Sequence
 
 from torch import nn
 
-from netsmith.arch.blocks import inverted, residual
+from netsmith.arch import graph as g
+from netsmith.arch.blocks import inverted, pieces, residual
+from netsmith.arch.blocks.draft import Draft
 from netsmith.arch.blocks.kinds import Block
+from netsmith.arch.heads import ConvHead, FlattenedHead, Head, PooledHead
 from netsmith.nn.inverted import InvertedResidual, MBConv
-from netsmith.nn.layers import Norm, ZeroPadShortcut, conv_norm
+from netsmith.nn.layers import ACTIVATIONS, GlobalAverage, Norm, ZeroPadShortcut, conv_norm
 from netsmith.nn.residual import BasicBlock, Bottleneck
+from netsmith.nn.windows import WindowPool, window_conv
+
+Modules = dict[str, nn.Module]
+AnyPiece = pieces.Piece | pieces.AdaptivePoolBlock
+Compound = residual.BasicBlock | residual.BottleneckBlock | inverted.InvertedResidualBlock | inverted.MBConvBlock
 
 
-def build_block(block: Block, channels: int, *, drop_path: float, norm: Norm) -> nn.Module:
-    """The module of a block.
+def build_block(block: Block, channels: int, *, drop_path: float, norm: Norm) -> Modules:
+    """The modules of a block.
 
     Args:
         block: its record.
@@ -18,6 +33,14 @@ def build_block(block: Block, channels: int, *, drop_path: float, norm: Norm) ->
         drop_path: rate of dropping its residual branch in training.
         norm: makes its norms.
     """
+    match block:
+        case pieces.ConvBlock() | pieces.PoolBlock() | pieces.LocalNormBlock():
+            return build_piece(block, channels, norm=norm)
+        case _:
+            return {block.name: _build_module(block, channels, drop_path=drop_path, norm=norm)}
+
+
+def _build_module(block: Compound, channels: int, *, drop_path: float, norm: Norm) -> nn.Module:
     match block:
         case residual.BasicBlock():
             return BasicBlock(
@@ -56,3 +79,75 @@ def _build_shortcut(
             return ZeroPadShortcut(stride=block.stride, front=front, back=back)
         case None:
             return None
+
+
+def build_piece(piece: AnyPiece, channels: int, *, norm: Norm) -> Modules:
+    """The modules of one piece; `channels` come in."""
+    match piece:
+        case pieces.ConvBlock():
+            conv = window_conv(
+                channels, piece.out, piece.kernel, stride=piece.stride, padding=piece.padding, groups=piece.groups,
+                bias=piece.bias,
+            )  # fmt: skip
+            modules: Modules = {piece.conv: conv}
+            if piece.norm is not None:
+                modules[piece.norm] = norm(piece.out)
+            if piece.activation is not None:
+                modules[f"{piece.norm or piece.conv}_activation"] = ACTIVATIONS[piece.activation]()
+            return modules
+        case pieces.PoolBlock():
+            pool = WindowPool(
+                piece.reduce, piece.kernel, stride=piece.stride, padding=piece.padding, ceil=piece.ceil,
+                count_padding=piece.count_padding,
+            )  # fmt: skip
+            return {piece.name: pool}
+        case pieces.AdaptivePoolBlock():
+            return {piece.name: nn.AdaptiveAvgPool2d(piece.size)}
+        case pieces.LocalNormBlock():
+            return {piece.name: nn.LocalResponseNorm(piece.size, piece.alpha, piece.beta, piece.k)}
+
+
+def build_row(row: Sequence[AnyPiece], shape: g.Shape, *, norm: Norm) -> Modules:
+    """The modules of pieces one after another; a map of `shape` comes in."""
+    modules: Modules = {}
+    channels = shape[0]
+    for piece in row:
+        modules |= build_piece(piece, channels, norm=norm)
+        channels = piece.out if isinstance(piece, pieces.ConvBlock) else channels
+    return modules
+
+
+def build_head(head: Head, shape: g.Shape, *, norm: Norm) -> Modules:
+    """The modules of a head; a map of `shape` comes in."""
+    match head:
+        case PooledHead():
+            conv = {} if head.conv is None else build_piece(head.conv, shape[0], norm=norm)
+            features = shape[0] if head.conv is None else head.conv.out
+            return {**conv, "avgpool": GlobalAverage(), **_classifier(head, features)}
+        case FlattenedHead():
+            draft = Draft(input=shape, norm_eps=1.0, norm_momentum=0.0)  # for the shape that reaches the linear layers
+            source = "input"
+            for piece in head.pieces:
+                source = piece.add(draft, source)
+            features = math.prod(draft.shapes[source])
+            row = build_row(head.pieces, shape, norm=norm)
+            return {**row, f"{head.linear}_flatten": nn.Flatten(), **_classifier(head, features)}
+        case ConvHead():
+            return {
+                f"{head.conv}_dropout": nn.Dropout(head.dropout),
+                head.conv: window_conv(shape[0], head.classes, 1, bias=True),
+                f"{head.conv}_activation": ACTIVATIONS[head.activation](),
+                "avgpool": GlobalAverage(),
+            }
+
+
+def _classifier(head: PooledHead | FlattenedHead, features: int) -> Modules:
+    modules: Modules = {}
+    for layer in head.hidden:
+        modules[f"{layer.name}_dropout"] = nn.Dropout(layer.dropout)
+        modules[layer.name] = nn.Linear(features, layer.width)
+        modules[f"{layer.name}_activation"] = ACTIVATIONS[layer.activation]()
+        features = layer.width
+    modules[f"{head.linear}_dropout"] = nn.Dropout(head.dropout)
+    modules[head.linear] = nn.Linear(features, head.classes)
+    return modules

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from netsmith.arch import graph as g
+from netsmith.arch.heads import with_dropout
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.names import find_layout
 from netsmith.arch.pretrained import Weights, find_weights, split_tag
@@ -57,7 +58,7 @@ def build(
     Args:
         layout: what to build; kept as `.layout`, with the rates below where they are given.
         seed: of the initial weights; equal seeds give equal weights, whatever torch's global generators hold.
-        dropout: probability before the classifier, 0 <= dropout < 1; the layout's when None.
+        dropout: probability wherever the head drops, 0 <= dropout < 1; the layout's when None.
         drop_path: stochastic depth rate of the last block, 0 <= drop_path < 1, growing linearly from 0 at the first;
             the layout's when None.
         zero_init_residual: start every residual branch at zero; meant for long training with large batches. Off, as in
@@ -75,7 +76,7 @@ def _with_rates(layout: Layout, *, dropout: float | None, drop_path: float | Non
     if drop_path is not None:
         layout = replace(layout, drop_path=drop_path)
     if dropout is not None:
-        layout = replace(layout, head=replace(layout.head, dropout=dropout))
+        layout = replace(layout, head=with_dropout(layout.head, dropout))
     return layout
 
 

@@ -60,7 +60,7 @@ def native_layers(layout: Layout) -> list[str]:
 def cifar_layers(layout: Layout) -> list[str]:
     """Names of the CIFAR ResNets that follow akamaster's and kuangliu's code."""
     names = (name.replace(".downsample.", ".shortcut.") for name in native_layers(layout))
-    return ["linear" if name == layout.head.linear else name for name in names]
+    return ["linear" if name == layout.head.logits else name for name in names]
 
 
 def timm_layers(layout: Layout) -> list[str]:
@@ -144,14 +144,14 @@ def foreign_names(keymap: KeyMap, layout: Layout) -> dict[str, str]:
 
 def _explain(weights: Mapping[str, Tensor], state: Mapping[str, Tensor], layout: Layout) -> str | None:
     """What the file holds instead, where that can be told."""
-    linear = f"{layout.head.linear}.weight"
-    if _signature(state, head=layout.head.linear) == _expected(layout) and linear in state and state[linear].dim() == 2:
+    linear = f"{layout.head.logits}.weight"
+    if _signature(state, head=layout.head.logits) == _expected(layout) and linear in state and state[linear].dim() == 2:
         return f"it has {len(state[linear])} classes, not {layout.num_classes}; give --num-classes {len(state[linear])}"
     for name in list_models():
         for size in (None, SMALL_PICTURE):
             other = find_layout(name, img_size=size)
             _, renamed = _best_match(weights, other)
-            if _signature(renamed, head=other.head.linear) == _expected(other):
+            if _signature(renamed, head=other.head.logits) == _expected(other):
                 return f"it looks like {name}{'' if size is None else f' for {size} pixels'}; give --model {name}"
     return None
 
@@ -162,7 +162,7 @@ def _signature(state: Mapping[str, Tensor], *, head: str) -> dict[str, g.Shape]:
 
 
 def _expected(layout: Layout) -> dict[str, g.Shape]:
-    return {name: shape for name, shape, _ in g.state(layout_graph(layout)) if _counts(name, layout.head.linear)}
+    return {name: shape for name, shape, _ in g.state(layout_graph(layout)) if _counts(name, layout.head.logits)}
 
 
 def _counts(name: str, head: str) -> bool:

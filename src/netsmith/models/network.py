@@ -5,16 +5,17 @@ called, so a family adds only its table (`netsmith.arch.families`) and its initi
 "features.3.1" stands in `features`, there in `3`, so names in a `state_dict` are the layout's.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
-from netsmith.arch.layout import ConvNormAct, Layout, MaxPool
-from netsmith.errors import InputError
-from netsmith.models.blocks import build_block
-from netsmith.nn.layers import ACTIVATIONS, GlobalAverage, Norm, conv
+from netsmith.arch import graph as g
+from netsmith.arch.layout import Layout, layout_graph, layout_sections
+from netsmith.models.blocks import build_block, build_head, build_row
+from netsmith.nn.layers import Norm
+from netsmith.nn.tree import place
 
 Init = Callable[["Network", Generator], None]
 """Sets every parameter and buffer of a network from a generator on the CPU."""
@@ -28,53 +29,50 @@ class Residual(Protocol):
 
 
 class Network(nn.Module):
-    """Pieces in a row.
+    """Pieces in a row, and classifiers for training beside it.
 
     Args:
         layout: what the network is; kept as `.layout`.
         pieces: name -> module, in the order of running; the last gives the logits.
         taps: name of a feature output ("stage1") -> the piece that gives it.
+        auxiliary: piece -> (name of auxiliary logits, the pieces that compute them from its output).
         init: sets the family's initial weights.
     """
 
-    def __init__(self, layout: Layout, *, pieces: Mapping[str, nn.Module], taps: Mapping[str, str], init: Init) -> None:
+    def __init__(
+        self, layout: Layout, *, pieces: Mapping[str, nn.Module], taps: Mapping[str, str],
+        auxiliary: Mapping[str, tuple[str, Mapping[str, nn.Module]]], init: Init,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.layout = layout
         self.order = tuple(pieces)
-        self.taps = dict(taps)
+        self.taps = {piece: tap for tap, piece in taps.items()}
+        self.auxiliary = {after: (name, tuple(beside)) for after, (name, beside) in auxiliary.items()}
         self._init = init
-        for name, piece in pieces.items():
-            self._place(name, piece)
-
-    def _place(self, name: str, piece: nn.Module) -> None:
-        *path, leaf = name.split(".")
-        where: nn.Module = self
-        for part in path:
-            if part not in where._modules:
-                self._add(where, part, nn.Sequential(), name)
-            where = where.get_submodule(part)
-        self._add(where, leaf, piece, name)
-
-    def _add(self, where: nn.Module, key: str, piece: nn.Module, name: str) -> None:
-        if hasattr(where, key):
-            raise InputError(f"{self.layout.name}: a piece cannot be called {name!r}, that place is taken; rename it")
-        where.add_module(key, piece)
+        for row in (pieces, *(beside for _, beside in auxiliary.values())):
+            for name, piece in row.items():
+                place(self, name, piece)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N,C,H,W] -> logits [N,classes]."""
-        for name in self.order:
-            x = self.get_submodule(name)(x)
-        return x
+        return self._run(self.order, x)
 
     def forward_all(self, x: Tensor) -> dict[str, Tensor]:
-        """Images [N,C,H,W] -> the map after every stage ("stage1", ...) and "logits" [N,classes]."""
-        tapped = {piece: tap for tap, piece in self.taps.items()}
+        """Images [N,C,H,W] -> the map after every stage ("stage1", ...), auxiliary logits and "logits" [N,classes]."""
         outputs: dict[str, Tensor] = {}
         for name in self.order:
-            x = self.get_submodule(name)(x)
-            if name in tapped:
-                outputs[tapped[name]] = x
+            x = self._run((name,), x)
+            if name in self.taps:
+                outputs[self.taps[name]] = x
+            if name in self.auxiliary:
+                logits, beside = self.auxiliary[name]
+                outputs[logits] = self._run(beside, x)
         return {**outputs, "logits": x}
+
+    def _run(self, names: Iterable[str], x: Tensor) -> Tensor:
+        for name in names:
+            x = self.get_submodule(name)(x)
+        return x
 
     def init_weights(self, generator: Generator, *, zero_init_residual: bool = False) -> None:
         """Set every parameter and buffer as the family's reference does.
@@ -96,41 +94,25 @@ def build_network(layout: Layout, *, init: Init) -> Network:
     Args:
         layout: what to build.
         init: sets the family's initial weights.
+
+    Raises:
+        InputError: two pieces have the same name.
     """
     norm: Norm = partial(nn.BatchNorm2d, eps=layout.norm_eps, momentum=layout.norm_momentum)
-    pieces: dict[str, nn.Module] = {}
+    shapes = g.shapes(layout_graph(layout))
+    reads = (shapes[section.source] for section in layout_sections(layout))  # what comes to each record, in order
+    pieces = build_row(layout.stem, next(reads), norm=norm)
     taps: dict[str, str] = {}
-    channels = layout.input.channels
-    for piece in layout.stem:
-        pieces |= _piece(piece, channels, norm=norm)
-        channels = piece.out if isinstance(piece, ConvNormAct) else channels
-    last, position = sum(len(stage.blocks) for stage in layout.stages) - 1, 0
+    ends: dict[str, str] = {}
+    last = sum(len(stage.blocks) for stage in layout.stages) - 1
     for stage in layout.stages:
         for block in stage.blocks:
-            rate = layout.drop_path * position / max(1, last)
-            pieces[block.name] = build_block(block, channels, drop_path=rate, norm=norm)
-            channels, position = block.out_channels(channels), position + 1
-        taps[stage.name] = stage.blocks[-1].name
-    return Network(layout, pieces={**pieces, **dict(_head(layout, channels, norm=norm))}, taps=taps, init=init)
-
-
-def _piece(piece: ConvNormAct | MaxPool, channels: int, *, norm: Norm) -> dict[str, nn.Module]:
-    match piece:
-        case ConvNormAct():
-            return {
-                piece.conv: conv(channels, piece.out, piece.kernel, stride=piece.stride),
-                piece.norm: norm(piece.out),
-                f"{piece.norm}_activation": ACTIVATIONS[piece.activation](),
-            }
-        case MaxPool():
-            return {piece.name: nn.MaxPool2d(piece.kernel, piece.stride, padding=piece.kernel // 2)}
-
-
-def _head(layout: Layout, channels: int, *, norm: Norm) -> Iterator[tuple[str, nn.Module]]:
-    head = layout.head
-    if head.conv is not None:
-        yield from _piece(head.conv, channels, norm=norm).items()
-        channels = head.conv.out
-    yield "avgpool", GlobalAverage()
-    yield "dropout", nn.Dropout(head.dropout)
-    yield head.linear, nn.Linear(channels, head.classes)
+            rate = layout.drop_path * len(ends) / max(1, last)
+            pieces |= build_block(block, next(reads)[0], drop_path=rate, norm=norm)
+            ends[block.name] = list(pieces)[-1]
+        taps[stage.name] = list(pieces)[-1]
+    auxiliary = {
+        ends[each.after]: (each.name, build_head(each.head, next(reads), norm=norm)) for each in layout.auxiliary
+    }
+    pieces |= build_head(layout.head, next(reads), norm=norm)
+    return Network(layout, pieces=pieces, taps=taps, auxiliary=auxiliary, init=init)

@@ -43,10 +43,6 @@ class InvertedResidualBlock:
         x = draft.norm(f"{prefix}.{at + 2}", draft.conv(f"{prefix}.{at + 1}", x, self.out))
         return draft.total(f"{self.name}.add", x, source) if self.skip else x
 
-    def out_channels(self, channels: int) -> int:
-        """Channels of the output when so many come in."""
-        return self.out
-
     def resized(self, widths: Widths) -> "InvertedResidualBlock":
         """The record of this block in a graph whose channels were cut."""
         prefix = f"{self.name}.conv"
@@ -86,10 +82,6 @@ class MBConvBlock:
         x = draft.norm(f"{prefix}.{at}.1", draft.conv(f"{prefix}.{at}.0", x, self.out))
         return draft.total(f"{self.name}.add", x, source) if self.skip else x
 
-    def out_channels(self, channels: int) -> int:
-        """Channels of the output when so many come in."""
-        return self.out
-
     def resized(self, widths: Widths) -> "MBConvBlock":
         """The record of this block in a graph whose channels were cut."""
         prefix = f"{self.name}.block"
@@ -109,7 +101,7 @@ def _conv_norm_act(draft: Draft, name: str, source: str, out: int, *, activation
 
 
 def _depthwise(draft: Draft, name: str, source: str, block: InvertedResidualBlock | MBConvBlock) -> str:
-    channels = draft.channels[source]
+    channels = draft.channels(source)
     x = draft.conv(f"{name}.0", source, channels, kernel=block.kernel, stride=block.stride, groups=channels)
     return draft.activate(f"{name}.2", draft.norm(f"{name}.1", x), block.activation)
 
@@ -122,6 +114,9 @@ class InvertedResidual:
     out: Width
     expand: float
     kernel: int = 3
+
+    reduction: ClassVar[bool] = False
+    layers: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_widths(self.kind, paper_width(self.out))
@@ -149,6 +144,9 @@ class MBConv:
     expand: float
     kernel: int = 3
     squeeze: float | None = 0.25
+
+    reduction: ClassVar[bool] = False
+    layers: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_widths(self.kind, paper_width(self.out))

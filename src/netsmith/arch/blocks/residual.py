@@ -73,10 +73,6 @@ class BasicBlock:
         x = draft.norm(f"{name}.bn2", draft.conv(f"{name}.conv2", x, self.out, kernel=3))
         return _join(draft, self, source, x)
 
-    def out_channels(self, channels: int) -> int:
-        """Channels of the output when so many come in."""
-        return self.out
-
     def resized(self, widths: Widths) -> "BasicBlock":
         """The record of this block in a graph whose channels were cut."""
         return replace(
@@ -118,10 +114,6 @@ class BottleneckBlock:
         x = draft.norm(f"{name}.bn3", draft.conv(f"{name}.conv3", x, self.out))
         return _join(draft, self, source, x)
 
-    def out_channels(self, channels: int) -> int:
-        """Channels of the output when so many come in."""
-        return self.out
-
     def resized(self, widths: Widths) -> "BottleneckBlock":
         """The record of this block in a graph whose channels were cut."""
         return replace(
@@ -145,7 +137,7 @@ def _join(draft: Draft, block: BasicBlock | BottleneckBlock, source: str, x: str
         case ZeroPad(front=front, back=back):
             taken = draft.subsample(f"{name}.subsample", source, stride=block.stride)
             pad = g.Pad(name=f"{name}.pad", source=taken, front=front, back=back)
-            x = draft.total(f"{name}.add", x, draft.add(pad, front + draft.channels[taken] + back))
+            x = draft.total(f"{name}.add", x, draft.add(pad))
         case None:
             pass
     return draft.activate(f"{name}.relu", x, block.activation)
@@ -165,6 +157,9 @@ class Basic:
     kind: ClassVar[str] = "basic"
     out: Width
     shortcut: ShortcutOption = "B"
+
+    reduction: ClassVar[bool] = False
+    layers: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_widths(self.kind, paper_width(self.out))
@@ -196,6 +191,9 @@ class Bottleneck:
     groups: int = 1
     shortcut: ShortcutOption = "B"
     stride_at: Literal["1x1", "3x3"] = "3x3"
+
+    reduction: ClassVar[bool] = False
+    layers: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_widths(self.kind, paper_width(self.width), paper_width(self.out), self.groups)

@@ -5,7 +5,9 @@ torchvision's. The published coefficients are a table: the formula does not rege
 """
 
 from netsmith.arch.blocks.inverted import MBConv
-from netsmith.arch.spec import Input, PooledHead, Row, Spec, Stage, StemConv
+from netsmith.arch.blocks.pieces import Conv
+from netsmith.arch.heads import Pooled
+from netsmith.arch.spec import Input, Row, Spec, Stage
 
 FAMILY = "efficientnet"
 
@@ -19,7 +21,7 @@ ROWS = (
     (6, 5, 192, 4, 2),
     (6, 3, 320, 1, 1),
 )
-STEM = (StemConv(out=32, kernel=3, stride=2, conv="features.0.0", norm="features.0.1"),)
+STEM = (Conv(out=32, kernel=3, stride=2, conv="features.0.0", norm="features.0.1"),)
 
 #               width, depth, resolution, dropout
 COEFFICIENTS = {
@@ -44,7 +46,7 @@ def _spec(name: str, width: float, depth: float, resolution: int, dropout: float
     return Spec(
         family=FAMILY, name=name, input=Input(size=(resolution, resolution)), stem=STEM, small_stem=STEM,
         stages=tuple(stages),
-        head=PooledHead(linear="classifier.1", dropout=dropout, conv=1280, conv_name="features.{stage}"),
+        head=Pooled(linear="classifier.1", dropout=dropout, conv=1280, conv_name="features.{stage}"),
         block_name="features.{stage}.{index}", activation="silu", norm_eps=eps, norm_momentum=momentum, drop_path=0.2,
         width=width, depth=depth,
     )  # fmt: skip

@@ -5,7 +5,9 @@ paper's section 4.
 """
 
 from netsmith.arch.blocks.inverted import InvertedResidual
-from netsmith.arch.spec import Input, PooledHead, Row, Spec, Stage, StemConv
+from netsmith.arch.blocks.pieces import Conv
+from netsmith.arch.heads import Pooled
+from netsmith.arch.spec import Input, Row, Spec, Stage
 from netsmith.arch.widths import AtLeast
 
 FAMILY = "mobilenet_v2"
@@ -20,7 +22,7 @@ ROWS = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-STEM = (StemConv(out=32, kernel=3, stride=2, conv="features.0.0", norm="features.0.1"),)
+STEM = (Conv(out=32, kernel=3, stride=2, conv="features.0.0", norm="features.0.1"),)
 
 TABLE = {
     "mobilenet_v2": Spec(
@@ -33,7 +35,7 @@ TABLE = {
             Stage(rows=(Row(block=InvertedResidual(out=out, expand=float(expand)), repeats=repeats),), stride=stride)
             for expand, out, repeats, stride in ROWS
         ),
-        head=PooledHead(linear="classifier.1", dropout=0.2, conv=AtLeast(1280), conv_name="features.{running}"),
+        head=Pooled(linear="classifier.1", dropout=0.2, conv=AtLeast(1280), conv_name="features.{running}"),
         block_name="features.{running}",
         activation="relu6",
     )

@@ -7,21 +7,23 @@ Deliberate choices: the stride is on the 3x3 (v1.5, torchvision's); parameter na
 the paper's section 4.2: three stages of 2n layers, zero-padded identity shortcuts (option A), 6n+2 layers.
 """
 
+from netsmith.arch.blocks.pieces import Conv, Pool
 from netsmith.arch.blocks.residual import Basic, Bottleneck, ShortcutOption
-from netsmith.arch.spec import Input, PooledHead, Row, Spec, Stage, StemConv, StemPool
+from netsmith.arch.heads import Pooled
+from netsmith.arch.spec import Input, Row, Spec, Stage
 
 FAMILY = "resnet"
 BLOCK_NAME = "layer{stage}.{index}"
 
-STEM = (StemConv(out=64, kernel=7, stride=2, conv="conv1", norm="bn1"), StemPool(kernel=3, stride=2))
-SMALL_STEM = (StemConv(out=64, kernel=3, stride=2, conv="conv1", norm="bn1"),)
+STEM = (Conv(out=64, kernel=7, stride=2, conv="conv1", norm="bn1"), Pool(kernel=3, stride=2))
+SMALL_STEM = (Conv(out=64, kernel=3, stride=2, conv="conv1", norm="bn1"),)
 STRIDES = (1, 2, 2, 2)
 
 
 def _spec(name: str, stages: tuple[Stage, ...]) -> Spec:
     return Spec(
         family=FAMILY, name=name, input=Input(), stem=STEM, small_stem=SMALL_STEM, stages=stages,
-        head=PooledHead(linear="fc"), block_name=BLOCK_NAME,
+        head=Pooled(linear="fc"), block_name=BLOCK_NAME,
     )  # fmt: skip
 
 
@@ -42,14 +44,14 @@ def _bottleneck(name: str, repeats: tuple[int, ...], *, width: int = 64, groups:
 
 
 def _cifar(depth: int, *, shortcut: ShortcutOption = "A") -> Spec:
-    stem = (StemConv(out=16, kernel=3, stride=1, conv="conv1", norm="bn1"),)
+    stem = (Conv(out=16, kernel=3, stride=1, conv="conv1", norm="bn1"),)
     stages = (
         Stage(rows=(Row(block=Basic(out=16 << i, shortcut=shortcut), repeats=(depth - 2) // 6),), stride=stride)
         for i, stride in enumerate((1, 2, 2))
     )
     return Spec(
         family=FAMILY, name=f"resnet{depth}_cifar", input=Input(size=(32, 32)), stem=stem, small_stem=stem,
-        stages=tuple(stages), head=PooledHead(linear="fc", classes=10), block_name=BLOCK_NAME,
+        stages=tuple(stages), head=Pooled(linear="fc", classes=10), block_name=BLOCK_NAME,
     )  # fmt: skip
 
 
