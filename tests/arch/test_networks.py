@@ -101,7 +101,7 @@ def test_classes_and_channels_change_only_the_ends(name: str):
     before = {entry: shape for entry, shape, _ in g.state(layout_graph(published))}
     after = {entry: shape for entry, shape, _ in g.state(layout_graph(changed))}
     differing = {entry for entry in before if before[entry] != after[entry]}
-    assert differing == {next(iter(before)), f"{changed.head.linear}.weight", f"{changed.head.linear}.bias"}
+    assert differing == {next(iter(before)), f"{changed.head.logits}.weight", f"{changed.head.logits}.bias"}
 
 
 @pytest.mark.parametrize("sides", [(48,), (24, 40), (16, 24, 16)], ids=["1-D", "rectangle", "3-D"])

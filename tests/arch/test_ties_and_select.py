@@ -257,7 +257,7 @@ def test_slots_are_all_trained_positions():
 
 def test_logits_can_be_chosen_reordered_and_renewed():
     layout, rng = LAYOUTS["squeezed"], np.random.default_rng(0)
-    graph, name = layout_graph(layout), layout.head.linear
+    graph, name = layout_graph(layout), layout.head.logits
     weights, image = random_weights(graph, rng), rng.standard_normal(graph.input)
     chosen = select(layout, {name: [4, 1]})
     assert chosen.layout.num_classes == 2

@@ -56,7 +56,7 @@ class PaddedConv2d(nn.Conv2d):
         self, channels: int, out: int, kernel: tuple[int, int], *, stride: int, pads: Padding, groups: int, bias: bool
     ) -> None:
         super().__init__(channels, out, kernel, stride=stride, groups=groups, bias=bias)
-        self.pads = pads
+        self.pads: Padding = pads
 
     def forward(self, input: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,out,H',W']."""
@@ -97,7 +97,9 @@ class WindowPool(nn.Module):
         ceil: bool = False, count_padding: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.reduce, self.kernel, self.stride, self.padding = reduce, pair(kernel), stride, padding
+        self.reduce: Literal["max", "avg"] = reduce
+        self.kernel, self.stride = pair(kernel), stride
+        self.padding: Padding = padding
         self.ceil, self.count_padding = ceil, count_padding
 
     def forward(self, x: Tensor) -> Tensor:
