@@ -14,8 +14,26 @@ from netsmith.models.build import build
 from netsmith.models.keymaps import convert_weights
 
 CIFAR = tuple(list_models("*_cifar"))
-TORCHVISION = tuple(name for name in list_models() if name not in CIFAR)
-TIMM = {name: {"mobilenet_v2": "mobilenetv2_100"}.get(name, name) for name in TORCHVISION}
+TIMM_ONLY = (
+    *("mobilenet_v1", "mnasnet_100", "efficientnet_b8", "efficientnet_l2"),
+    *list_models("efficientnet_lite*"),
+)
+TORCHVISION = tuple(name for name in list_models() if name not in (*CIFAR, *TIMM_ONLY))
+_TIMM_NAMES = {
+    "mobilenet_v1": "mobilenetv1_100",
+    "mobilenet_v2": "mobilenetv2_100",
+    "mnasnet0_5": "mnasnet_050",
+    "mnasnet0_75": "mnasnet_075",
+    "mnasnet1_0": "mnasnet_100",
+    "efficientnet_v2_s": "efficientnetv2_s",
+    "efficientnet_v2_m": "efficientnetv2_m",
+    "efficientnet_v2_l": "efficientnetv2_l",
+}
+TIMM = {
+    name: _TIMM_NAMES.get(name, name)
+    for name in (*TORCHVISION, *TIMM_ONLY)
+    if name not in ("mnasnet1_3", "efficientnet_l2")  # timm lacks the one; two of the other do not fit into memory
+}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from netsmith.arch.published import PUBLISHED
 from netsmith.errors import InputError
 
 # name: parameters, input side, MACs of convolutions and linear layers, entries of the state dict.
-# ImageNet networks: computed from torchvision 0.28 on its meta device.
+# ImageNet networks: computed from torchvision 0.28, or timm 1.0 where it alone has them, on the meta device.
 IMAGENET = {
     "resnet18": (11_689_512, 224, 1_814_073_344, 122),
     "resnet34": (21_797_672, 224, 3_663_761_408, 218),
@@ -24,6 +24,12 @@ IMAGENET = {
     "resnext101_64x4d": (83_455_272, 224, 15_460_270_080, 626),
     "wide_resnet50_2": (68_883_240, 224, 11_398_021_120, 320),
     "wide_resnet101_2": (126_886_696, 224, 22_753_050_624, 626),
+    "mobilenet_v1": (4_231_976, 224, 568_740_352, 164),
+    "mnasnet0_5": (2_218_512, 224, 104_455_968, 314),
+    "mnasnet0_75": (3_170_208, 224, 215_493_104, 314),
+    "mnasnet1_0": (4_383_312, 224, 314_415_872, 314),
+    "mnasnet1_3": (6_282_256, 224, 526_362_432, 314),
+    "mnasnet_100": (4_383_312, 224, 314_415_872, 314),
     "mobilenet_v2": (3_504_872, 224, 300_774_272, 314),
     "efficientnet_b0": (5_288_548, 224, 385_814_752, 360),
     "efficientnet_b1": (7_794_184, 240, 686_802_832, 508),
@@ -33,6 +39,16 @@ IMAGENET = {
     "efficientnet_b5": (30_389_784, 456, 10_266_384_752, 854),
     "efficientnet_b6": (43_040_704, 528, 19_067_593_536, 986),
     "efficientnet_b7": (66_347_960, 600, 37_745_884_192, 1200),
+    "efficientnet_b8": (87_413_142, 672, 62_597_461_568, 1332),
+    "efficientnet_l2": (480_309_308, 800, 475_703_653_280, 1914),
+    "efficientnet_lite0": (4_652_008, 224, 385_187_552, 296),
+    "efficientnet_lite1": (5_416_680, 240, 600_185_232, 386),
+    "efficientnet_lite2": (6_092_072, 260, 859_736_272, 386),
+    "efficientnet_lite3": (8_197_096, 300, 1_607_554_544, 440),
+    "efficientnet_lite4": (13_006_568, 380, 3_943_564_112, 548),
+    "efficientnet_v2_s": (21_458_488, 384, 8_365_617_152, 782),
+    "efficientnet_v2_m": (54_139_356, 480, 24_582_460_384, 1120),
+    "efficientnet_v2_l": (118_515_272, 480, 56_079_699_008, 1548),
 }
 # He et al. 2016, table 6, in millions; 20 and 56 exactly, counted in the published checkpoints.
 CIFAR_MILLIONS = {20: "0.27", 32: "0.46", 44: "0.66", 56: "0.85", 110: "1.7"}

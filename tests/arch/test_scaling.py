@@ -249,7 +249,7 @@ def test_grouped_widths_stay_multiples_of_the_groups(name: str, width: float):
 
 def test_the_last_map_keeps_four_positions_at_every_size():
     kinds = {(spec.family, *(stage.stride for stage in spec.stages)): spec for spec in MODELS.values()}
-    assert len(kinds) == 4  # ResNets, CIFAR ResNets, MobileNetV2, EfficientNets
+    assert len(kinds) >= 4  # ResNets, CIFAR ResNets, mobile ones with and without a stage of stride 1 before the last
     for spec in kinds.values():
         spec = replace(spec, depth=0.01)
         for size in range(8, 321):

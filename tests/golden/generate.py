@@ -1,8 +1,8 @@
-"""Write the golden contracts beside this script: `python tests/golden/generate.py DATA`, with torchvision installed.
+"""Write the golden contracts beside this script: `python tests/golden/generate.py DATA`, with torchvision and timm.
 
 A contract lists the entries of a reference's state_dict, "name type shape", in the reference's own names and order.
-torchvision's networks are made on the meta device; the CIFAR ResNets are the checkpoints in
-DATA/weights-cifar10-resnet (BSD-2, akamaster/pytorch_resnet_cifar10), which hold no counters of batches.
+torchvision's networks, and timm's where it alone has them, are made on the meta device; the CIFAR ResNets are the
+checkpoints in DATA/weights-cifar10-resnet (BSD-2, akamaster/pytorch_resnet_cifar10), which hold no counters of batches.
 """
 
 import json
@@ -15,6 +15,13 @@ import torch
 from netsmith.arch.names import MODELS
 
 HERE = Path(__file__).parent
+TIMM = {
+    "mobilenet_v1": "mobilenetv1_100",
+    "mnasnet_100": "mnasnet_100",
+    **{name: name for name in ("efficientnet_b8", "efficientnet_l2")},
+    **{name: name for name in (f"efficientnet_lite{size}" for size in range(5))},
+}
+"""Our name -> timm's, of what torchvision does not have."""
 CIFAR_FILES = {"resnet20_cifar": "resnet20-12fca82f.th", "resnet56_cifar": "resnet56-4bfd9763.th"}
 
 
@@ -31,16 +38,19 @@ def write(path: Path, reference: str, networks: dict[str, list[str]]) -> None:
 def main(data: Path) -> None:
     """Write one file per family, and one for the checkpoints."""
     sys.modules["torchvision._meta_registrations"] = types.ModuleType("absent")  # needs operators that CPU wheels lack
+    import timm
     import torchvision
 
-    families: dict[str, dict[str, list[str]]] = {}
+    files: dict[tuple[str, str], dict[str, list[str]]] = {}
     for name, spec in MODELS.items():
         if not name.endswith("_cifar"):
             with torch.device("meta"):
-                network = getattr(torchvision.models, name)()
-            families.setdefault(spec.family, {})[name] = [entry(*item) for item in network.state_dict().items()]
-    for family, networks in families.items():
-        write(HERE / f"{family}.json", f"torchvision {torchvision.__version__.partition('+')[0]}", networks)
+                network = timm.create_model(TIMM[name]) if name in TIMM else getattr(torchvision.models, name)()
+            key = (f"{spec.family}_timm.json", "timm") if name in TIMM else (f"{spec.family}.json", "torchvision")
+            files.setdefault(key, {})[name] = [entry(*item) for item in network.state_dict().items()]
+    versions = {"timm": timm.__version__, "torchvision": torchvision.__version__.partition("+")[0]}
+    for (file, reference), networks in files.items():
+        write(HERE / file, f"{reference} {versions[reference]}", networks)
     checkpoints: dict[str, list[str]] = {}
     for name, file in CIFAR_FILES.items():
         state = torch.load(data / "weights-cifar10-resnet" / file, map_location="cpu", weights_only=True)["state_dict"]

@@ -1,4 +1,5 @@
-"""The state_dict of every published network is the reference's: names, shapes, types and order."""
+"""The state_dict of every published network is the reference's: names (by a key map where ours are others), shapes,
+types and order."""
 
 import json
 from pathlib import Path
@@ -7,7 +8,8 @@ import pytest
 import torch
 
 from netsmith.arch.names import find_layout, list_models
-from netsmith.models.build import INITS, construct
+from netsmith.models.build import construct
+from netsmith.models.keymaps import KEYMAPS, native_layers
 
 HERE = Path(__file__).parent
 
@@ -16,8 +18,14 @@ def _contracts(file: str) -> dict[str, list[str]]:
     return json.loads((HERE / file).read_text())["networks"]
 
 
-TORCHVISION = {name: entries for family in INITS for name, entries in _contracts(f"{family}.json").items()}
 CHECKPOINTS = _contracts("resnet_cifar.json")
+REFERENCES = {
+    name: (json.loads(path.read_text())["reference"].split()[0], entries)
+    for path in sorted(HERE.glob("*.json"))
+    if path.name != "resnet_cifar.json"
+    for name, entries in _contracts(path.name).items()
+}
+"""Our name -> the reference's project and entries."""
 
 
 def _entries(name: str) -> list[str]:
@@ -30,13 +38,22 @@ def _entries(name: str) -> list[str]:
     ]
 
 
+def _renamed(name: str, source: str) -> list[str]:
+    """Our entries under a project's names."""
+    layout = find_layout(name)
+    keymap = next(keymap for keymap in KEYMAPS[layout.family] if keymap.source == source)
+    theirs = dict(zip(native_layers(layout), keymap.layers(layout), strict=True))
+    return [f"{theirs[entry.rpartition('.')[0]]}.{entry.rpartition('.')[2]}" for entry in _entries(name)]
+
+
 def test_every_published_network_has_a_contract() -> None:
-    assert set(TORCHVISION) == {name for name in list_models() if not name.endswith("_cifar")}
+    assert set(REFERENCES) == {name for name in list_models() if not name.endswith("_cifar")}
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
-def test_state_is_torchvisions(name: str) -> None:
-    assert _entries(name) == TORCHVISION[name]
+@pytest.mark.parametrize("name", REFERENCES)
+def test_state_is_the_references(name: str) -> None:
+    source, entries = REFERENCES[name]
+    assert _renamed(name, source) == entries
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)

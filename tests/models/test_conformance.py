@@ -25,8 +25,9 @@ SMALL_SIDE, CLASSES, CHANNELS = 28, 7, 5
 
 @cache
 def small(name: str) -> Layout:
-    """A narrow, shallow version for 28 pixels, odd numbers of classes and channels."""
-    spec = scale(find_spec(name), width=0.25, depth=0.34)
+    """A narrow, shallow version for 28 pixels, odd numbers of classes and channels; large ones are cut to the same."""
+    spec = find_spec(name)
+    spec = scale(spec, width=0.25 / max(1.0, spec.width), depth=0.34 / max(1.0, spec.depth))
     return lower(for_size(with_channels(with_classes(spec, CLASSES), CHANNELS), SMALL_SIDE))
 
 
@@ -60,7 +61,11 @@ def test_state_is_the_graphs(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "resnet50", "resnext50_32x4d", "resnet20_cifar", "mobilenet_v2", "efficientnet_b0"]
+    "name",
+    [
+        *("resnet18", "resnet50", "resnext50_32x4d", "resnet20_cifar"),
+        *("mobilenet_v1", "mobilenet_v2", "mnasnet0_5", "efficientnet_b0", "efficientnet_lite1", "efficientnet_v2_s"),
+    ],
 )
 def test_macs_are_torchs_count(name: str) -> None:
     assert macs(find_layout(name)) == cost(find_layout(name)).macs

@@ -4,13 +4,25 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from reference_models import CIFAR, TORCHVISION, cifar_difference, difference, timm_model, torchvision_model
+from reference_models import (
+    CIFAR,
+    TIMM,
+    TIMM_ONLY,
+    TORCHVISION,
+    cifar_difference,
+    difference,
+    timm_model,
+    torchvision_model,
+)
 from torch import nn
 
 from netsmith.models.build import create_model
 
 LIMIT = 1e-4
-QUICK = ("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "efficientnet_b0")
+QUICK = (
+    *("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "mnasnet0_5", "efficientnet_b0"),
+    *("mobilenet_v1", "efficientnet_lite0"),
+)
 
 
 def _slow_beyond_quick(names: tuple[str, ...]) -> list[object]:
@@ -31,9 +43,11 @@ def test_equals_torchvision(name: str) -> None:
     assert max(found.evaluation, found.training, found.gradient) < LIMIT
 
 
-@pytest.mark.slow
 @pytest.mark.reference
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK and name in TIMM_ONLY else pytest.param(name, marks=pytest.mark.slow) for name in TIMM],
+)
 def test_equals_timm(name: str) -> None:
     found = difference(name, _made(timm_model, name), size=64)
     assert max(found.evaluation, found.training, found.gradient) < LIMIT
@@ -45,7 +59,7 @@ def test_cifar_resnets_equal_the_plain_version(name: str) -> None:
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "mobilenet_v2", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "mobilenet_v2", "mnasnet1_0", "efficientnet_b0"])
 def test_initial_weights_are_distributed_as_torchvisions(name: str) -> None:
     theirs = dict(_made(torchvision_model, name).state_dict())
     for key, ours in create_model(name).state_dict().items():

@@ -8,14 +8,20 @@ import difflib
 import fnmatch
 from dataclasses import replace
 
-from netsmith.arch.families import efficientnet, mobilenet_v2, resnet
+from netsmith.arch.families import efficientnet, mnasnet, mobilenet_v1, mobilenet_v2, resnet
 from netsmith.arch.layout import Layout
 from netsmith.arch.lower import lower
 from netsmith.arch.scale import compound, for_size, scale
 from netsmith.arch.spec import Spec, with_channels, with_classes
 from netsmith.errors import InputError
 
-MODELS: dict[str, Spec] = {**resnet.TABLE, **mobilenet_v2.TABLE, **efficientnet.TABLE}
+MODELS: dict[str, Spec] = {
+    **resnet.TABLE,
+    **mobilenet_v1.TABLE,
+    **mobilenet_v2.TABLE,
+    **mnasnet.TABLE,
+    **efficientnet.TABLE,
+}
 
 
 def list_models(pattern: str | None = None) -> list[str]:

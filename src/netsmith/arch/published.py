@@ -1,5 +1,9 @@
 """Published top-1 of the networks: torchvision's on ImageNet, the paper's on CIFAR-10 (He et al. 2016, table 6).
 
+Where torchvision has no weights, the authors': MobileNet (Howard et al. 2017, table 8), EfficientNet-B8 (Xie et al.
+2020, arXiv 1911.09665), -L2 (Xie et al. 2020, arXiv 1911.04252: pretrained on more pictures than ImageNet's) and -Lite
+(the page of their code).
+
 ImageNet rows hold the accuracy of the first weights and, where torchvision published better ones later, of those too.
 """
 
@@ -26,7 +30,12 @@ _IMAGENET = {
     "resnext101_64x4d": (83.25,),
     "wide_resnet50_2": (78.47, 81.60),
     "wide_resnet101_2": (78.85, 82.51),
+    "mobilenet_v1": (70.6,),
     "mobilenet_v2": (71.88, 72.15),
+    "mnasnet0_5": (67.73,),
+    "mnasnet0_75": (71.18,),
+    "mnasnet1_0": (73.46,),
+    "mnasnet1_3": (76.51,),
     "efficientnet_b0": (77.69,),
     "efficientnet_b1": (78.64, 79.84),
     "efficientnet_b2": (80.61,),
@@ -35,6 +44,16 @@ _IMAGENET = {
     "efficientnet_b5": (83.44,),
     "efficientnet_b6": (84.01,),
     "efficientnet_b7": (84.12,),
+    "efficientnet_b8": (85.5,),
+    "efficientnet_l2": (88.4,),
+    "efficientnet_lite0": (75.1,),
+    "efficientnet_lite1": (76.7,),
+    "efficientnet_lite2": (77.6,),
+    "efficientnet_lite3": (79.8,),
+    "efficientnet_lite4": (81.5,),
+    "efficientnet_v2_s": (84.23,),
+    "efficientnet_v2_m": (85.11,),
+    "efficientnet_v2_l": (85.81,),
 }
 _CIFAR10 = {
     "resnet20_cifar": (91.25,),

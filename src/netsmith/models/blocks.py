@@ -10,18 +10,25 @@ from collections.abc import Sequence
 from torch import nn
 
 from netsmith.arch import graph as g
-from netsmith.arch.blocks import inverted, pieces, residual
+from netsmith.arch.blocks import inverted, pieces, residual, separable
 from netsmith.arch.blocks.draft import Draft
 from netsmith.arch.blocks.kinds import Block
 from netsmith.arch.heads import ConvHead, FlattenedHead, Head, PooledHead
-from netsmith.nn.inverted import InvertedResidual, MBConv
-from netsmith.nn.layers import ACTIVATIONS, GlobalAverage, Norm, ZeroPadShortcut, conv_norm
+from netsmith.nn.inverted import FusedMBConv, InvertedResidual, MBConv
+from netsmith.nn.layers import ACTIVATIONS, GlobalAverage, Norm, ZeroPadShortcut, conv_norm, conv_norm_act
 from netsmith.nn.residual import BasicBlock, Bottleneck
 from netsmith.nn.windows import WindowPool, window_conv
 
 Modules = dict[str, nn.Module]
 AnyPiece = pieces.Piece | pieces.AdaptivePoolBlock
-Compound = residual.BasicBlock | residual.BottleneckBlock | inverted.InvertedResidualBlock | inverted.MBConvBlock
+Compound = (
+    residual.BasicBlock
+    | residual.BottleneckBlock
+    | inverted.InvertedResidualBlock
+    | inverted.MBConvBlock
+    | inverted.FusedMBConvBlock
+    | separable.SeparableBlock
+)
 
 
 def build_block(block: Block, channels: int, *, drop_path: float, norm: Norm) -> Modules:
@@ -64,6 +71,19 @@ def _build_module(block: Compound, channels: int, *, drop_path: float, norm: Nor
             return MBConv(
                 channels, block.expand, block.squeeze, block.out, kernel=block.kernel, stride=block.stride,
                 skip=block.skip, activation=block.activation, drop_path=drop_path, norm=norm,
+            )  # fmt: skip
+        case inverted.FusedMBConvBlock():
+            return FusedMBConv(
+                channels, block.expand, block.out, kernel=block.kernel, stride=block.stride, skip=block.skip,
+                activation=block.activation, drop_path=drop_path, norm=norm,
+            )  # fmt: skip
+        case separable.SeparableBlock():
+            return nn.Sequential(
+                conv_norm_act(
+                    channels, channels, block.kernel, stride=block.stride, groups=channels,
+                    norm=norm, activation=block.activation,
+                ),
+                conv_norm_act(channels, block.out, norm=norm, activation=block.activation),
             )  # fmt: skip
 
 

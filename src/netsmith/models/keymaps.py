@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from netsmith.arch import graph as g
-from netsmith.arch.blocks.inverted import InvertedResidualBlock, MBConvBlock
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.names import find_layout, list_models
 from netsmith.errors import InputError
+from netsmith.models.mobile_names import timm_layers, torchvision_mnasnet_layers
 from netsmith.models.weights import check_weights, differences
 
 COUNTER = "num_batches_tracked"
@@ -63,31 +63,19 @@ def cifar_layers(layout: Layout) -> list[str]:
     return ["linear" if name == layout.head.logits else name for name in names]
 
 
-def timm_layers(layout: Layout) -> list[str]:
-    """timm's names of MobileNetV2 and EfficientNet (its `EfficientNet` class)."""
-    names = ["conv_stem", "bn1"]
-    for number, stage in enumerate(layout.stages):
-        for index, block in enumerate(stage.blocks):
-            assert isinstance(block, InvertedResidualBlock | MBConvBlock)
-            squeeze = isinstance(block, MBConvBlock) and block.squeeze is not None
-            gate = ("se.conv_reduce", "se.conv_expand") if squeeze else ()
-            if block.expand is None:
-                layers = ("conv_dw", "bn1", *gate, "conv_pw", "bn2")
-            else:
-                layers = ("conv_pw", "bn1", "conv_dw", "bn2", *gate, "conv_pwl", "bn3")
-            names += [f"blocks.{number}.{index}.{layer}" for layer in layers]
-    return [*names, "conv_head", "bn2", "classifier"]
-
-
 TORCHVISION = KeyMap(source="torchvision", layers=native_layers)
+NATIVE = KeyMap(source="netsmith", layers=native_layers)
 CIFAR = KeyMap(source="akamaster or kuangliu", layers=cifar_layers)
 TIMM = KeyMap(source="timm", layers=timm_layers, norm_eps=1e-5)
 TIMM_RESNET = KeyMap(source="timm", layers=native_layers)
 """timm's ResNets have torchvision's names."""
+TORCHVISION_MNASNET = KeyMap(source="torchvision", layers=torchvision_mnasnet_layers)
 
 KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
     "resnet": (TORCHVISION, CIFAR, TIMM_RESNET),
+    "mobilenet_v1": (NATIVE, TIMM),
     "mobilenet_v2": (TORCHVISION, TIMM),
+    "mnasnet": (NATIVE, TORCHVISION_MNASNET, TIMM),
     "efficientnet": (TORCHVISION, TIMM),
 }
 """By family; where two fit alike the first is taken."""

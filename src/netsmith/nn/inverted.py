@@ -1,4 +1,5 @@
-"""Inverted residuals: MobileNetV2's block (Sandler et al. 2018, table 1) and EfficientNet's MBConv (Tan and Le 2019).
+"""Inverted residuals: MobileNetV2's block (Sandler et al. 2018, table 1), EfficientNet's MBConv (Tan and Le 2019) and
+EfficientNetV2's fused MBConv (Tan and Le 2021, figure 2).
 
 Deliberate choices: parameter names are torchvision's.
 """
@@ -75,3 +76,33 @@ class MBConv(nn.Module):
         if self.skip:
             project = cast(nn.Sequential, self.block[-1])
             nn.init.zeros_(cast(nn.BatchNorm2d, project[1]).weight)
+
+
+class FusedMBConv(nn.Module):
+    """Convolution to `expand` channels and linear 1x1, or, when `expand` is None, one convolution; added to the input
+    when `skip`."""
+
+    def __init__(
+        self, channels: int, expand: int | None, out: int, *, kernel: int, stride: int, skip: bool,
+        activation: Activation, drop_path: float, norm: Norm,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        hidden = expand or out
+        self.block = nn.Sequential(
+            conv_norm_act(channels, hidden, kernel, stride=stride, norm=norm, activation=activation)
+        )
+        if expand is not None:
+            self.block.append(conv_norm(hidden, out, norm=norm))
+        self.drop_path = DropPath(drop_path)
+        self.skip = skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N,channels,H,W] -> [N,out,H/stride,W/stride]."""
+        y = self.block(x)
+        return x + self.drop_path(y) if self.skip else y
+
+    def zero_init(self) -> None:
+        """Start the residual branch at zero; without a shortcut do nothing."""
+        if self.skip:
+            last = cast(nn.Sequential, self.block[-1])
+            nn.init.zeros_(cast(nn.BatchNorm2d, last[1]).weight)

@@ -1,4 +1,5 @@
-"""Inverted residuals: MobileNetV2's block (Sandler et al. 2018, table 1) and EfficientNet's MBConv (Tan and Le 2019).
+"""Inverted residuals: MobileNetV2's block (Sandler et al. 2018, table 1), EfficientNet's MBConv (Tan and Le 2019) and
+EfficientNetV2's fused MBConv (Tan and Le 2021, figure 2).
 
 Deliberate choices: parameter names are torchvision's; whether a block expands or skips is decided on the paper's
 widths.
@@ -95,8 +96,48 @@ class MBConvBlock:
         )
 
 
-def _conv_norm_act(draft: Draft, name: str, source: str, out: int, *, activation: g.Activation) -> str:
-    x = draft.norm(f"{name}.1", draft.conv(f"{name}.0", source, out))
+@dataclass(frozen=True, kw_only=True)
+class FusedMBConvBlock:
+    """A full convolution to `expand` channels and a linear 1x1; without expansion one convolution, activated; added to
+    the input when `skip`."""
+
+    kind: ClassVar[str] = "fused_mbconv"
+    name: str
+    expand: int | None
+    kernel: int
+    out: int
+    stride: int
+    skip: bool
+    activation: g.Activation
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_widths(self.name, self.expand, self.out)
+        check_window(self.name, kernel=self.kernel, stride=self.stride)
+
+    def add(self, draft: Draft, source: str) -> str:
+        """Append the block's operations; the name of its output is returned."""
+        prefix = f"{self.name}.block"
+        x = _conv_norm_act(
+            draft, f"{prefix}.0", source, self.expand or self.out,
+            kernel=self.kernel, stride=self.stride, activation=self.activation,
+        )  # fmt: skip
+        if self.expand is not None:
+            x = draft.norm(f"{prefix}.1.1", draft.conv(f"{prefix}.1.0", x, self.out))
+        return draft.total(f"{self.name}.add", x, source) if self.skip else x
+
+    def resized(self, widths: Widths) -> "FusedMBConvBlock":
+        """The record of this block in a graph whose channels were cut."""
+        prefix = f"{self.name}.block"
+        if self.expand is None:
+            return replace(self, out=widths.out(f"{prefix}.0.0"))
+        return replace(self, expand=widths.out(f"{prefix}.0.0"), out=widths.out(f"{prefix}.1.0"))
+
+
+def _conv_norm_act(
+    draft: Draft, name: str, source: str, out: int, *, kernel: int = 1, stride: int = 1, activation: g.Activation
+) -> str:
+    x = draft.norm(f"{name}.1", draft.conv(f"{name}.0", source, out, kernel=kernel, stride=stride))
     return draft.activate(f"{name}.2", x, activation)
 
 
@@ -166,6 +207,36 @@ class MBConv:
             name=place.name, expand=_expanded(place, self.expand), kernel=self.kernel, squeeze=squeeze,
             out=place.width(self.out), stride=place.stride, skip=place.keeps_shape(self.out),
             activation=place.activation,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedMBConv:
+    """MBConv with expansion and depthwise convolution in one (Tan and Le 2021, figure 2); one convolution when `expand`
+    is 1."""
+
+    kind: ClassVar[str] = "fused_mbconv"
+    out: Width
+    expand: float
+    kernel: int = 3
+
+    reduction: ClassVar[bool] = False
+    layers: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_widths(self.kind, paper_width(self.out))
+        check_window(self.kind, kernel=self.kernel, stride=1)
+        _check_expand(self.expand)
+
+    def paper_out(self, paper_in: int) -> int:
+        """Channels of the output on the paper's scale."""
+        return paper_width(self.out)
+
+    def lower(self, place: Place) -> FusedMBConvBlock:
+        """Every width and decision written out."""
+        return FusedMBConvBlock(
+            name=place.name, expand=_expanded(place, self.expand), kernel=self.kernel, out=place.width(self.out),
+            stride=place.stride, skip=place.keeps_shape(self.out), activation=place.activation,
         )  # fmt: skip
 
 

@@ -7,9 +7,27 @@ its graph, and `resized(widths)`, which follows a graph whose channels were cut.
 parameters. A new kind is a module beside these and a name in both unions; nothing else lists the kinds.
 """
 
-from netsmith.arch.blocks.inverted import InvertedResidual, InvertedResidualBlock, MBConv, MBConvBlock
+from netsmith.arch.blocks.inverted import (
+    FusedMBConv,
+    FusedMBConvBlock,
+    InvertedResidual,
+    InvertedResidualBlock,
+    MBConv,
+    MBConvBlock,
+)
 from netsmith.arch.blocks.pieces import Conv, ConvBlock, LocalNorm, LocalNormBlock, Pool, PoolBlock
 from netsmith.arch.blocks.residual import Basic, BasicBlock, Bottleneck, BottleneckBlock
+from netsmith.arch.blocks.separable import Separable, SeparableBlock
 
-Block = BasicBlock | BottleneckBlock | InvertedResidualBlock | MBConvBlock | ConvBlock | PoolBlock | LocalNormBlock
-BlockSpec = Basic | Bottleneck | InvertedResidual | MBConv | Conv | Pool | LocalNorm
+Block = (
+    BasicBlock
+    | BottleneckBlock
+    | InvertedResidualBlock
+    | MBConvBlock
+    | FusedMBConvBlock
+    | SeparableBlock
+    | ConvBlock
+    | PoolBlock
+    | LocalNormBlock
+)
+BlockSpec = Basic | Bottleneck | InvertedResidual | MBConv | FusedMBConv | Separable | Conv | Pool | LocalNorm
