@@ -44,6 +44,8 @@ LAYOUTS = {
     "grouped": grouped_layout(),
     "inverted residual": small("mobilenet_v2", width=0.1, depth=0.4, size=8),
     "squeezed": small("efficientnet_b0", width=0.1, depth=0.4, size=8),
+    "fused": small("efficientnet_v2_s", width=0.25, depth=0.15, size=8),
+    "separable": small("mobilenet_v1", width=0.1, depth=0.3, size=8),
 }
 
 

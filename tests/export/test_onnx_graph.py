@@ -162,7 +162,7 @@ def test_every_network_computes_what_pytorch_does(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", [name for name in list_models() if not name.endswith("efficientnet_l2")])  # 2 GB
 def test_full_size_networks_compute_what_pytorch_does(name: str) -> None:
     check_network(find_layout(name), count=1)
 

@@ -40,7 +40,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["resnet8_cifar", "mobilenet_v2@0.25", "efficientnet_b0@0.25"])
+@pytest.mark.parametrize("name", ["resnet8_cifar", "mobilenet_v2@0.25", "mnasnet1_0@0.25", "efficientnet_b0@0.25"])
 def test_seed_decides_the_weights_and_nothing_else_does(name: str) -> None:
     layout = find_layout(name, num_classes=3)
     torch.manual_seed(1)
