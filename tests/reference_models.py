@@ -12,28 +12,17 @@ from torch.nn import functional as F
 from netsmith.arch.names import find_layout, list_models
 from netsmith.models.build import build
 from netsmith.models.keymaps import convert_weights
+from netsmith.models.saving import COUNTERPARTS
 
 CIFAR = tuple(list_models("*_cifar"))
-TIMM_ONLY = (
-    *("mobilenet_v1", "mnasnet_100", "efficientnet_b8", "efficientnet_l2"),
-    *list_models("efficientnet_lite*"),
-)
-TORCHVISION = tuple(name for name in list_models() if name not in (*CIFAR, *TIMM_ONLY))
-_TIMM_NAMES = {
-    "mobilenet_v1": "mobilenetv1_100",
-    "mobilenet_v2": "mobilenetv2_100",
-    "mnasnet0_5": "mnasnet_050",
-    "mnasnet0_75": "mnasnet_075",
-    "mnasnet1_0": "mnasnet_100",
-    "efficientnet_v2_s": "efficientnetv2_s",
-    "efficientnet_v2_m": "efficientnetv2_m",
-    "efficientnet_v2_l": "efficientnetv2_l",
-}
+_TOO_LARGE = ("efficientnet_l2", "tf_efficientnet_l2")  # two with gradients do not fit into memory
+TORCHVISION = tuple(name for name in list_models() if name in COUNTERPARTS["torchvision"])
 TIMM = {
-    name: _TIMM_NAMES.get(name, name)
-    for name in (*TORCHVISION, *TIMM_ONLY)
-    if name not in ("mnasnet1_3", "efficientnet_l2")  # timm lacks the one; two of the other do not fit into memory
+    name: COUNTERPARTS["timm"][name]
+    for name in list_models()
+    if name in COUNTERPARTS["timm"] and name not in _TOO_LARGE
 }
+TIMM_ONLY = tuple(name for name in TIMM if name not in TORCHVISION)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ IMAGENET = {
     "mnasnet1_3": (6_282_256, 224, 526_362_432, 314),
     "mnasnet_100": (4_383_312, 224, 314_415_872, 314),
     "mobilenet_v2": (3_504_872, 224, 300_774_272, 314),
+    "mobilenet_v3_small": (2_542_856, 224, 56_510_400, 244),
+    "mobilenet_v3_large": (5_483_032, 224, 216_589_760, 312),
     "efficientnet_b0": (5_288_548, 224, 385_814_752, 360),
     "efficientnet_b1": (7_794_184, 240, 686_802_832, 508),
     "efficientnet_b2": (9_109_994, 288, 1_087_529_456, 508),
@@ -50,6 +52,12 @@ IMAGENET = {
     "efficientnet_v2_m": (54_139_356, 480, 24_582_460_384, 1120),
     "efficientnet_v2_l": (118_515_272, 480, 56_079_699_008, 1548),
 }
+IMAGENET |= {
+    f"tf_{name.replace('_v2', 'v2')}": figures
+    for name, figures in IMAGENET.items()
+    if name.startswith("efficientnet_") and name != "efficientnet_b2"
+}
+IMAGENET["tf_efficientnet_b2"] = (9_109_994, 260, 993_561_872, 508)
 # He et al. 2016, table 6, in millions; 20 and 56 exactly, counted in the published checkpoints.
 CIFAR_MILLIONS = {20: "0.27", 32: "0.46", 44: "0.66", 56: "0.85", 110: "1.7"}
 CIFAR_EXACT = {20: 269_722, 56: 853_018}

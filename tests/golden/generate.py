@@ -13,15 +13,9 @@ from pathlib import Path
 import torch
 
 from netsmith.arch.names import MODELS
+from netsmith.models.saving import COUNTERPARTS
 
 HERE = Path(__file__).parent
-TIMM = {
-    "mobilenet_v1": "mobilenetv1_100",
-    "mnasnet_100": "mnasnet_100",
-    **{name: name for name in ("efficientnet_b8", "efficientnet_l2")},
-    **{name: name for name in (f"efficientnet_lite{size}" for size in range(5))},
-}
-"""Our name -> timm's, of what torchvision does not have."""
 CIFAR_FILES = {"resnet20_cifar": "resnet20-12fca82f.th", "resnet56_cifar": "resnet56-4bfd9763.th"}
 
 
@@ -43,10 +37,12 @@ def main(data: Path) -> None:
 
     files: dict[tuple[str, str], dict[str, list[str]]] = {}
     for name, spec in MODELS.items():
-        if not name.endswith("_cifar"):
+        if not name.endswith("_cifar") and not name.startswith("tf_"):  # timm's tf_ networks have the others' entries
+            alone = name not in COUNTERPARTS["torchvision"]
             with torch.device("meta"):
-                network = timm.create_model(TIMM[name]) if name in TIMM else getattr(torchvision.models, name)()
-            key = (f"{spec.family}_timm.json", "timm") if name in TIMM else (f"{spec.family}.json", "torchvision")
+                make = timm.create_model if alone else torchvision.models.get_model
+                network = make(COUNTERPARTS["timm" if alone else "torchvision"][name])
+            key = (f"{spec.family}_timm.json", "timm") if alone else (f"{spec.family}.json", "torchvision")
             files.setdefault(key, {})[name] = [entry(*item) for item in network.state_dict().items()]
     versions = {"timm": timm.__version__, "torchvision": torchvision.__version__.partition("+")[0]}
     for (file, reference), networks in files.items():

@@ -21,7 +21,7 @@ from netsmith.models.build import create_model
 LIMIT = 1e-4
 QUICK = (
     *("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "mnasnet0_5", "efficientnet_b0"),
-    *("mobilenet_v1", "efficientnet_lite0"),
+    *("mobilenet_v1", "mobilenet_v3_small", "efficientnet_lite0", "tf_efficientnet_lite0"),
 )
 
 
@@ -59,7 +59,8 @@ def test_cifar_resnets_equal_the_plain_version(name: str) -> None:
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "mobilenet_v2", "mnasnet1_0", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "mobilenet_v2", "mobilenet_v3_small", "mnasnet1_0", "efficientnet_b0"]
+)
 def test_initial_weights_are_distributed_as_torchvisions(name: str) -> None:
     theirs = dict(_made(torchvision_model, name).state_dict())
     for key, ours in create_model(name).state_dict().items():

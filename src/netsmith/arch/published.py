@@ -32,6 +32,8 @@ _IMAGENET = {
     "wide_resnet101_2": (78.85, 82.51),
     "mobilenet_v1": (70.6,),
     "mobilenet_v2": (71.88, 72.15),
+    "mobilenet_v3_small": (67.67,),
+    "mobilenet_v3_large": (74.04, 75.27),
     "mnasnet0_5": (67.73,),
     "mnasnet0_75": (71.18,),
     "mnasnet1_0": (73.46,),

@@ -70,12 +70,14 @@ def _build_module(block: Compound, channels: int, *, drop_path: float, norm: Nor
         case inverted.MBConvBlock():
             return MBConv(
                 channels, block.expand, block.squeeze, block.out, kernel=block.kernel, stride=block.stride,
-                skip=block.skip, activation=block.activation, drop_path=drop_path, norm=norm,
+                skip=block.skip, activation=block.activation,
+                squeeze_activation=block.squeeze_activation or block.activation, gate=block.gate,
+                padding=block.padding, drop_path=drop_path, norm=norm,
             )  # fmt: skip
         case inverted.FusedMBConvBlock():
             return FusedMBConv(
                 channels, block.expand, block.out, kernel=block.kernel, stride=block.stride, skip=block.skip,
-                activation=block.activation, drop_path=drop_path, norm=norm,
+                activation=block.activation, padding=block.padding, drop_path=drop_path, norm=norm,
             )  # fmt: skip
         case separable.SeparableBlock():
             return nn.Sequential(

@@ -28,8 +28,10 @@ INITS: dict[str, Init] = {
     "resnet": resnet.init_weights,
     "mobilenet_v1": mobilenet_v2.init_weights,
     "mobilenet_v2": mobilenet_v2.init_weights,
+    "mobilenet_v3": mobilenet_v2.init_weights,
     "mnasnet": mnasnet.init_weights,
     "efficientnet": efficientnet.init_weights,
+    "tf_efficientnet": efficientnet.init_weights,
 }
 """Initial weights of each family."""
 

@@ -7,8 +7,8 @@ and `shortcut` for the projection.
 
 Deliberate choices: the map is chosen by the names found in the file, never by its origin. timm's EfficientNets keep
 torch's norm constants in every size, so weights under timm's names get 1e-5 where torchvision's B5 to B7 have 1e-3.
-timm's `tf_` variants have the same names but pad otherwise and use 1e-3: they cannot be told from the file and are
-not supported.
+timm's `tf_` variants have the same names but pad otherwise and use 1e-3: they cannot be told from the file, so they are
+networks of their own here (`tf_efficientnet_b0`), and the name given decides.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,11 +36,13 @@ class KeyMap:
         source: who names them so.
         layers: a layout -> the source's layer names, in the order of the layout's graph.
         norm_eps: of the source's batch norms, where it is not the layout's.
+        pointwise: the source's names of layers that are linear here and 1x1 convolutions there.
     """
 
     source: str
     layers: Callable[[Layout], list[str]]
     norm_eps: float | None = None
+    pointwise: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +71,18 @@ CIFAR = KeyMap(source="akamaster or kuangliu", layers=cifar_layers)
 TIMM = KeyMap(source="timm", layers=timm_layers, norm_eps=1e-5)
 TIMM_RESNET = KeyMap(source="timm", layers=native_layers)
 """timm's ResNets have torchvision's names."""
+TIMM_TENSORFLOW = KeyMap(source="timm", layers=timm_layers)
+TIMM_MOBILENET_V3 = KeyMap(source="timm", layers=timm_layers, norm_eps=1e-5, pointwise=frozenset({"conv_head"}))
 TORCHVISION_MNASNET = KeyMap(source="torchvision", layers=torchvision_mnasnet_layers)
 
 KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
     "resnet": (TORCHVISION, CIFAR, TIMM_RESNET),
     "mobilenet_v1": (NATIVE, TIMM),
     "mobilenet_v2": (TORCHVISION, TIMM),
+    "mobilenet_v3": (TORCHVISION, TIMM_MOBILENET_V3),
     "mnasnet": (NATIVE, TORCHVISION_MNASNET, TIMM),
     "efficientnet": (TORCHVISION, TIMM),
+    "tf_efficientnet": (NATIVE, TIMM_TENSORFLOW),
 }
 """By family; where two fit alike the first is taken."""
 
@@ -115,7 +121,10 @@ def _best_match(weights: Mapping[str, Tensor], layout: Layout) -> tuple[KeyMap, 
     """The key map that knows most of the names, and the weights renamed by it; names it does not know stay."""
     tables = [(keymap, _renaming(keymap, layout)) for keymap in KEYMAPS[layout.family]]
     keymap, table = max(tables, key=lambda entry: sum(name in entry[1] for name in weights))
-    return keymap, {table.get(name, name): tensor for name, tensor in weights.items()}
+    flat = {f"{layer}.weight" for layer in keymap.pointwise}
+    return keymap, {
+        table.get(name, name): tensor.flatten(1) if name in flat else tensor for name, tensor in weights.items()
+    }
 
 
 def _renaming(keymap: KeyMap, layout: Layout) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Names that timm and torchvision give the layers of the mobile families, in the order of the layout's graph.
 
-timm builds MobileNet, MobileNetV2, MnasNet and all EfficientNets from one class, so one list of names per block kind
-does for all of them. torchvision names its MnasNet by place in one long sequence.
+timm builds MobileNet, MobileNetV2, MobileNetV3, MnasNet and all EfficientNets from the same blocks, so one list of
+names per block kind does for all of them. torchvision names its MnasNet by place in one long sequence.
 """
 
 from netsmith.arch.blocks.inverted import FusedMBConvBlock, InvertedResidualBlock, MBConvBlock
@@ -12,13 +12,19 @@ from netsmith.arch.layout import Layout
 
 
 def timm_layers(layout: Layout) -> list[str]:
-    """timm's names: its `EfficientNet` class."""
-    assert isinstance(layout.head, PooledHead)
+    """timm's names: its `EfficientNet` and `MobileNetV3` classes."""
     names = ["conv_stem", "bn1"]
     for number, stage in enumerate(layout.stages):
         for index, block in enumerate(stage.blocks):
             names += [f"blocks.{number}.{index}.{layer}" for layer in _timm_block(block)]
-    return [*names, *(("conv_head", "bn2") if layout.head.conv is not None else ()), "classifier"]
+    match layout.head:
+        case PooledHead(conv=None):
+            last: tuple[str, ...] = ()
+        case PooledHead(hidden=()):
+            last = ("conv_head", "bn2")
+        case _:  # MobileNetV3: the last convolution counts as a stage, the hidden layer is a 1x1 convolution
+            last = (f"blocks.{len(layout.stages)}.0.conv", f"blocks.{len(layout.stages)}.0.bn1", "conv_head")
+    return [*names, *last, "classifier"]
 
 
 def _timm_block(block: Block) -> tuple[str, ...]:

@@ -29,9 +29,35 @@ _BOTH = (
     *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
     *(f"efficientnet_b{size}" for size in range(8)),
 )
+_TORCHVISION = (
+    *("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
+    *("mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3"),
+    *(f"efficientnet_v2_{size}" for size in "sml"),
+)
+_TIMM = {
+    "mobilenet_v1": "mobilenetv1_100",
+    "mobilenet_v2": "mobilenetv2_100",
+    "mobilenet_v3_small": "mobilenetv3_small_100",
+    "mobilenet_v3_large": "mobilenetv3_large_100",
+    "mnasnet0_5": "mnasnet_050",
+    "mnasnet0_75": "mnasnet_075",
+    "mnasnet1_0": "mnasnet_100",
+    **{f"efficientnet_v2_{size}": f"efficientnetv2_{size}" for size in "sml"},
+    **{
+        name: name
+        for name in (
+            *("mnasnet_100", "efficientnet_b8", "efficientnet_l2"),
+            *(f"efficientnet_lite{size}" for size in range(5)),
+            *(f"tf_efficientnet_b{size}" for size in range(9)),
+            *(f"tf_efficientnet_lite{size}" for size in range(5)),
+            *(f"tf_efficientnetv2_{size}" for size in "sml"),
+            "tf_efficientnet_l2",
+        )
+    },
+}
 COUNTERPARTS: dict[Library, dict[str, str]] = {
-    "torchvision": {name: name for name in (*_BOTH, "mobilenet_v2")},
-    "timm": {name: name for name in _BOTH} | {"mobilenet_v2": "mobilenetv2_100"},
+    "torchvision": {name: name for name in (*_BOTH, *_TORCHVISION)},
+    "timm": {name: name for name in _BOTH} | _TIMM,
 }
 """Our names of the networks that a library has -> its names."""
 
@@ -83,6 +109,8 @@ def for_library(weights: Mapping[str, Tensor], layout: Layout, library: Library)
                     f"{name} is so small that {library}'s norms, which add {theirs:g} to it, cannot compute the same"
                 )
     names = foreign_names(keymap, layout)
+    for name in [ours for ours, theirs in names.items() if theirs.removesuffix(".weight") in keymap.pointwise]:
+        found[name] = found[name][:, :, None, None]
     return Saved(weights={names[name]: tensor for name, tensor in found.items()}, model=model, moved=moved)
 
 

@@ -1,5 +1,5 @@
-"""Inverted residuals: MobileNetV2's block (Sandler et al. 2018, table 1), EfficientNet's MBConv (Tan and Le 2019) and
-EfficientNetV2's fused MBConv (Tan and Le 2021, figure 2).
+"""Inverted residuals: MobileNetV2's block (Sandler et al. 2018, table 1), EfficientNet's MBConv (Tan and Le 2019),
+which is MobileNetV3's too, and EfficientNetV2's fused MBConv (Tan and Le 2021, figure 2).
 
 Deliberate choices: parameter names are torchvision's.
 """
@@ -8,6 +8,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from netsmith.arch.blocks.draft import Padding
 from netsmith.arch.graph import Activation
 from netsmith.nn.layers import DropPath, Norm, SqueezeExcitation, conv, conv_norm, conv_norm_act
 
@@ -45,11 +46,12 @@ class InvertedResidual(nn.Module):
 
 class MBConv(nn.Module):
     """1x1 expansion (absent when `expand` is None), depthwise, squeeze-excitation (absent when `squeeze` is None),
-    linear 1x1; added to the input when `skip`."""
+    linear 1x1; added to the input when `skip`. The excitation has activations of its own."""
 
     def __init__(
         self, channels: int, expand: int | None, squeeze: int | None, out: int, *, kernel: int, stride: int,
-        skip: bool, activation: Activation, drop_path: float, norm: Norm,
+        skip: bool, activation: Activation, squeeze_activation: Activation, gate: Activation, padding: Padding,
+        drop_path: float, norm: Norm,
     ) -> None:  # fmt: skip
         super().__init__()
         hidden = expand or channels
@@ -57,10 +59,12 @@ class MBConv(nn.Module):
         if expand is not None:
             layers.append(conv_norm_act(channels, expand, norm=norm, activation=activation))
         layers.append(
-            conv_norm_act(hidden, hidden, kernel, stride=stride, groups=hidden, norm=norm, activation=activation)
+            conv_norm_act(
+                hidden, hidden, kernel, stride=stride, groups=hidden, padding=padding, norm=norm, activation=activation
+            )
         )
         if squeeze is not None:
-            layers.append(SqueezeExcitation(hidden, squeeze, activation=activation))
+            layers.append(SqueezeExcitation(hidden, squeeze, activation=squeeze_activation, gate=gate))
         layers.append(conv_norm(hidden, out, norm=norm))
         self.block = nn.Sequential(*layers)
         self.drop_path = DropPath(drop_path)
@@ -84,12 +88,12 @@ class FusedMBConv(nn.Module):
 
     def __init__(
         self, channels: int, expand: int | None, out: int, *, kernel: int, stride: int, skip: bool,
-        activation: Activation, drop_path: float, norm: Norm,
+        activation: Activation, padding: Padding, drop_path: float, norm: Norm,
     ) -> None:  # fmt: skip
         super().__init__()
         hidden = expand or out
         self.block = nn.Sequential(
-            conv_norm_act(channels, hidden, kernel, stride=stride, norm=norm, activation=activation)
+            conv_norm_act(channels, hidden, kernel, stride=stride, padding=padding, norm=norm, activation=activation)
         )
         if expand is not None:
             self.block.append(conv_norm(hidden, out, norm=norm))

@@ -1,9 +1,9 @@
 """Layers that several families are made of.
 
-Deliberate choices: convolutions are padded by half their kernel (odd kernels keep the size at stride 1) and have no
-bias before a norm; sequences are plain `nn.Sequential`, so parameter names end in 0, 1, 2 as torchvision's do. Only
-ReLU works in place: its backward needs the output alone, while the in-place forms of the others copy their input first
-and are slower in training.
+Deliberate choices: convolutions are padded by half their kernel unless asked otherwise (odd kernels keep the size at
+stride 1) and have no bias before a norm; sequences are plain `nn.Sequential`, so parameter names end in 0, 1, 2 as
+torchvision's do. Only ReLU works in place: its backward needs the output alone, while the in-place forms of the others
+copy their input first and are slower in training.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from netsmith.arch.blocks.draft import Padding
 from netsmith.arch.graph import Activation
+from netsmith.nn.windows import window_conv
 
 Norm = Callable[[int], nn.Module]
 """Makes a normalisation layer over a number of channels."""
@@ -27,37 +29,26 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
 }
 
 
-class StridedPointwise(nn.Conv2d):
-    """A 1x1 convolution with a stride, as a 1x1 convolution of every stride-th position: the same function and weights.
-
-    torch 2.13's CPU library crashes the process in the backward of the strided form with channels_last float32 and 8
-    input channels (`Conv2d(8, 16, 1, stride=2)` on maps of 56 x 56).
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """[N,C,H,W] -> [N,out,ceil(H/stride),ceil(W/stride)]."""
-        taken = input[:, :, :: self.stride[0], :: self.stride[1]]
-        return F.conv2d(taken, self.weight, self.bias, groups=self.groups)
-
-
-def conv(channels: int, out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution without bias, padded by half the kernel."""
-    kind = StridedPointwise if kernel == 1 and stride > 1 else nn.Conv2d
-    return kind(channels, out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
+def conv(
+    channels: int, out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, padding: Padding = "half"
+) -> nn.Conv2d:
+    """A convolution without bias."""
+    return window_conv(channels, out, kernel, stride=stride, padding=padding, groups=groups)
 
 
 def conv_norm(
-    channels: int, out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, norm: Norm
+    channels: int, out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, padding: Padding = "half", norm: Norm
 ) -> nn.Sequential:
     """Convolution ("0") and norm ("1")."""
-    return nn.Sequential(conv(channels, out, kernel, stride=stride, groups=groups), norm(out))
+    return nn.Sequential(conv(channels, out, kernel, stride=stride, groups=groups, padding=padding), norm(out))
 
 
 def conv_norm_act(
-    channels: int, out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, norm: Norm, activation: Activation
-) -> nn.Sequential:
+    channels: int, out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, padding: Padding = "half",
+    norm: Norm, activation: Activation,
+) -> nn.Sequential:  # fmt: skip
     """Convolution ("0"), norm ("1") and activation ("2")."""
-    layers = conv_norm(channels, out, kernel, stride=stride, groups=groups, norm=norm)
+    layers = conv_norm(channels, out, kernel, stride=stride, groups=groups, padding=padding, norm=norm)
     return layers.append(ACTIVATIONS[activation]())
 
 
@@ -68,20 +59,22 @@ class SqueezeExcitation(nn.Module):
     Args:
         channels: of the input and output.
         squeeze: channels between the two convolutions.
-        activation: after the first convolution; the gate is a sigmoid.
+        activation: after the first convolution.
+        gate: after the second.
     """
 
-    def __init__(self, channels: int, squeeze: int, *, activation: Activation) -> None:
+    def __init__(self, channels: int, squeeze: int, *, activation: Activation, gate: Activation = "sigmoid") -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(channels, squeeze, 1)
         self.activation = ACTIVATIONS[activation]()
         self.fc2 = nn.Conv2d(squeeze, channels, 1)
+        self.gate = ACTIVATIONS[gate]()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale every channel of x [N,C,H,W] by a gate in (0, 1)."""
+        """Scale every channel of x [N,C,H,W] by a gate in 0 to 1."""
         gate = x.mean(dim=(2, 3), keepdim=True)  # [N,C,1,1]
         gate = self.activation(self.fc1(gate))  # [N,squeeze,1,1]
-        return x * torch.sigmoid(self.fc2(gate))
+        return x * self.gate(self.fc2(gate))
 
 
 class DropPath(nn.Module):

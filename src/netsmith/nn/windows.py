@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netsmith.arch.blocks.draft import Padding, Size
-from netsmith.nn.layers import StridedPointwise
 
 
 def pair(size: Size) -> tuple[int, int]:
@@ -47,6 +46,19 @@ def pad(x: Tensor, kernel: tuple[int, int], stride: int, padding: Padding, value
     top, bottom = pads(x.shape[2], kernel[0], stride, padding, 0)
     left, right = pads(x.shape[3], kernel[1], stride, padding, 1)
     return F.pad(x, (left, right, top, bottom), value=value)
+
+
+class StridedPointwise(nn.Conv2d):
+    """A 1x1 convolution with a stride, as a 1x1 convolution of every stride-th position: the same function and weights.
+
+    torch 2.13's CPU library crashes the process in the backward of the strided form with channels_last float32 and 8
+    input channels (`Conv2d(8, 16, 1, stride=2)` on maps of 56 x 56).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[N,C,H,W] -> [N,out,ceil(H/stride),ceil(W/stride)]."""
+        taken = input[:, :, :: self.stride[0], :: self.stride[1]]
+        return F.conv2d(taken, self.weight, self.bias, groups=self.groups)
 
 
 class PaddedConv2d(nn.Conv2d):

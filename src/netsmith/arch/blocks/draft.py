@@ -118,12 +118,15 @@ class Draft:
         """A linear layer."""
         return self.add(g.Linear(name=name, source=source, in_features=self.channels(source), out_features=out))
 
-    def squeeze_excite(self, name: str, source: str, width: int, function: g.Activation) -> str:
-        """Squeeze-excitation (Hu et al. 2018): global pool, two 1x1 convolutions, sigmoid, gate."""
+    def squeeze_excite(
+        self, name: str, source: str, width: int, function: g.Activation, *, gate: g.Activation = "sigmoid"
+    ) -> str:
+        """Squeeze-excitation (Hu et al. 2018): global pool, two 1x1 convolutions with `function` between and `gate`
+        behind them, gate."""
         channels = self.channels(source)
         pooled = self.global_pool(f"{name}.avgpool", source)
         squeezed = self.activate(f"{name}.activation", self.conv(f"{name}.fc1", pooled, width, bias=True), function)
-        scale = self.activate(f"{name}.scale", self.conv(f"{name}.fc2", squeezed, channels, bias=True), "sigmoid")
+        scale = self.activate(f"{name}.scale", self.conv(f"{name}.fc2", squeezed, channels, bias=True), gate)
         return self.add(g.Gate(name=name, source=source, gate=scale))
 
 

@@ -1,19 +1,23 @@
-"""Inverted residuals: MobileNetV2's block (Sandler et al. 2018, table 1), EfficientNet's MBConv (Tan and Le 2019) and
-EfficientNetV2's fused MBConv (Tan and Le 2021, figure 2).
+"""Inverted residuals: MobileNetV2's block (Sandler et al. 2018, table 1), MobileNetV3's bneck (Howard et al. 2019,
+figure 4), EfficientNet's MBConv (Tan and Le 2019) and EfficientNetV2's fused MBConv (Tan and Le 2021, figure 2).
 
 Deliberate choices: parameter names are torchvision's; whether a block expands or skips is decided on the paper's
 widths.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from netsmith.arch import graph as g
 from netsmith.arch.blocks.draft import Draft, Widths
 from netsmith.arch.blocks.place import Place
+from netsmith.arch.codec import added
 from netsmith.arch.limits import check_name, check_widths, check_window
 from netsmith.arch.widths import Width, paper_width, round_channels
 from netsmith.errors import InputError
+
+BlockPadding = Literal["half", "same"]
+"""torch's symmetric padding or TensorFlow's, which differ where a block strides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +58,10 @@ class InvertedResidualBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class MBConvBlock:
-    """Inverted residual; squeeze-excitation of width `squeeze` (absent when None) follows the depthwise convolution."""
+    """Inverted residual; squeeze-excitation of width `squeeze` (absent when None) follows the depthwise convolution.
+
+    `squeeze_activation` is that between its two convolutions (the block's when None), `gate` the one behind them.
+    """
 
     kind: ClassVar[str] = "mbconv"
     name: str
@@ -65,6 +72,9 @@ class MBConvBlock:
     stride: int
     skip: bool
     activation: g.Activation
+    squeeze_activation: g.Activation | None = added(None)
+    gate: g.Activation = added("sigmoid")
+    padding: BlockPadding = added("half")
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -77,9 +87,10 @@ class MBConvBlock:
         x, at = source, 0
         if self.expand is not None:
             x, at = _conv_norm_act(draft, f"{prefix}.0", x, self.expand, activation=self.activation), 1
-        x, at = _depthwise(draft, f"{prefix}.{at}", x, self), at + 1
+        x, at = _depthwise(draft, f"{prefix}.{at}", x, self, padding=self.padding), at + 1
         if self.squeeze is not None:
-            x, at = draft.squeeze_excite(f"{prefix}.{at}", x, self.squeeze, self.activation), at + 1
+            function = self.squeeze_activation or self.activation
+            x, at = draft.squeeze_excite(f"{prefix}.{at}", x, self.squeeze, function, gate=self.gate), at + 1
         x = draft.norm(f"{prefix}.{at}.1", draft.conv(f"{prefix}.{at}.0", x, self.out))
         return draft.total(f"{self.name}.add", x, source) if self.skip else x
 
@@ -109,6 +120,7 @@ class FusedMBConvBlock:
     stride: int
     skip: bool
     activation: g.Activation
+    padding: BlockPadding = added("half")
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -120,7 +132,7 @@ class FusedMBConvBlock:
         prefix = f"{self.name}.block"
         x = _conv_norm_act(
             draft, f"{prefix}.0", source, self.expand or self.out,
-            kernel=self.kernel, stride=self.stride, activation=self.activation,
+            kernel=self.kernel, stride=self.stride, padding=self.padding, activation=self.activation,
         )  # fmt: skip
         if self.expand is not None:
             x = draft.norm(f"{prefix}.1.1", draft.conv(f"{prefix}.1.0", x, self.out))
@@ -135,15 +147,20 @@ class FusedMBConvBlock:
 
 
 def _conv_norm_act(
-    draft: Draft, name: str, source: str, out: int, *, kernel: int = 1, stride: int = 1, activation: g.Activation
-) -> str:
-    x = draft.norm(f"{name}.1", draft.conv(f"{name}.0", source, out, kernel=kernel, stride=stride))
+    draft: Draft, name: str, source: str, out: int, *, kernel: int = 1, stride: int = 1, padding: BlockPadding = "half",
+    activation: g.Activation,
+) -> str:  # fmt: skip
+    x = draft.norm(f"{name}.1", draft.conv(f"{name}.0", source, out, kernel=kernel, stride=stride, padding=padding))
     return draft.activate(f"{name}.2", x, activation)
 
 
-def _depthwise(draft: Draft, name: str, source: str, block: InvertedResidualBlock | MBConvBlock) -> str:
+def _depthwise(
+    draft: Draft, name: str, source: str, block: InvertedResidualBlock | MBConvBlock, *, padding: BlockPadding = "half"
+) -> str:
     channels = draft.channels(source)
-    x = draft.conv(f"{name}.0", source, channels, kernel=block.kernel, stride=block.stride, groups=channels)
+    x = draft.conv(
+        f"{name}.0", source, channels, kernel=block.kernel, stride=block.stride, padding=padding, groups=channels
+    )
     return draft.activate(f"{name}.2", draft.norm(f"{name}.1", x), block.activation)
 
 
@@ -185,6 +202,7 @@ class MBConv:
     expand: float
     kernel: int = 3
     squeeze: float | None = 0.25
+    padding: BlockPadding = added("half")
 
     reduction: ClassVar[bool] = False
     layers: ClassVar[int] = 1
@@ -206,7 +224,44 @@ class MBConv:
         return MBConvBlock(
             name=place.name, expand=_expanded(place, self.expand), kernel=self.kernel, squeeze=squeeze,
             out=place.width(self.out), stride=place.stride, skip=place.keeps_shape(self.out),
-            activation=place.activation,
+            activation=place.activation, padding=self.padding,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bneck:
+    """MobileNetV3's row (Howard et al. 2019, tables 1 and 2): the expanded width itself, whether squeeze-excitation is
+    there (a quarter of that width, rounded to 8; ReLU and a hard sigmoid), and an activation of its own.
+
+    No expand convolution when the paper's expanded width is that of the input.
+    """
+
+    kind: ClassVar[str] = "bneck"
+    out: Width
+    expand: Width
+    kernel: int
+    squeeze: bool
+    activation: g.Activation
+
+    reduction: ClassVar[bool] = False
+    layers: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_widths(self.kind, paper_width(self.out), paper_width(self.expand))
+        check_window(self.kind, kernel=self.kernel, stride=1)
+
+    def paper_out(self, paper_in: int) -> int:
+        """Channels of the output on the paper's scale."""
+        return paper_width(self.out)
+
+    def lower(self, place: Place) -> MBConvBlock:
+        """Every width and decision written out."""
+        expand = None if paper_width(self.expand) == place.paper_in else place.width(self.expand)
+        return MBConvBlock(
+            name=place.name, expand=expand, kernel=self.kernel,
+            squeeze=round_channels((expand or place.channels) // 4) if self.squeeze else None,
+            out=place.width(self.out), stride=place.stride, skip=place.keeps_shape(self.out),
+            activation=self.activation, squeeze_activation="relu", gate="hard_sigmoid",
         )  # fmt: skip
 
 
@@ -219,6 +274,7 @@ class FusedMBConv:
     out: Width
     expand: float
     kernel: int = 3
+    padding: BlockPadding = added("half")
 
     reduction: ClassVar[bool] = False
     layers: ClassVar[int] = 1
@@ -237,6 +293,7 @@ class FusedMBConv:
         return FusedMBConvBlock(
             name=place.name, expand=_expanded(place, self.expand), kernel=self.kernel, out=place.width(self.out),
             stride=place.stride, skip=place.keeps_shape(self.out), activation=place.activation,
+            padding=self.padding,
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ parameters. A new kind is a module beside these and a name in both unions; nothi
 """
 
 from netsmith.arch.blocks.inverted import (
+    Bneck,
     FusedMBConv,
     FusedMBConvBlock,
     InvertedResidual,
@@ -30,4 +31,4 @@ Block = (
     | PoolBlock
     | LocalNormBlock
 )
-BlockSpec = Basic | Bottleneck | InvertedResidual | MBConv | FusedMBConv | Separable | Conv | Pool | LocalNorm
+BlockSpec = Basic | Bottleneck | InvertedResidual | MBConv | Bneck | FusedMBConv | Separable | Conv | Pool | LocalNorm

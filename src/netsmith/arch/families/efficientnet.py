@@ -6,7 +6,10 @@ Deliberate choices: parameter names, symmetric padding, norm constants (TensorFl
 pixels are torchvision's; B8, L2 and Lite are timm's. The published coefficients are a table: the formula does not
 regenerate the large ones. Lite is made for integers: ReLU6, no squeeze-excitation, and stem, head and the repeats of
 the first and last stage never scale. V2's input is the one its accuracies are published at, larger than in training.
+The `tf_` networks are for weights trained in TensorFlow: padding "same", which has the odd position behind, eps 1e-3.
 """
+
+from dataclasses import replace
 
 from netsmith.arch.blocks.inverted import FusedMBConv, MBConv
 from netsmith.arch.blocks.pieces import Conv
@@ -14,7 +17,7 @@ from netsmith.arch.heads import Pooled
 from netsmith.arch.spec import Input, Row, Spec, Stage
 from netsmith.arch.widths import Fixed, Repeats, Width
 
-FAMILY = "efficientnet"
+FAMILY, TENSORFLOW_FAMILY = "efficientnet", "tf_efficientnet"
 
 # expand, kernel, out, repeats, stride
 ROWS = (
@@ -135,8 +138,26 @@ def _v2(name: str, resolution: int, dropout: float) -> Spec:
     )  # fmt: skip
 
 
-TABLE = {
-    **{name: _spec(name, *row) for name, row in COEFFICIENTS.items()},
-    **{name: _lite(name, *row) for name, row in LITE_COEFFICIENTS.items()},
-    **{name: _v2(name, *row) for name, row in V2.items()},
-}
+def _tensorflow(spec: Spec) -> Spec:
+    """The network with TensorFlow's padding and norm constants, under timm's name."""
+
+    def row(row: Row) -> Row:
+        assert isinstance(row.block, MBConv | FusedMBConv)
+        return replace(row, block=replace(row.block, padding="same"))
+
+    stem = tuple(replace(piece, padding="same") for piece in spec.stem if isinstance(piece, Conv))
+    side = 260 if spec.name == "efficientnet_b2" else spec.input.size[0]
+    return replace(
+        spec, family=TENSORFLOW_FAMILY, name=f"tf_{spec.name.replace('_v2', 'v2')}", input=Input(size=(side, side)),
+        stem=stem, small_stem=stem,
+        stages=tuple(replace(stage, rows=tuple(map(row, stage.rows))) for stage in spec.stages),
+        norm_eps=1e-3, norm_momentum=0.01,
+    )  # fmt: skip
+
+
+_NETWORKS = (
+    *(_spec(name, *row) for name, row in COEFFICIENTS.items()),
+    *(_lite(name, *row) for name, row in LITE_COEFFICIENTS.items()),
+    *(_v2(name, *row) for name, row in V2.items()),
+)
+TABLE = {spec.name: spec for spec in (*_NETWORKS, *map(_tensorflow, _NETWORKS))}
