@@ -59,7 +59,8 @@ def test_cifar_resnets_equal_the_plain_version(name: str) -> None:
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "mobilenet_v2", "mobilenet_v3_small", "mnasnet1_0", "efficientnet_b0"]
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnext50_32x4d", "mobilenet_v2", "mobilenet_v3_small", "mnasnet1_0", "efficientnet_b0"]
 )
 def test_initial_weights_are_distributed_as_torchvisions(name: str) -> None:
     theirs = dict(_made(torchvision_model, name).state_dict())

@@ -30,6 +30,8 @@ _IMAGENET = {
     "resnext101_64x4d": (83.25,),
     "wide_resnet50_2": (78.47, 81.60),
     "wide_resnet101_2": (78.85, 82.51),
+    "squeezenet1_0": (58.09,),
+    "squeezenet1_1": (58.18,),
     "mobilenet_v1": (70.6,),
     "mobilenet_v2": (71.88, 72.15),
     "mobilenet_v3_small": (67.67,),

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from torch import nn
 
 from netsmith.arch import graph as g
-from netsmith.arch.blocks import inverted, pieces, residual, separable
+from netsmith.arch.blocks import fire, inverted, pieces, residual, separable
 from netsmith.arch.blocks.draft import Draft
 from netsmith.arch.blocks.kinds import Block
 from netsmith.arch.heads import ConvHead, FlattenedHead, Head, PooledHead
+from netsmith.nn.fire import Fire
 from netsmith.nn.inverted import FusedMBConv, InvertedResidual, MBConv
 from netsmith.nn.layers import ACTIVATIONS, GlobalAverage, Norm, ZeroPadShortcut, conv_norm, conv_norm_act
 from netsmith.nn.residual import BasicBlock, Bottleneck
@@ -28,6 +29,7 @@ Compound = (
     | inverted.MBConvBlock
     | inverted.FusedMBConvBlock
     | separable.SeparableBlock
+    | fire.FireBlock
 )
 
 
@@ -87,6 +89,8 @@ def _build_module(block: Compound, channels: int, *, drop_path: float, norm: Nor
                 ),
                 conv_norm_act(channels, block.out, norm=norm, activation=block.activation),
             )  # fmt: skip
+        case fire.FireBlock():
+            return Fire(channels, block.squeeze, block.expand1x1, block.expand3x3, activation=block.activation)
 
 
 def _build_shortcut(

@@ -17,7 +17,7 @@ from netsmith.arch.names import find_layout
 from netsmith.arch.pretrained import Weights, find_weights, split_tag
 from netsmith.artifact.bundle import CONFIG, WEIGHTS, load_bundle
 from netsmith.errors import InputError, near
-from netsmith.models import efficientnet, mnasnet, mobilenet_v2, resnet
+from netsmith.models import efficientnet, mnasnet, mobilenet_v2, resnet, squeezenet
 from netsmith.models.network import Init, Network, build_network
 from netsmith.models.pretrained import published_network
 from netsmith.models.weights import check_weights, read_weights
@@ -26,6 +26,7 @@ from netsmith.run.progress import Progress, silent
 
 INITS: dict[str, Init] = {
     "resnet": resnet.init_weights,
+    "squeezenet": squeezenet.init_weights,
     "mobilenet_v1": mobilenet_v2.init_weights,
     "mobilenet_v2": mobilenet_v2.init_weights,
     "mobilenet_v3": mobilenet_v2.init_weights,

@@ -77,6 +77,7 @@ TORCHVISION_MNASNET = KeyMap(source="torchvision", layers=torchvision_mnasnet_la
 
 KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
     "resnet": (TORCHVISION, CIFAR, TIMM_RESNET),
+    "squeezenet": (TORCHVISION,),
     "mobilenet_v1": (NATIVE, TIMM),
     "mobilenet_v2": (TORCHVISION, TIMM),
     "mobilenet_v3": (TORCHVISION, TIMM_MOBILENET_V3),

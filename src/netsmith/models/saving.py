@@ -30,6 +30,7 @@ _BOTH = (
     *(f"efficientnet_b{size}" for size in range(8)),
 )
 _TORCHVISION = (
+    *("squeezenet1_0", "squeezenet1_1"),
     *("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
     *("mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3"),
     *(f"efficientnet_v2_{size}" for size in "sml"),

@@ -7,6 +7,7 @@ its graph, and `resized(widths)`, which follows a graph whose channels were cut.
 parameters. A new kind is a module beside these and a name in both unions; nothing else lists the kinds.
 """
 
+from netsmith.arch.blocks.fire import Fire, FireBlock
 from netsmith.arch.blocks.inverted import (
     Bneck,
     FusedMBConv,
@@ -27,8 +28,11 @@ Block = (
     | MBConvBlock
     | FusedMBConvBlock
     | SeparableBlock
+    | FireBlock
     | ConvBlock
     | PoolBlock
     | LocalNormBlock
 )
-BlockSpec = Basic | Bottleneck | InvertedResidual | MBConv | Bneck | FusedMBConv | Separable | Conv | Pool | LocalNorm
+BlockSpec = (
+    Basic | Bottleneck | InvertedResidual | MBConv | Bneck | FusedMBConv | Separable | Fire | Conv | Pool | LocalNorm
+)
