@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import ImageFont
 
 from netsmith.arch import graph as g
-from netsmith.arch.layout import Layout, layout_graph
+from netsmith.arch.layout import Layout, Section, layout_graph
 from netsmith.arch.lower import lower
 from netsmith.arch.names import MODELS, find_layout
 from netsmith.arch.scale import scale
@@ -22,7 +22,7 @@ from netsmith.arch.select import select
 from netsmith.arch.ties import ties
 from netsmith.report.canvas import text_width
 from netsmith.report.diagram import network_svg
-from netsmith.report.outline import Fork, Section, count_ops, outline, section_form
+from netsmith.report.outline import Fork, count_ops, outline, section_form
 from netsmith.report.outline import Path as Steps
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -9,21 +9,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, assert_never
 
 from netsmith.arch import graph as g
-from netsmith.arch.layout import Layout, layout_graph
+from netsmith.arch.layout import Layout, Section, layout_graph, layout_sections
 
 Role = Literal["conv", "pool", "linear", "join", "other", "block"]
 _BLOCKLESS = ("stem", "head", "auxiliary")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """Operations of one record: the stem, a block, the head; `source` is what it reads."""
-
-    stage: str
-    name: str
-    kind: str
-    source: str
-    ops: tuple[g.Op, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,23 +136,6 @@ def outline(layout: Layout) -> Outline:
     return Outline(rows=tuple(rows), forms=tuple(_form(known[form]) for form in forms))
 
 
-def layout_sections(layout: Layout) -> tuple[Section, ...]:
-    """The graph's operations by the record they come from, in order."""
-    owners = {block.name: (stage.name, block.name, block.kind) for stage in layout.stages for block in stage.blocks}
-    found: list[Section] = []
-    grouped: dict[tuple[str, str, str], list[g.Op]] = {}
-    for op in layout_graph(layout).ops:
-        words = op.name.split(".")
-        prefixes = [".".join(words[:count]) for count in range(1, len(words) + 1)]
-        outside = ("head", "head", "head") if len(grouped) > 1 else ("stem", "stem", "stem")
-        grouped.setdefault(next((owners[name] for name in prefixes if name in owners), outside), []).append(op)
-    source = "input"
-    for (stage, name, kind), ops in grouped.items():
-        found.append(Section(stage=stage, name=name, kind=kind, source=source, ops=tuple(ops)))
-        source = ops[-1].name
-    return tuple(found)
-
-
 def section_form(section: Section, shapes: dict[str, g.Shape]) -> Form:
     """The inside of a section; `shapes` of its operations and of what it reads."""
     return _form([_Shown(section, shapes)])
@@ -264,7 +236,7 @@ def _steps(ops: tuple[g.Op, ...], shapes: dict[str, g.Shape]) -> list[Step]:
     last: dict[str, list[g.Op]] = {}
     for op in ops:
         source = g.sources(op)[0]
-        follows = isinstance(op, g.Norm | g.Activate | g.Flatten)
+        follows = isinstance(op, g.Norm | g.Activate | g.Flatten | g.Scale)
         if follows and source in last and readers[source] == 1:
             group = last[source]
         else:
@@ -296,6 +268,12 @@ def _words(op: g.Op, shape: g.Shape) -> tuple[Role, str, str]:
             return "pool", _window({"max": "max pool", "avg": "average"}[op.reduce], op), ""
         case g.GlobalPool():
             return "pool", "global average", ""
+        case g.AdaptivePool():
+            return "pool", f"average to {_times(*op.size)}", ""
+        case g.LocalNorm():
+            return "other", "local norm", f"over {op.size} channels"
+        case g.Scale():
+            return "other", f"× {op.factor:g}", ""
         case g.Linear():
             return "linear", "linear", f"{op.in_features} → {op.out_features}"
         case g.Add():
