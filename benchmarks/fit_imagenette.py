@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds imagenette224/imagenette224.zip")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="plain networks to compare with")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results.csv")
     options = parser.parse_args()
     data = str(options.data / "imagenette224" / "imagenette224.zip")
@@ -101,8 +102,8 @@ def main() -> None:
     common = {"date": SystemClock().wall()[:10], "commit": commit, "benchmark": f"fit imagenette224 {time}"}
     common |= {"machine": f"{machine().cpu}, {machine().cores_usable} cores", "versions": json.dumps(versions())}
     rows, winners = [], {}
-    jobs = [(text, subject) for text in BUDGETS for subject in ("fit", PEERS[0])]
-    jobs += [(text, subject) for subject in PEERS[1:] for text in BUDGETS]
+    jobs = [(text, subject) for text in BUDGETS for subject in ("fit", options.peers[0])]
+    jobs += [(text, subject) for subject in options.peers[1:] for text in BUDGETS]
     for text, subject in jobs:
         if subject == "fit":
             folder = options.output / f"fit-{text.replace('=', '').replace(',', '-')}"

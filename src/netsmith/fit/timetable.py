@@ -1,6 +1,6 @@
 """How the time of a fit is divided, fixed before it begins except for what is left.
 
-    reading | stopwatch (< 6 %) | race (a quarter of training) | winner | export, measuring, verification, report
+    reading | stopwatch (< 6 %) | race (a sixth to a third of training) | winner | export, measuring, verification, report
 
 What comes after training is reserved from what the same things cost so far: every answered picture is read and prepared
 again by the verification, and the fresh processes start Python.
@@ -11,7 +11,9 @@ import math
 from netsmith.run.clock import Clock
 
 PROBE_SHARE = 0.06
-RACE_SHARE = 0.25
+RACE_SHARES = {1: 0.17, 2: 0.25, 3: 0.3}
+"""Of the time until training must be over, by rungs. A second rung of a short race would tell candidates apart that
+the first could not, by less than its time is worth to the winner."""
 PROCESS_S = 1.5
 """Starting a fresh process that imports the runtime, on an ordinary machine."""
 
@@ -65,7 +67,7 @@ class Timetable:
     @property
     def winner_s(self) -> float:
         """Seconds of training the winner can expect, its part of the race included."""
-        return max(1.0, (1 - PROBE_SHARE) * self.time_s - self._after_training - self._answers) * (1 - RACE_SHARE * 0.7)
+        return max(1.0, (1 - PROBE_SHARE) * self.time_s - self._after_training - self._answers) * (1 - 0.7 * self.race_share)
 
     @property
     def entries(self) -> int:
@@ -75,7 +77,12 @@ class Timetable:
     @property
     def rungs(self) -> int:
         """Rungs of the race."""
-        return 3 if self.time_s >= 1200 else 2
+        return 1 if self.time_s < 1200 else 2 if self.time_s < 3600 else 3
+
+    @property
+    def race_share(self) -> float:
+        """Share of the race in the time until training must be over."""
+        return RACE_SHARES[self.rungs]
 
     def reserve_answers(self, latency_s: float) -> None:
         """Reserve what answering validation and test twice takes, at most a third of the whole.
@@ -91,4 +98,4 @@ class Timetable:
 
     def race_s(self) -> float:
         """Seconds of the race, from now."""
-        return RACE_SHARE * self.training_left()
+        return self.race_share * self.training_left()
