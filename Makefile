@@ -62,7 +62,7 @@ bench: .venv/dev.stamp  ## measure on this machine; rows go to benchmarks/result
 gpu-check: .venv/dev.stamp  ## the tests that need a CUDA device
 	$(BIN)/pytest -m gpu
 
-check-reference: .venv/dev.stamp  ## largest difference per network to torchvision, timm and the plain CIFAR ResNet
+check-reference: .venv/dev.stamp  ## largest difference per network to torchvision, timm and a plain ResNet
 	$(BIN)/python benchmarks/check_reference.py
 
 # The page says which: every networks/NAME.svg that it shows.

@@ -1,4 +1,4 @@
-"""One line per network with the largest difference to torchvision, timm or the plain CIFAR ResNet: `make
+"""One line per network with the largest difference to torchvision, timm or a plain ResNet: `make
 check-reference`.
 
 The same random weights and batch-norm statistics go into both, then random pictures: logits in evaluation, logits and
@@ -14,7 +14,16 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from reference_models import CIFAR, Difference, cifar_difference, difference, timm_model, torchvision_model
+from reference_models import (
+    PLAIN,
+    TIMM,
+    TORCHVISION,
+    Difference,
+    difference,
+    plain_difference,
+    timm_model,
+    torchvision_model,
+)
 
 from netsmith.arch.names import list_models
 
@@ -29,16 +38,18 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     worst = 0.0
-    print(f"{'network':<18} {'reference':<12} {'evaluation':>10} {'training':>10} {'gradient':>10}")
+    print(f"{'network':<19} {'reference':<12} {'evaluation':>10} {'training':>10} {'gradient':>10}")
     for name in list_models(arguments.pattern):
-        if name in CIFAR:
-            share = cifar_difference(name)
-            print(f"{name:<18} {'plain':<12} {share:>10.1e} {'':>10} {'':>10}")
+        if name in PLAIN:
+            share = plain_difference(name, size=32 if name.endswith("_cifar") else arguments.size)
+            print(f"{name:<19} {'plain':<12} {share:>10.1e} {'':>10} {'':>10}")
             worst = max(worst, share)
             continue
-        for source, make in (("torchvision", torchvision_model), ("timm", timm_model)):
+        for source, names, make in (("torchvision", TORCHVISION, torchvision_model), ("timm", TIMM, timm_model)):
+            if name not in names:
+                continue
             found: Difference = difference(name, make(name), size=arguments.size)
-            print(f"{name:<18} {source:<12} {found.evaluation:>10.1e} {found.training:>10.1e} {found.gradient:>10.1e}")
+            print(f"{name:<19} {source:<12} {found.evaluation:>10.1e} {found.training:>10.1e} {found.gradient:>10.1e}")
             worst = max(worst, found.evaluation, found.training, found.gradient)
             gc.collect()  # two large networks with gradients at a time are enough
     print(f"largest {worst:.1e}, limit {LIMIT:.0e}: {'equal' if worst <= LIMIT else 'DIFFERENT'}")

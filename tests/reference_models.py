@@ -14,15 +14,18 @@ from netsmith.models.build import build
 from netsmith.models.keymaps import convert_weights
 from netsmith.models.saving import COUNTERPARTS
 
-CIFAR = tuple(list_models("*_cifar"))
+V1 = tuple(list_models("resnet*_v1"))
+"""torchvision's networks with the strides moved; `torchvision_model` does so."""
 _TOO_LARGE = ("efficientnet_l2", "tf_efficientnet_l2")  # two with gradients do not fit into memory
-TORCHVISION = tuple(name for name in list_models() if name in COUNTERPARTS["torchvision"])
+TORCHVISION = tuple(name for name in list_models() if name in COUNTERPARTS["torchvision"] or name in V1)
 TIMM = {
     name: COUNTERPARTS["timm"][name]
     for name in list_models()
     if name in COUNTERPARTS["timm"] and name not in _TOO_LARGE
 }
 TIMM_ONLY = tuple(name for name in TIMM if name not in TORCHVISION)
+PLAIN = tuple(name for name in list_models() if name not in {*TORCHVISION, *TIMM, *_TOO_LARGE})
+"""ResNets that no library has; `plain_resnet` and `plain_preactivated` are their references."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,13 @@ def torchvision_model(name: str) -> nn.Module:
     _without_operators()
     import torchvision
 
-    return getattr(torchvision.models, name)()
+    same = name.removesuffix("_v1") if name in V1 else name
+    network = torchvision.models.get_model(COUNTERPARTS["torchvision"][same])
+    if name in V1:
+        for layer in network.modules():
+            if isinstance(layer, torchvision.models.resnet.Bottleneck):
+                layer.conv1.stride, layer.conv2.stride = layer.conv2.stride, (1, 1)
+    return network
 
 
 def timm_model(name: str) -> nn.Module:
@@ -115,31 +124,74 @@ def _share(ours: Tensor, theirs: Tensor, *, least: float = 0.0) -> float:
     return share if share == share else float("inf")
 
 
-def cifar_difference(name: str, *, size: int = 32, batch: int = 2) -> float:
-    """Our CIFAR ResNet against `plain_cifar_resnet`, in evaluation, as a share of the largest logit."""
+def plain_difference(name: str, *, size: int, batch: int = 2) -> float:
+    """Our ResNet against `plain_resnet`, in evaluation, as a share of the largest logit."""
     network = build(find_layout(name))
     stir(network, seed=1)
     images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        return _share(network.eval()(images), plain_cifar_resnet(network.state_dict(), images))
+        if name.startswith(("preresnet", "wrn")):
+            expected = plain_preactivated(network.state_dict(), images)
+        else:
+            expected = plain_resnet(network.state_dict(), images, shortcuts=not name.startswith("plain"))
+        return _share(network.eval()(images), expected)
 
 
-def plain_cifar_resnet(state: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """The paper's section 4.2 with option A, written from its text with functional calls: an independent reference."""
+def plain_resnet(state: Mapping[str, Tensor], x: Tensor, *, shortcuts: bool) -> Tensor:
+    """The paper's table 1 and section 4.2, written from its text with functional calls: an independent reference.
+
+    Blocks have the convolutions that the weights have; a shortcut without weights is zero-padded where shapes change.
+    """
 
     def normed(x: Tensor, conv: str, norm: str, stride: int) -> Tensor:
-        x = F.conv2d(x, state[f"{conv}.weight"], stride=stride, padding=1)
+        weight = state[f"{conv}.weight"]
+        x = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
         mean, var = state[f"{norm}.running_mean"], state[f"{norm}.running_var"]
         return F.batch_norm(x, mean, var, state[f"{norm}.weight"], state[f"{norm}.bias"])
 
-    x = F.relu(normed(x, "conv1", "bn1", 1))
-    for stage in (1, 2, 3):
-        for index in range(sum(key.startswith(f"layer{stage}.") and key.endswith("conv1.weight") for key in state)):
-            block, stride = f"layer{stage}.{index}", 2 if stage > 1 and index == 0 else 1
-            y = F.relu(normed(x, f"{block}.conv1", f"{block}.bn1", stride))
-            y = normed(y, f"{block}.conv2", f"{block}.bn2", 1)
-            if stride == 2:
-                zeros = torch.zeros(len(x), x.shape[1] // 2, *y.shape[2:])
-                x = torch.cat([zeros, x[:, :, ::2, ::2], zeros], dim=1)
-            x = F.relu(x + y)
+    large = state["conv1.weight"].shape[-1] == 7
+    x = F.relu(normed(x, "conv1", "bn1", 2 if large else 1))
+    x = F.max_pool2d(x, 3, 2, padding=1) if large else x
+    for block in dict.fromkeys(key.rpartition(".conv")[0] for key in state if ".conv" in key):
+        stride = 2 if block.endswith(".0") and block != "layer1.0" else 1
+        convs = sum(key.startswith(f"{block}.conv") for key in state)
+        y = x
+        for i in range(1, convs + 1):
+            y = normed(y, f"{block}.conv{i}", f"{block}.bn{i}", stride if i == 1 else 1)
+            y = F.relu(y) if i < convs else y
+        if not shortcuts:
+            x = torch.zeros_like(y)
+        elif f"{block}.downsample.0.weight" in state:
+            x = normed(x, f"{block}.downsample.0", f"{block}.downsample.1", stride)
+        elif x.shape != y.shape:
+            zeros = torch.zeros(len(x), x.shape[1] // 2, *y.shape[2:])
+            x = torch.cat([zeros, x[:, :, ::2, ::2], zeros], dim=1)
+        x = F.relu(x + y)
     return F.linear(x.mean(dim=(2, 3)), state["fc.weight"], state["fc.bias"])
+
+
+def plain_preactivated(state: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """He et al. 2016, Identity Mappings, figure 4e, for 32 pixels, with functional calls: an independent reference."""
+
+    def activated(x: Tensor, norm: str) -> Tensor:
+        mean, var = state[f"{norm}.running_mean"], state[f"{norm}.running_var"]
+        return F.relu(F.batch_norm(x, mean, var, state[f"{norm}.weight"], state[f"{norm}.bias"]))
+
+    x = F.conv2d(x, state["conv1.weight"], padding=1)
+    for block in dict.fromkeys(key.rpartition(".conv")[0] for key in state if ".conv" in key):
+        first_of_stage = block.endswith(".0")
+        stride = 2 if first_of_stage and block != "layer1.0" else 1
+        first = y = activated(x, f"{block}.bn1")
+        shortcut = first if first_of_stage else x
+        convs = sum(key.startswith(f"{block}.conv") for key in state)
+        for i in range(1, convs + 1):
+            weight = state[f"{block}.conv{i}.weight"]
+            strides = stride if i == convs - 1 else 1  # the first 3x3 of two, or the only one of three
+            y = F.conv2d(y if i == 1 else activated(y, f"{block}.bn{i}"), weight, None, strides, weight.shape[-1] // 2)
+        if f"{block}.downsample.0.weight" in state:
+            shortcut = F.conv2d(shortcut, state[f"{block}.downsample.0.weight"], stride=stride)
+        elif shortcut.shape != y.shape:
+            zeros = torch.zeros(len(x), x.shape[1] // 2, *y.shape[2:])
+            shortcut = torch.cat([zeros, shortcut[:, :, ::2, ::2], zeros], dim=1)
+        x = shortcut + y
+    return F.linear(activated(x, "bn").mean(dim=(2, 3)), state["fc.weight"], state["fc.bias"])

@@ -109,12 +109,16 @@ def conv(x: Array, weight: Array, op: g.Conv) -> Array:
 
 
 def pool(x: Array, op: g.Pool) -> Array:
-    assert not op.ceil
+    """What a window behind the end hangs over, where sizes round up, is padding."""
+    padding = [list(pair) for pair in op.padding]
+    if op.ceil:
+        for pair, side, kernel, step in zip(padding, x.shape[1:], op.kernel, op.stride, strict=True):
+            pair[1] += -(side + sum(pair) - kernel) % step
     fill = -np.inf if op.reduce == "max" else 0.0
-    seen = [part for _, part in windows(np.pad(x, [(0, 0), *op.padding], constant_values=fill), op)]
+    seen = [part for _, part in windows(np.pad(x, [(0, 0), *padding], constant_values=fill), op)]
     if op.reduce == "max":
         return np.max(seen, axis=0)
-    inside = np.pad(np.ones_like(x), [(0, 0), *op.padding], constant_values=float(op.count_padding))
+    inside = np.pad(np.ones_like(x), [(0, 0), *padding], constant_values=float(op.count_padding))
     return np.sum(seen, axis=0) / np.sum([part for _, part in windows(inside, op)], axis=0)
 
 

@@ -11,7 +11,8 @@ from netsmith.arch import graph as g
 from netsmith.arch.blocks.inverted import MBConvBlock
 from netsmith.arch.blocks.kinds import Block
 from netsmith.arch.blocks.pieces import ConvBlock
-from netsmith.arch.blocks.residual import BasicBlock, BottleneckBlock, Identity, Projection, ZeroPad
+from netsmith.arch.blocks.residual import BasicBlock, BottleneckBlock
+from netsmith.arch.blocks.shortcuts import Identity, Projection, ZeroPad
 from netsmith.arch.cost import Cost, cost, parts
 from netsmith.arch.heads import PooledHead
 from netsmith.arch.layout import Layout, StageLayout, layout_graph

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from plain_forward import Array, forward, random_weights
 
 from netsmith.arch import graph as g
-from netsmith.arch.blocks.residual import BasicBlock, Bottleneck, BottleneckBlock, ZeroPad
+from netsmith.arch.blocks.residual import BasicBlock, Bottleneck, BottleneckBlock
+from netsmith.arch.blocks.shortcuts import ZeroPad
 from netsmith.arch.cost import cost
 from netsmith.arch.layout import Layout, layout_from_json, layout_graph, layout_to_json
 from netsmith.arch.lower import lower
@@ -42,6 +43,11 @@ LAYOUTS = {
     "basic": small("resnet18", width=0.125, depth=0.5, size=12),
     "zero padded": small("resnet14_cifar", width=0.5, depth=1.0, size=8),
     "grouped": grouped_layout(),
+    "pooled projection": small("resnet18d", width=0.125, depth=0.5, size=10),
+    "squeezed residual": small("seresnet50", width=0.1, depth=0.3, size=8),
+    "pre-activation": small("preresnet20_cifar", width=0.5, depth=0.5, size=8),
+    "pre-activation bottleneck": small("resnetv2_50", width=0.125, depth=0.3, size=8),
+    "cardinal": small("resnet50_cardinal", width=0.1, depth=0.3, size=8),
     "inverted residual": small("mobilenet_v2", width=0.1, depth=0.4, size=8),
     "squeezed": small("efficientnet_b0", width=0.1, depth=0.4, size=8),
     "fused": small("efficientnet_v2_s", width=0.25, depth=0.15, size=8),

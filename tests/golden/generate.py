@@ -1,8 +1,9 @@
 """Write the golden contracts beside this script: `python tests/golden/generate.py DATA`, with torchvision and timm.
 
 A contract lists the entries of a reference's state_dict, "name type shape", in the reference's own names and order.
-torchvision's networks, and timm's where it alone has them, are made on the meta device; the CIFAR ResNets are the
-checkpoints in DATA/weights-cifar10-resnet (BSD-2, akamaster/pytorch_resnet_cifar10), which hold no counters of batches.
+torchvision's networks, and timm's where it alone has them, are made on the meta device; a network that neither has is
+its own reference, so that its names stay. The CIFAR ResNets are the checkpoints in DATA/weights-cifar10-resnet (BSD-2,
+akamaster/pytorch_resnet_cifar10), which hold no counters of batches.
 """
 
 import json
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from netsmith.arch.names import MODELS
+from netsmith.arch.names import MODELS, find_layout
+from netsmith.models.build import construct
 from netsmith.models.saving import COUNTERPARTS
 
 HERE = Path(__file__).parent
@@ -38,15 +40,18 @@ def main(data: Path) -> None:
     files: dict[tuple[str, str], dict[str, list[str]]] = {}
     for name, spec in MODELS.items():
         if not name.endswith("_cifar") and not name.startswith("tf_"):  # timm's tf_ networks have the others' entries
-            alone = name not in COUNTERPARTS["torchvision"]
             with torch.device("meta"):
-                make = timm.create_model if alone else torchvision.models.get_model
-                network = make(COUNTERPARTS["timm" if alone else "torchvision"][name])
-            key = (f"{spec.family}_timm.json", "timm") if alone else (f"{spec.family}.json", "torchvision")
+                if name in COUNTERPARTS["torchvision"]:
+                    network = torchvision.models.get_model(COUNTERPARTS["torchvision"][name])
+                    key = (f"{spec.family}.json", "torchvision")
+                elif name in COUNTERPARTS["timm"]:
+                    network, key = timm.create_model(COUNTERPARTS["timm"][name]), (f"{spec.family}_timm.json", "timm")
+                else:
+                    network, key = construct(find_layout(name)), (f"{spec.family}_own.json", "netsmith")
             files.setdefault(key, {})[name] = [entry(*item) for item in network.state_dict().items()]
-    versions = {"timm": timm.__version__, "torchvision": torchvision.__version__.partition("+")[0]}
+    versions = {"netsmith": "", "timm": timm.__version__, "torchvision": torchvision.__version__.partition("+")[0]}
     for (file, reference), networks in files.items():
-        write(HERE / file, f"{reference} {versions[reference]}", networks)
+        write(HERE / file, f"{reference} {versions[reference]}".strip(), networks)
     checkpoints: dict[str, list[str]] = {}
     for name, file in CIFAR_FILES.items():
         state = torch.load(data / "weights-cifar10-resnet" / file, map_location="cpu", weights_only=True)["state_dict"]

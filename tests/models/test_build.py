@@ -72,13 +72,31 @@ def test_rates_out_of_range_are_refused(rates: dict[str, float]) -> None:
         build(tiny(), **rates)
 
 
-@pytest.mark.parametrize("name", ["resnet8_cifar", "resnet50@0.25", "mobilenet_v2@0.25", "efficientnet_b0@0.25"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet8_cifar",
+        "resnet50@0.25",
+        "seresnet50@0.1",
+        "preresnet20_cifar",
+        "resnetv2_50@0.1",
+        "mobilenet_v2@0.25",
+        "efficientnet_b0@0.25",
+    ],
+)
 def test_zero_init_makes_residual_branches_begin_at_zero(name: str) -> None:
     layout = find_layout(name, img_size=32)
     network = build(layout, zero_init_residual=True, drop_path=0.0).eval()
     branches = 0
     for block in network.modules():
-        last = {"BasicBlock": "bn2", "Bottleneck": "bn3", "InvertedResidual": "conv.3", "MBConv": "block.3.1"}
+        last = {
+            "BasicBlock": "bn2",
+            "Bottleneck": "bn3",
+            "InvertedResidual": "conv.3",
+            "MBConv": "block.3.1",
+            "PreBasicBlock": "conv2",
+            "PreBottleneck": "conv3",
+        }
         path = last.get(type(block).__name__)
         if path is not None and getattr(block, "skip", True):
             branches += 1

@@ -1,16 +1,16 @@
-"""The same weights give the same logits and gradients as in torchvision, timm and a plain CIFAR ResNet."""
+"""The same weights give the same logits and gradients as in torchvision, timm and plain ResNets."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
 from reference_models import (
-    CIFAR,
+    PLAIN,
     TIMM,
     TIMM_ONLY,
     TORCHVISION,
-    cifar_difference,
     difference,
+    plain_difference,
     timm_model,
     torchvision_model,
 )
@@ -21,8 +21,10 @@ from netsmith.models.build import create_model
 LIMIT = 1e-4
 QUICK = (
     *("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "mnasnet0_5", "efficientnet_b0"),
+    *("resnet50_v1", "resnet18d", "seresnet50", "resnetv2_50"),
     *("mobilenet_v1", "mobilenet_v3_small", "efficientnet_lite0", "tf_efficientnet_lite0"),
 )
+SLOW_PLAIN = ("resnet1202_cifar", "preresnet1001_cifar", "wrn28_10_cifar")
 
 
 def _slow_beyond_quick(names: tuple[str, ...]) -> list[object]:
@@ -53,9 +55,12 @@ def test_equals_timm(name: str) -> None:
     assert max(found.evaluation, found.training, found.gradient) < LIMIT
 
 
-@pytest.mark.parametrize("name", CIFAR)
-def test_cifar_resnets_equal_the_plain_version(name: str) -> None:
-    assert cifar_difference(name) < LIMIT
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW_PLAIN else name for name in PLAIN],
+)
+def test_resnets_of_no_library_equal_the_plain_version(name: str) -> None:
+    assert plain_difference(name, size=32 if name.endswith("_cifar") else 64) < LIMIT
 
 
 @pytest.mark.reference

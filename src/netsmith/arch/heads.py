@@ -36,8 +36,23 @@ class HiddenLayer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NormAct:
+    """The norm and activation that a pre-activation network ends in; `norm` is the parameter name."""
+
+    norm: str
+    activation: g.Activation
+
+    def __post_init__(self) -> None:
+        check_name(self.norm)
+
+    def add(self, draft: Draft, source: str) -> str:
+        """Append both; the name of the output is returned."""
+        return draft.activate(f"{self.norm}.activation", draft.norm(self.norm, source), self.activation)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PooledHead:
-    """Optional 1x1 convolution, global average pooling, hidden layers, dropout, linear."""
+    """Optional 1x1 convolution, norm and activation, then global average pooling, hidden layers, dropout, linear."""
 
     kind: ClassVar[str] = "pooled"
     conv: ConvBlock | None
@@ -45,6 +60,7 @@ class PooledHead:
     classes: int
     dropout: float
     hidden: tuple[HiddenLayer, ...] = added(())
+    norm: NormAct | None = added(None)
 
     def __post_init__(self) -> None:
         _check_classifier(self.linear, self.classes, self.dropout)
@@ -57,6 +73,7 @@ class PooledHead:
     def add(self, draft: Draft, source: str) -> str:
         """Append the head's operations; the name of the logits is returned."""
         x = source if self.conv is None else self.conv.add(draft, source)
+        x = x if self.norm is None else self.norm.add(draft, x)
         return _classify(draft, self, draft.flatten("flatten", draft.global_pool("avgpool", x)))
 
     def resized(self, widths: Widths) -> "PooledHead":
@@ -202,7 +219,8 @@ class Hidden:
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled:
-    """Optional 1x1 convolution, global average pooling, hidden layers, dropout, one linear layer."""
+    """Optional 1x1 convolution, norm (a parameter name) and activation, then global average pooling, hidden layers,
+    dropout, one linear layer."""
 
     kind: ClassVar[str] = "pooled"
     linear: str
@@ -211,9 +229,12 @@ class Pooled:
     conv: Width | None = None
     conv_name: str | None = None
     hidden: tuple[Hidden, ...] = added(())
+    norm: str | None = added(None)
 
     def __post_init__(self) -> None:
         _check_classifier(self.linear, self.classes, self.dropout)
+        if self.norm is not None:
+            check_name(self.norm)
         if (self.conv is None) != (self.conv_name is None):
             raise InputError("conv and conv_name of a head stand together; give both or neither")
         if self.conv is not None and self.conv_name is not None:
@@ -229,7 +250,10 @@ class Pooled:
                 activation=place.activation,
             )  # fmt: skip
         hidden = tuple(layer.lower(place) for layer in self.hidden)
-        return PooledHead(conv=conv, linear=self.linear, classes=self.classes, dropout=self.dropout, hidden=hidden)
+        norm = None if self.norm is None else NormAct(norm=self.norm, activation=place.activation)
+        return PooledHead(
+            conv=conv, linear=self.linear, classes=self.classes, dropout=self.dropout, hidden=hidden, norm=norm
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

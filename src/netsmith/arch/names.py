@@ -8,7 +8,16 @@ import difflib
 import fnmatch
 from dataclasses import replace
 
-from netsmith.arch.families import efficientnet, mnasnet, mobilenet_v1, mobilenet_v2, mobilenet_v3, resnet, squeezenet
+from netsmith.arch.families import (
+    efficientnet,
+    mnasnet,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    resnet,
+    resnetv2,
+    squeezenet,
+)
 from netsmith.arch.layout import Layout
 from netsmith.arch.lower import lower
 from netsmith.arch.scale import compound, for_size, scale
@@ -17,6 +26,7 @@ from netsmith.errors import InputError
 
 MODELS: dict[str, Spec] = {
     **resnet.TABLE,
+    **resnetv2.TABLE,
     **squeezenet.TABLE,
     **mobilenet_v1.TABLE,
     **mobilenet_v2.TABLE,

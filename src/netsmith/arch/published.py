@@ -1,10 +1,11 @@
-"""Published top-1 of the networks: torchvision's on ImageNet, the paper's on CIFAR-10 (He et al. 2016, table 6).
+"""Published top-1 of the networks: torchvision's on ImageNet, the papers' on CIFAR-10 (He et al. 2016, table 6; of
+pre-activation networks He et al. 2016, Identity Mappings, table 3; Zagoruyko and Komodakis 2016, table 5).
 
-Where torchvision has no weights, the authors': MobileNet (Howard et al. 2017, table 8), EfficientNet-B8 (Xie et al.
-2020, arXiv 1911.09665), -L2 (Xie et al. 2020, arXiv 1911.04252: pretrained on more pictures than ImageNet's) and -Lite
-(the page of their code).
+Where torchvision has no weights, timm's of ResNets (its results-imagenet.csv, at 224 pixels) and the authors':
+MobileNet (Howard et al. 2017, table 8), EfficientNet-B8 (Xie et al. 2020, arXiv 1911.09665), -L2 (Xie et al. 2020,
+arXiv 1911.04252: pretrained on more pictures than ImageNet's) and -Lite (the page of their code).
 
-ImageNet rows hold the accuracy of the first weights and, where torchvision published better ones later, of those too.
+ImageNet rows hold the accuracy of the first weights and, where better ones were published later, of those too.
 """
 
 from dataclasses import dataclass
@@ -30,6 +31,14 @@ _IMAGENET = {
     "resnext101_64x4d": (83.25,),
     "wide_resnet50_2": (78.47, 81.60),
     "wide_resnet101_2": (78.85, 82.51),
+    "resnet18d": (72.30, 74.36),
+    "resnet34d": (77.11,),
+    "resnet50d": (79.08, 80.96),
+    "resnet101d": (80.47,),
+    "seresnet50": (80.26,),
+    "seresnext50_32x4d": (79.92, 81.27),
+    "resnetv2_50": (80.41,),
+    "resnetv2_101": (82.04,),
     "squeezenet1_0": (58.09,),
     "squeezenet1_1": (58.18,),
     "mobilenet_v1": (70.6,),
@@ -65,6 +74,12 @@ _CIFAR10 = {
     "resnet44_cifar": (92.83,),
     "resnet56_cifar": (93.03,),
     "resnet110_cifar": (93.57,),
+    "resnet1202_cifar": (92.07,),
+    "preresnet110_cifar": (93.63,),
+    "preresnet164_cifar": (94.54,),
+    "preresnet1001_cifar": (95.08,),
+    "wrn40_4_cifar": (95.47,),
+    "wrn28_10_cifar": (96.00,),
 }
 
 PUBLISHED: dict[str, Published] = {

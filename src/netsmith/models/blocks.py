@@ -10,21 +10,36 @@ from collections.abc import Sequence
 from torch import nn
 
 from netsmith.arch import graph as g
-from netsmith.arch.blocks import fire, inverted, pieces, residual, separable
+from netsmith.arch.blocks import cardinal, fire, inverted, pieces, preactivation, residual, separable, shortcuts
 from netsmith.arch.blocks.draft import Draft
 from netsmith.arch.blocks.kinds import Block
 from netsmith.arch.heads import ConvHead, FlattenedHead, Head, PooledHead
 from netsmith.nn.fire import Fire
 from netsmith.nn.inverted import FusedMBConv, InvertedResidual, MBConv
-from netsmith.nn.layers import ACTIVATIONS, GlobalAverage, Norm, ZeroPadShortcut, conv_norm, conv_norm_act
+from netsmith.nn.layers import (
+    ACTIVATIONS,
+    GlobalAverage,
+    Norm,
+    ZeroPadShortcut,
+    conv_norm_act,
+    pooled_projection,
+    projection,
+)
+from netsmith.nn.preactivation import PreBasicBlock, PreBottleneck
 from netsmith.nn.residual import BasicBlock, Bottleneck
 from netsmith.nn.windows import WindowPool, window_conv
 
 Modules = dict[str, nn.Module]
 AnyPiece = pieces.Piece | pieces.AdaptivePoolBlock
-Compound = (
+Residual = (
     residual.BasicBlock
     | residual.BottleneckBlock
+    | preactivation.PreBasicBlock
+    | preactivation.PreBottleneckBlock
+    | cardinal.CardinalBlock
+)
+Compound = (
+    Residual
     | inverted.InvertedResidualBlock
     | inverted.MBConvBlock
     | inverted.FusedMBConvBlock
@@ -53,14 +68,32 @@ def _build_module(block: Compound, channels: int, *, drop_path: float, norm: Nor
     match block:
         case residual.BasicBlock():
             return BasicBlock(
-                channels, block.width, block.out, stride=block.stride,
+                channels, block.width, block.out, stride=block.stride, squeeze=block.squeeze,
                 downsample=_build_shortcut(block, channels, norm=norm),
                 activation=block.activation, drop_path=drop_path, norm=norm,
             )  # fmt: skip
         case residual.BottleneckBlock():
             return Bottleneck(
-                channels, block.reduce, block.width, block.out, groups=block.groups,
+                channels, block.reduce, block.width, block.out, groups=block.groups, squeeze=block.squeeze,
                 strides=(block.stride, 1) if block.stride_at == "1x1" else (1, block.stride),
+                downsample=_build_shortcut(block, channels, norm=norm),
+                activation=block.activation, drop_path=drop_path, norm=norm,
+            )  # fmt: skip
+        case preactivation.PreBasicBlock():
+            return PreBasicBlock(
+                channels, block.width, block.out, stride=block.stride, shared=block.shared,
+                downsample=_build_shortcut(block, channels, norm=None),
+                activation=block.activation, drop_path=drop_path, norm=norm,
+            )  # fmt: skip
+        case preactivation.PreBottleneckBlock():
+            return PreBottleneck(
+                channels, block.reduce, block.width, block.out, stride=block.stride, shared=block.shared,
+                downsample=_build_shortcut(block, channels, norm=None),
+                activation=block.activation, drop_path=drop_path, norm=norm,
+            )  # fmt: skip
+        case cardinal.CardinalBlock():
+            return Bottleneck(
+                channels, block.expand, block.compress, block.out, kernels=(3, 1, 3), strides=(block.stride, 1),
                 downsample=_build_shortcut(block, channels, norm=norm),
                 activation=block.activation, drop_path=drop_path, norm=norm,
             )  # fmt: skip
@@ -93,15 +126,15 @@ def _build_module(block: Compound, channels: int, *, drop_path: float, norm: Nor
             return Fire(channels, block.squeeze, block.expand1x1, block.expand3x3, activation=block.activation)
 
 
-def _build_shortcut(
-    block: residual.BasicBlock | residual.BottleneckBlock, channels: int, *, norm: Norm
-) -> nn.Module | None:
+def _build_shortcut(block: Residual, channels: int, *, norm: Norm | None) -> nn.Module | None:
     match block.shortcut:
-        case residual.Identity():
+        case shortcuts.Identity():
             return nn.Identity()
-        case residual.Projection():
-            return conv_norm(channels, block.out, stride=block.stride, norm=norm)
-        case residual.ZeroPad(front=front, back=back):
+        case shortcuts.Projection():
+            return projection(channels, block.out, stride=block.stride, norm=norm)
+        case shortcuts.PooledProjection():
+            return pooled_projection(channels, block.out, stride=block.stride, norm=norm)
+        case shortcuts.ZeroPad(front=front, back=back):
             return ZeroPadShortcut(stride=block.stride, front=front, back=back)
         case None:
             return None
@@ -149,7 +182,11 @@ def build_head(head: Head, shape: g.Shape, *, norm: Norm) -> Modules:
         case PooledHead():
             conv = {} if head.conv is None else build_piece(head.conv, shape[0], norm=norm)
             features = shape[0] if head.conv is None else head.conv.out
-            return {**conv, "avgpool": GlobalAverage(), **_classifier(head, features)}
+            last: Modules = {}
+            if head.norm is not None:
+                last[head.norm.norm] = norm(features)
+                last[f"{head.norm.norm}_activation"] = ACTIVATIONS[head.norm.activation]()
+            return {**conv, **last, "avgpool": GlobalAverage(), **_classifier(head, features)}
         case FlattenedHead():
             draft = Draft(input=shape, norm_eps=1.0, norm_momentum=0.0)  # for the shape that reaches the linear layers
             source = "input"

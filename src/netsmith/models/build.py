@@ -26,6 +26,7 @@ from netsmith.run.progress import Progress, silent
 
 INITS: dict[str, Init] = {
     "resnet": resnet.init_weights,
+    "resnetv2": resnet.init_weights,
     "squeezenet": squeezenet.init_weights,
     "mobilenet_v1": mobilenet_v2.init_weights,
     "mobilenet_v2": mobilenet_v2.init_weights,

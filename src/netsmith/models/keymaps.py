@@ -65,18 +65,32 @@ def cifar_layers(layout: Layout) -> list[str]:
     return ["linear" if name == layout.head.logits else name for name in names]
 
 
+def timm_resnetv2_layers(layout: Layout) -> list[str]:
+    """timm's names of pre-activation ResNets."""
+    ends = {"conv1": "stem.conv", "bn": "norm", layout.head.logits: "head.fc"}
+    return [ends.get(name) or _timm_resnetv2_layer(name) for name in native_layers(layout)]
+
+
+def _timm_resnetv2_layer(name: str) -> str:
+    stage, index, layer = name.removeprefix("layer").split(".", 2)
+    layer = layer.replace("downsample.0", "downsample.conv").replace("bn", "norm")
+    return f"stages.{int(stage) - 1}.blocks.{index}.{layer}"
+
+
 TORCHVISION = KeyMap(source="torchvision", layers=native_layers)
 NATIVE = KeyMap(source="netsmith", layers=native_layers)
 CIFAR = KeyMap(source="akamaster or kuangliu", layers=cifar_layers)
 TIMM = KeyMap(source="timm", layers=timm_layers, norm_eps=1e-5)
 TIMM_RESNET = KeyMap(source="timm", layers=native_layers)
 """timm's ResNets have torchvision's names."""
+TIMM_RESNETV2 = KeyMap(source="timm", layers=timm_resnetv2_layers, pointwise=frozenset({"head.fc"}))
 TIMM_TENSORFLOW = KeyMap(source="timm", layers=timm_layers)
 TIMM_MOBILENET_V3 = KeyMap(source="timm", layers=timm_layers, norm_eps=1e-5, pointwise=frozenset({"conv_head"}))
 TORCHVISION_MNASNET = KeyMap(source="torchvision", layers=torchvision_mnasnet_layers)
 
 KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
     "resnet": (TORCHVISION, CIFAR, TIMM_RESNET),
+    "resnetv2": (NATIVE, TIMM_RESNETV2),
     "squeezenet": (TORCHVISION,),
     "mobilenet_v1": (NATIVE, TIMM),
     "mobilenet_v2": (TORCHVISION, TIMM),

@@ -47,6 +47,8 @@ _TIMM = {
     **{
         name: name
         for name in (
+            *("resnet18d", "resnet34d", "resnet50d", "resnet101d", "seresnet50", "seresnext50_32x4d"),
+            *("resnetv2_50", "resnetv2_101", "resnetv2_152"),
             *("mnasnet_100", "efficientnet_b8", "efficientnet_l2"),
             *(f"efficientnet_lite{size}" for size in range(5)),
             *(f"tf_efficientnet_b{size}" for size in range(9)),
@@ -57,8 +59,8 @@ _TIMM = {
     },
 }
 COUNTERPARTS: dict[Library, dict[str, str]] = {
-    "torchvision": {name: name for name in (*_BOTH, *_TORCHVISION)},
-    "timm": {name: name for name in _BOTH} | _TIMM,
+    "torchvision": {name: name for name in (*_BOTH, *_TORCHVISION)} | {"resnet34_shortcut_b": "resnet34"},
+    "timm": {name: name for name in _BOTH} | {"resnet34_shortcut_b": "resnet34"} | _TIMM,
 }
 """Our names of the networks that a library has -> its names."""
 

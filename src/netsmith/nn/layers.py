@@ -52,6 +52,20 @@ def conv_norm_act(
     return layers.append(ACTIVATIONS[activation]())
 
 
+def projection(channels: int, out: int, *, stride: int, norm: Norm | None) -> nn.Sequential:
+    """A shortcut that changes shapes: strided 1x1 convolution ("0"), norm ("1") where there is one."""
+    layers = nn.Sequential(conv(channels, out, stride=stride))
+    return layers if norm is None else layers.append(norm(out))
+
+
+def pooled_projection(channels: int, out: int, *, stride: int, norm: Norm | None) -> nn.Sequential:
+    """ResNet-D's shortcut (He et al. 2019, arXiv 1812.01187, figure 2c): the mean of stride x stride positions ("0";
+    windows over the end average what is there), 1x1 convolution ("1"), norm ("2") where there is one."""
+    pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
+    layers = nn.Sequential(pool, conv(channels, out))
+    return layers if norm is None else layers.append(norm(out))
+
+
 class SqueezeExcitation(nn.Module):
     """Channel gates from the global average (Hu et al. 2018, arXiv 1709.01507, figure 2), with 1x1 convolutions as
     torchvision's.

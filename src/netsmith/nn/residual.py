@@ -1,6 +1,7 @@
-"""Residual blocks: basic and bottleneck (He et al. 2016, arXiv 1512.03385, figure 5; Xie et al. 2017, figure 3c).
+"""Residual blocks: basic and bottleneck (He et al. 2016, arXiv 1512.03385, figure 5; Xie et al. 2017, figure 3c), with
+squeeze-excitation at the branch's end (Hu et al. 2018, arXiv 1709.01507, figure 3).
 
-Deliberate choices: parameter names are torchvision's.
+Deliberate choices: parameter names are torchvision's, those of the squeeze-excitation timm's.
 """
 
 from typing import cast
@@ -8,7 +9,11 @@ from typing import cast
 from torch import Tensor, nn
 
 from netsmith.arch.graph import Activation
-from netsmith.nn.layers import ACTIVATIONS, DropPath, Norm, conv
+from netsmith.nn.layers import ACTIVATIONS, DropPath, Norm, SqueezeExcitation, conv
+
+
+def _squeeze_excitation(channels: int, squeeze: int | None, activation: Activation) -> nn.Module | None:
+    return None if squeeze is None else SqueezeExcitation(channels, squeeze, activation=activation)
 
 
 class BasicBlock(nn.Module):
@@ -16,14 +21,15 @@ class BasicBlock(nn.Module):
     shortcut out."""
 
     def __init__(
-        self, channels: int, width: int, out: int, *, stride: int, downsample: nn.Module | None,
-        activation: Activation, drop_path: float, norm: Norm,
+        self, channels: int, width: int, out: int, *, stride: int, squeeze: int | None = None,
+        downsample: nn.Module | None, activation: Activation, drop_path: float, norm: Norm,
     ) -> None:  # fmt: skip
         super().__init__()
         self.conv1 = conv(channels, width, 3, stride=stride)
         self.bn1 = norm(width)
         self.conv2 = conv(width, out, 3)
         self.bn2 = norm(out)
+        self.se = _squeeze_excitation(out, squeeze, activation)
         self.downsample = downsample
         self.drop_path = DropPath(drop_path)
         self.activation = ACTIVATIONS[activation]()
@@ -32,6 +38,8 @@ class BasicBlock(nn.Module):
         """[N,channels,H,W] -> [N,out,H/stride,W/stride]."""
         y = self.activation(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
+        if self.se is not None:
+            y = self.se(y)
         if self.downsample is not None:
             y = self.drop_path(y) + self.downsample(x)
         return self.activation(y)
@@ -43,20 +51,22 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1 to `reduce`, 3x3 in groups to `width`, 1x1 to `out`, plus the shortcut (figure 5 right; ResNeXt's figure
-    3c)."""
+    """Three convolutions plus the shortcut: 1x1 to `reduce`, 3x3 in groups to `width`, 1x1 to `out` (figure 5 right;
+    ResNeXt's figure 3c). With kernels 3, 1, 3 it is the cardinal block."""
 
     def __init__(
-        self, channels: int, reduce: int, width: int, out: int, *, groups: int, strides: tuple[int, int],
+        self, channels: int, reduce: int, width: int, out: int, *, kernels: tuple[int, int, int] = (1, 3, 1),
+        strides: tuple[int, int], groups: int = 1, squeeze: int | None = None,
         downsample: nn.Module | None, activation: Activation, drop_path: float, norm: Norm,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.conv1 = conv(channels, reduce, stride=strides[0])
+        self.conv1 = conv(channels, reduce, kernels[0], stride=strides[0])
         self.bn1 = norm(reduce)
-        self.conv2 = conv(reduce, width, 3, stride=strides[1], groups=groups)
+        self.conv2 = conv(reduce, width, kernels[1], stride=strides[1], groups=groups)
         self.bn2 = norm(width)
-        self.conv3 = conv(width, out)
+        self.conv3 = conv(width, out, kernels[2])
         self.bn3 = norm(out)
+        self.se = _squeeze_excitation(out, squeeze, activation)
         self.downsample = downsample
         self.drop_path = DropPath(drop_path)
         self.activation = ACTIVATIONS[activation]()
@@ -66,6 +76,8 @@ class Bottleneck(nn.Module):
         y = self.activation(self.bn1(self.conv1(x)))
         y = self.activation(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
+        if self.se is not None:
+            y = self.se(y)
         if self.downsample is not None:
             y = self.drop_path(y) + self.downsample(x)
         return self.activation(y)

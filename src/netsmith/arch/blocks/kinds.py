@@ -7,6 +7,7 @@ its graph, and `resized(widths)`, which follows a graph whose channels were cut.
 parameters. A new kind is a module beside these and a name in both unions; nothing else lists the kinds.
 """
 
+from netsmith.arch.blocks.cardinal import Cardinal, CardinalBlock
 from netsmith.arch.blocks.fire import Fire, FireBlock
 from netsmith.arch.blocks.inverted import (
     Bneck,
@@ -18,12 +19,16 @@ from netsmith.arch.blocks.inverted import (
     MBConvBlock,
 )
 from netsmith.arch.blocks.pieces import Conv, ConvBlock, LocalNorm, LocalNormBlock, Pool, PoolBlock
+from netsmith.arch.blocks.preactivation import PreBasic, PreBasicBlock, PreBottleneck, PreBottleneckBlock
 from netsmith.arch.blocks.residual import Basic, BasicBlock, Bottleneck, BottleneckBlock
 from netsmith.arch.blocks.separable import Separable, SeparableBlock
 
 Block = (
     BasicBlock
     | BottleneckBlock
+    | PreBasicBlock
+    | PreBottleneckBlock
+    | CardinalBlock
     | InvertedResidualBlock
     | MBConvBlock
     | FusedMBConvBlock
@@ -34,5 +39,18 @@ Block = (
     | LocalNormBlock
 )
 BlockSpec = (
-    Basic | Bottleneck | InvertedResidual | MBConv | Bneck | FusedMBConv | Separable | Fire | Conv | Pool | LocalNorm
+    Basic
+    | Bottleneck
+    | PreBasic
+    | PreBottleneck
+    | Cardinal
+    | InvertedResidual
+    | MBConv
+    | Bneck
+    | FusedMBConv
+    | Separable
+    | Fire
+    | Conv
+    | Pool
+    | LocalNorm
 )

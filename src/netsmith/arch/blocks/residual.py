@@ -1,6 +1,7 @@
-"""Residual blocks: the basic and the bottleneck block of He et al. 2016, figure 5, with ResNeXt's groups.
+"""Residual blocks: the basic and the bottleneck block of He et al. 2016, figure 5, with ResNeXt's groups, and with
+squeeze-excitation at the branch's end (Hu et al. 2018, arXiv 1709.01507, figure 3).
 
-Deliberate choices: parameter names are torchvision's; the kind of shortcut is decided on the paper's widths.
+Deliberate choices: parameter names are torchvision's, those of the squeeze-excitation (`se.fc1`, `se.fc2`) timm's.
 """
 
 from dataclasses import dataclass, replace
@@ -9,60 +10,29 @@ from typing import ClassVar, Literal
 from netsmith.arch import graph as g
 from netsmith.arch.blocks.draft import Draft, Widths
 from netsmith.arch.blocks.place import Place
-from netsmith.arch.limits import MAX_WIDTH, check_name, check_widths, check_window
-from netsmith.arch.widths import Width, paper_width
+from netsmith.arch.blocks.shortcuts import Shortcut, ShortcutOption, add_shortcut, lower_shortcut, resized_shortcut
+from netsmith.arch.codec import added
+from netsmith.arch.limits import check_name, check_widths, check_window
+from netsmith.arch.widths import Width, paper_width, round_channels
 from netsmith.errors import InputError
-
-ShortcutOption = Literal["A", "B", "C", "none"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """The shortcut is the block's input."""
-
-    kind: ClassVar[str] = "identity"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Projection:
-    """The shortcut is a strided 1x1 convolution and norm."""
-
-    kind: ClassVar[str] = "projection"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZeroPad:
-    """Option A: the shortcut takes every stride-th position and adds zero channels before and behind."""
-
-    kind: ClassVar[str] = "zero_pad"
-    front: int
-    back: int
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.front <= MAX_WIDTH and 0 <= self.back <= MAX_WIDTH):
-            raise InputError(
-                f"a zero-padded shortcut adds {self.front} and {self.back} channels; both must be within 0..{MAX_WIDTH}"
-            )
-
-
-Shortcut = Identity | Projection | ZeroPad | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class BasicBlock:
-    """3x3 (stride), 3x3, shortcut. `shortcut` None is the plain twin."""
+    """3x3 (stride), 3x3, shortcut. `shortcut` None is the plain twin; `squeeze` None has no squeeze-excitation."""
 
     kind: ClassVar[str] = "basic"
     name: str
     width: int
     out: int
     stride: int
+    squeeze: int | None = added(None)
     shortcut: Shortcut
     activation: g.Activation
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        check_widths(self.name, self.width, self.out)
+        check_widths(self.name, self.width, self.out, self.squeeze)
         check_window(self.name, kernel=3, stride=self.stride)
 
     def add(self, draft: Draft, source: str) -> str:
@@ -71,7 +41,7 @@ class BasicBlock:
         x = draft.norm(f"{name}.bn1", draft.conv(f"{name}.conv1", source, self.width, kernel=3, stride=self.stride))
         x = draft.activate(f"{name}.relu1", x, self.activation)
         x = draft.norm(f"{name}.bn2", draft.conv(f"{name}.conv2", x, self.out, kernel=3))
-        return _join(draft, self, source, x)
+        return _finish(draft, self, source, x)
 
     def resized(self, widths: Widths) -> "BasicBlock":
         """The record of this block in a graph whose channels were cut."""
@@ -79,13 +49,14 @@ class BasicBlock:
             self,
             width=widths.out(f"{self.name}.conv1"),
             out=widths.out(f"{self.name}.conv2"),
-            shortcut=_resized_shortcut(self, widths),
+            squeeze=None if self.squeeze is None else widths.out(f"{self.name}.se.fc1"),
+            shortcut=resized_shortcut(self.shortcut, widths, name=self.name),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class BottleneckBlock:
-    """1x1, 3x3 in groups, 1x1, shortcut."""
+    """1x1, 3x3 in groups, 1x1, shortcut; `squeeze` None has no squeeze-excitation."""
 
     kind: ClassVar[str] = "bottleneck"
     name: str
@@ -95,12 +66,13 @@ class BottleneckBlock:
     groups: int
     stride: int
     stride_at: Literal["1x1", "3x3"]
+    squeeze: int | None = added(None)
     shortcut: Shortcut
     activation: g.Activation
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        check_widths(self.name, self.reduce, self.width, self.out, self.groups)
+        check_widths(self.name, self.reduce, self.width, self.out, self.groups, self.squeeze)
         check_window(self.name, kernel=3, stride=self.stride)
 
     def add(self, draft: Draft, source: str) -> str:
@@ -112,7 +84,7 @@ class BottleneckBlock:
         x = draft.conv(f"{name}.conv2", x, self.width, kernel=3, stride=second, groups=self.groups)
         x = draft.activate(f"{name}.relu2", draft.norm(f"{name}.bn2", x), self.activation)
         x = draft.norm(f"{name}.bn3", draft.conv(f"{name}.conv3", x, self.out))
-        return _join(draft, self, source, x)
+        return _finish(draft, self, source, x)
 
     def resized(self, widths: Widths) -> "BottleneckBlock":
         """The record of this block in a graph whose channels were cut."""
@@ -122,47 +94,35 @@ class BottleneckBlock:
             width=widths.out(f"{self.name}.conv2"),
             out=widths.out(f"{self.name}.conv3"),
             groups=widths.conv(f"{self.name}.conv2").groups,
-            shortcut=_resized_shortcut(self, widths),
+            squeeze=None if self.squeeze is None else widths.out(f"{self.name}.se.fc1"),
+            shortcut=resized_shortcut(self.shortcut, widths, name=self.name),
         )
 
 
-def _join(draft: Draft, block: BasicBlock | BottleneckBlock, source: str, x: str) -> str:
-    name = block.name
-    match block.shortcut:
-        case Identity():
-            x = draft.total(f"{name}.add", x, source)
-        case Projection():
-            projected = draft.conv(f"{name}.downsample.0", source, block.out, stride=block.stride)
-            x = draft.total(f"{name}.add", x, draft.norm(f"{name}.downsample.1", projected))
-        case ZeroPad(front=front, back=back):
-            taken = draft.subsample(f"{name}.subsample", source, stride=block.stride)
-            pad = g.Pad(name=f"{name}.pad", source=taken, front=front, back=back)
-            x = draft.total(f"{name}.add", x, draft.add(pad))
-        case None:
-            pass
-    return draft.activate(f"{name}.relu", x, block.activation)
-
-
-def _resized_shortcut(block: BasicBlock | BottleneckBlock, widths: Widths) -> Shortcut:
-    if not isinstance(block.shortcut, ZeroPad):
-        return block.shortcut
-    pad = widths.pad(f"{block.name}.pad")
-    return ZeroPad(front=pad.front, back=pad.back)
+def _finish(draft: Draft, block: BasicBlock | BottleneckBlock, source: str, x: str) -> str:
+    if block.squeeze is not None:
+        x = draft.squeeze_excite(f"{block.name}.se", x, block.squeeze, block.activation)
+    x = add_shortcut(
+        draft, block.shortcut, name=block.name, source=source, branch=x, out=block.out, stride=block.stride
+    )
+    return draft.activate(f"{block.name}.relu", x, block.activation)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Basic:
-    """Two 3x3 convolutions around a shortcut (He et al. 2016, figure 5 left)."""
+    """Two 3x3 convolutions around a shortcut (He et al. 2016, figure 5 left); `squeeze` is a share of `out`."""
 
     kind: ClassVar[str] = "basic"
     out: Width
     shortcut: ShortcutOption = "B"
+    squeeze: float | None = added(None)
 
     reduction: ClassVar[bool] = False
     layers: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_widths(self.kind, paper_width(self.out))
+        _check_squeeze(self.kind, self.squeeze)
 
     def paper_out(self, paper_in: int) -> int:
         """Channels of the output on the paper's scale."""
@@ -172,8 +132,8 @@ class Basic:
         """Every width and decision written out."""
         out = place.width(self.out)
         return BasicBlock(
-            name=place.name, width=out, out=out, stride=place.stride, activation=place.activation,
-            shortcut=_lower_shortcut(self.shortcut, place, same=place.keeps_shape(self.out), out=out),
+            name=place.name, width=out, out=out, stride=place.stride, squeeze=_squeezed(self.squeeze, out),
+            shortcut=lower_shortcut(self.shortcut, place, out=self.out), activation=place.activation,
         )  # fmt: skip
 
 
@@ -182,7 +142,7 @@ class Bottleneck:
     """1x1, 3x3, 1x1 around a shortcut (He et al. 2016, figure 5 right); groups > 1 is ResNeXt's aggregated block.
 
     `width` is the 3x3's number of channels over all groups. `stride_at` names the convolution that strides: "3x3"
-    (v1.5) or "1x1" (v1).
+    (v1.5) or "1x1" (v1). `squeeze` is a share of `out`.
     """
 
     kind: ClassVar[str] = "bottleneck"
@@ -191,11 +151,13 @@ class Bottleneck:
     groups: int = 1
     shortcut: ShortcutOption = "B"
     stride_at: Literal["1x1", "3x3"] = "3x3"
+    squeeze: float | None = added(None)
 
     reduction: ClassVar[bool] = False
     layers: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        _check_squeeze(self.kind, self.squeeze)
         check_widths(self.kind, paper_width(self.width), paper_width(self.out), self.groups)
         if paper_width(self.width) % self.groups:
             raise InputError(
@@ -211,19 +173,16 @@ class Bottleneck:
         out, width = place.width(self.out), place.width(self.width, groups=self.groups)
         return BottleneckBlock(
             name=place.name, reduce=width, width=width, out=out, groups=self.groups, stride=place.stride,
-            stride_at=self.stride_at, activation=place.activation,
-            shortcut=_lower_shortcut(self.shortcut, place, same=place.keeps_shape(self.out), out=out),
+            stride_at=self.stride_at, squeeze=_squeezed(self.squeeze, out),
+            shortcut=lower_shortcut(self.shortcut, place, out=self.out), activation=place.activation,
         )  # fmt: skip
 
 
-def _lower_shortcut(option: ShortcutOption, place: Place, *, same: bool, out: int) -> Shortcut:
-    match option:
-        case "none":
-            return None
-        case "C":
-            return Projection()
-        case "B":
-            return Identity() if same else Projection()
-        case "A":
-            added = out - place.channels
-            return Identity() if same else ZeroPad(front=added // 2, back=added - added // 2)
+def _squeezed(share: float | None, out: int) -> int | None:
+    """Channels of the squeeze, a multiple of 8 as timm's."""
+    return None if share is None else round_channels(out * share)
+
+
+def _check_squeeze(kind: str, share: float | None) -> None:
+    if share is not None and not 0.0 < share <= 1.0:
+        raise InputError(f"{kind}: squeeze is {share:g}; it must be above 0 and at most 1, or absent")
