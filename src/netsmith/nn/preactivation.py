@@ -4,8 +4,6 @@ Deliberate choices: parameter names are those of the post-activation blocks; `sh
 first activation puts out.
 """
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from netsmith.arch.graph import Activation
@@ -40,7 +38,7 @@ class PreBasicBlock(nn.Module):
     def zero_init(self) -> None:
         """Start the residual branch at zero; its last layer is a convolution. Without a shortcut do nothing."""
         if self.downsample is not None:
-            nn.init.zeros_(cast(Tensor, self.conv2.weight))
+            nn.init.zeros_(self.conv2.weight)
 
 
 class PreBottleneck(nn.Module):
@@ -74,4 +72,4 @@ class PreBottleneck(nn.Module):
     def zero_init(self) -> None:
         """Start the residual branch at zero; its last layer is a convolution. Without a shortcut do nothing."""
         if self.downsample is not None:
-            nn.init.zeros_(cast(Tensor, self.conv3.weight))
+            nn.init.zeros_(self.conv3.weight)
