@@ -67,7 +67,9 @@ class Timetable:
     @property
     def winner_s(self) -> float:
         """Seconds of training the winner can expect, its part of the race included."""
-        return max(1.0, (1 - PROBE_SHARE) * self.time_s - self._after_training - self._answers) * (1 - 0.7 * self.race_share)
+        return max(1.0, (1 - PROBE_SHARE) * self.time_s - self._after_training - self._answers) * (
+            1 - 0.7 * self.race_share
+        )
 
     @property
     def entries(self) -> int:
