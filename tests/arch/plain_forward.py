@@ -109,11 +109,13 @@ def conv(x: Array, weight: Array, op: g.Conv) -> Array:
 
 
 def pool(x: Array, op: g.Pool) -> Array:
-    """What a window behind the end hangs over, where sizes round up, is padding."""
-    padding = [list(pair) for pair in op.padding]
-    if op.ceil:
-        for pair, side, kernel, step in zip(padding, x.shape[1:], op.kernel, op.stride, strict=True):
-            pair[1] += -(side + sum(pair) - kernel) % step
+    padding = list(op.padding)
+    if op.ceil:  # room for a last window that hangs over, unless it would start behind the map
+        for axis, (side, kernel, step) in enumerate(zip(x.shape[1:], op.kernel, op.stride, strict=True)):
+            before, after = padding[axis]
+            over = -(side + before + after - kernel) % step
+            starts = side + before + after - kernel + over
+            padding[axis] = (before, after + over if starts < side + before else after)
     fill = -np.inf if op.reduce == "max" else 0.0
     seen = [part for _, part in windows(np.pad(x, [(0, 0), *padding], constant_values=fill), op)]
     if op.reduce == "max":

@@ -15,6 +15,15 @@ from netsmith.errors import InputError
 # ImageNet networks: computed from torchvision 0.28, or timm 1.0 where it alone has them, on the meta device;
 # those from resnet50_v1 on are in neither, and tests/arch/test_resnets.py works them out.
 IMAGENET = {
+    "alexnet": (61_100_840, 224, 714_188_480, 16),
+    "vgg11": (132_863_336, 224, 7_609_090_048, 22),
+    "vgg11_bn": (132_868_840, 224, 7_609_090_048, 62),
+    "vgg13": (133_047_848, 224, 11_308_466_176, 26),
+    "vgg13_bn": (133_053_736, 224, 11_308_466_176, 76),
+    "vgg16": (138_357_544, 224, 15_470_264_320, 32),
+    "vgg16_bn": (138_365_992, 224, 15_470_264_320, 97),
+    "vgg19": (143_667_240, 224, 19_632_062_464, 38),
+    "vgg19_bn": (143_678_248, 224, 19_632_062_464, 118),
     "resnet18": (11_689_512, 224, 1_814_073_344, 122),
     "resnet34": (21_797_672, 224, 3_663_761_408, 218),
     "resnet50": (25_557_032, 224, 4_089_184_256, 320),
@@ -89,7 +98,7 @@ def test_every_network_of_the_tables_has_its_figures_here():
     cifar |= {f"plain{depth}_cifar" for depth in (20, 32, 44, 56, 110)}
     cifar |= {f"preresnet{depth}_cifar" for depth in (20, 32, 44, 56, 110, 164, 1001)}
     cifar |= {f"wrn{size}_cifar" for size in ("16_4", "40_4", "28_10")}
-    assert set(MODELS) == set(IMAGENET) | cifar
+    assert set(MODELS) == set(IMAGENET) | cifar | {"alexnet_2012"}
     assert all(spec.name == name for name, spec in MODELS.items())
 
 
@@ -102,6 +111,20 @@ def test_figures_are_exactly_those_of_the_reference(name: str):
     assert (found.params, layout.resolution, found.macs, len(state)) == (params, (side, side), macs, entries)
     assert len({entry for entry, _, _ in state}) == entries
     assert layout.num_classes == 1000
+
+
+def test_alexnet_of_2012_counted_by_hand():
+    """Weights of the paper's section 3.5: grouped layers see half of the channels; 60 million in all."""
+    convs = ((96, 3, 11), (256, 48, 5), (384, 256, 3), (384, 192, 3), (256, 192, 3))
+    linears = ((4096, 256 * 36), (4096, 4096), (1000, 4096))
+    params = sum(out * into * side**2 + out for out, into, side in convs) + sum(
+        out * into + out for out, into in linears
+    )
+    positions = (55**2, 27**2, 13**2, 13**2, 13**2)
+    macs = sum(at * out * into * side**2 for at, (out, into, side) in zip(positions, convs, strict=True))
+    found = cost(find_layout("alexnet_2012"))
+    assert (found.params, found.macs) == (params, macs + sum(out * into for out, into in linears))
+    assert sum(isinstance(op, g.LocalNorm) for op in layout_graph(find_layout("alexnet_2012")).ops) == 2
 
 
 @pytest.mark.parametrize("depth", CIFAR_MILLIONS)

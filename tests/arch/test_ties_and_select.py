@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Literal
 
+import mixed_networks
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,6 +98,7 @@ def odd_graph() -> g.Graph:
     return g.Graph(input=(2, 4, 4), ops=ops, taps={}, output="logits")
 
 
+LAYOUTS |= {name: mixed_networks.layout(name) for name in mixed_networks.NAMES}
 GRAPHS = {name: layout_graph(layout) for name, layout in LAYOUTS.items()} | {"odd": odd_graph()}
 Grouped = Literal["index", "group"]
 

@@ -9,6 +9,7 @@ import fnmatch
 from dataclasses import replace
 
 from netsmith.arch.families import (
+    alexnet,
     efficientnet,
     mnasnet,
     mobilenet_v1,
@@ -17,6 +18,7 @@ from netsmith.arch.families import (
     resnet,
     resnetv2,
     squeezenet,
+    vgg,
 )
 from netsmith.arch.layout import Layout
 from netsmith.arch.lower import lower
@@ -25,6 +27,8 @@ from netsmith.arch.spec import Spec, with_channels, with_classes
 from netsmith.errors import InputError
 
 MODELS: dict[str, Spec] = {
+    **alexnet.TABLE,
+    **vgg.TABLE,
     **resnet.TABLE,
     **resnetv2.TABLE,
     **squeezenet.TABLE,

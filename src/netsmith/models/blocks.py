@@ -10,10 +10,21 @@ from collections.abc import Sequence
 from torch import nn
 
 from netsmith.arch import graph as g
-from netsmith.arch.blocks import cardinal, fire, inverted, pieces, preactivation, residual, separable, shortcuts
+from netsmith.arch.blocks import (
+    branches,
+    cardinal,
+    fire,
+    inverted,
+    pieces,
+    preactivation,
+    residual,
+    separable,
+    shortcuts,
+)
 from netsmith.arch.blocks.draft import Draft
 from netsmith.arch.blocks.kinds import Block
 from netsmith.arch.heads import ConvHead, FlattenedHead, Head, PooledHead
+from netsmith.nn.branches import Branches, Join, Path
 from netsmith.nn.fire import Fire
 from netsmith.nn.inverted import FusedMBConv, InvertedResidual, MBConv
 from netsmith.nn.layers import (
@@ -45,6 +56,7 @@ Compound = (
     | inverted.FusedMBConvBlock
     | separable.SeparableBlock
     | fire.FireBlock
+    | branches.BranchesBlock
 )
 
 
@@ -97,6 +109,8 @@ def _build_module(block: Compound, channels: int, *, drop_path: float, norm: Nor
                 downsample=_build_shortcut(block, channels, norm=norm),
                 activation=block.activation, drop_path=drop_path, norm=norm,
             )  # fmt: skip
+        case branches.BranchesBlock():
+            return _build_branches(block, channels, drop_path=drop_path, norm=norm)
         case inverted.InvertedResidualBlock():
             return InvertedResidual(
                 channels, block.expand, block.out, kernel=block.kernel, stride=block.stride, skip=block.skip,
@@ -124,6 +138,40 @@ def _build_module(block: Compound, channels: int, *, drop_path: float, norm: Nor
             )  # fmt: skip
         case fire.FireBlock():
             return Fire(channels, block.squeeze, block.expand1x1, block.expand3x3, activation=block.activation)
+
+
+def _build_branches(block: branches.BranchesBlock, channels: int, *, drop_path: float, norm: Norm) -> Branches:
+    layers: Modules = {}
+    prefix = f"{block.name}."
+
+    def row(blocks: branches.RowOfBlocks, into: int) -> tuple[tuple[str, ...], int]:
+        """Names of the row's layers below the block, and channels that come out."""
+        built = {name.removeprefix(prefix): layer for name, layer in build_row(blocks, (into,), norm=norm).items()}
+        layers.update(built)
+        return tuple(built), next((p.out for p in reversed(blocks) if isinstance(p, pieces.ConvBlock)), into)
+
+    paths: list[Path] = []
+    total = 0
+    for branch in block.branches:
+        path: list[str | tuple[tuple[str, ...], ...]] = []
+        into = channels
+        for piece in branch:
+            if isinstance(piece, branches.SplitBlock):
+                rows = [row(each, into) for each in piece.branches]
+                path.append(tuple(names for names, _ in rows))
+                into = sum(out for _, out in rows)
+            else:
+                names, into = row((piece,), into)
+                path += names
+        paths.append(tuple(path))
+        total += into
+    join = None
+    if block.join is not None:
+        conv = block.join.conv.removeprefix(prefix)
+        layers[conv] = window_conv(total, channels, 1, bias=True)
+        activation = nn.Identity() if block.join.activation is None else ACTIVATIONS[block.join.activation]()
+        join = Join(conv, block.join.scale, activation)
+    return Branches(layers, tuple(paths), join=join, drop_path=drop_path)
 
 
 def _build_shortcut(block: Residual, channels: int, *, norm: Norm | None) -> nn.Module | None:

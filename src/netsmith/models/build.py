@@ -17,7 +17,7 @@ from netsmith.arch.names import find_layout
 from netsmith.arch.pretrained import Weights, find_weights, split_tag
 from netsmith.artifact.bundle import CONFIG, WEIGHTS, load_bundle
 from netsmith.errors import InputError, near
-from netsmith.models import efficientnet, mnasnet, mobilenet_v2, resnet, squeezenet
+from netsmith.models import alexnet, efficientnet, mnasnet, mobilenet_v2, resnet, squeezenet, vgg
 from netsmith.models.network import Init, Network, build_network
 from netsmith.models.pretrained import published_network
 from netsmith.models.weights import check_weights, read_weights
@@ -25,6 +25,8 @@ from netsmith.run.files import sha256_file
 from netsmith.run.progress import Progress, silent
 
 INITS: dict[str, Init] = {
+    "alexnet": alexnet.init_weights,
+    "vgg": vgg.init_weights,
     "resnet": resnet.init_weights,
     "resnetv2": resnet.init_weights,
     "squeezenet": squeezenet.init_weights,

@@ -89,6 +89,8 @@ TIMM_MOBILENET_V3 = KeyMap(source="timm", layers=timm_layers, norm_eps=1e-5, poi
 TORCHVISION_MNASNET = KeyMap(source="torchvision", layers=torchvision_mnasnet_layers)
 
 KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
+    "alexnet": (TORCHVISION,),
+    "vgg": (TORCHVISION,),
     "resnet": (TORCHVISION, CIFAR, TIMM_RESNET),
     "resnetv2": (NATIVE, TIMM_RESNETV2),
     "squeezenet": (TORCHVISION,),

@@ -30,6 +30,8 @@ _BOTH = (
     *(f"efficientnet_b{size}" for size in range(8)),
 )
 _TORCHVISION = (
+    "alexnet",
+    *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
     *("squeezenet1_0", "squeezenet1_1"),
     *("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
     *("mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3"),

@@ -19,6 +19,14 @@ def init_conv(layer: nn.Conv2d, generator: Generator) -> None:
         nn.init.zeros_(layer.bias)
 
 
+def init_conv_default(layer: nn.Conv2d, generator: Generator) -> None:
+    """torch's own for convolutions: weight and bias uniform within 1 / sqrt(inputs of a position)."""
+    bound = 1.0 / math.sqrt(layer.weight[0].numel())
+    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+    if layer.bias is not None:
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+
+
 def init_norm(layer: nn.BatchNorm2d) -> None:
     """Scale 1, shift 0, running mean 0 and variance 1, nothing tracked yet."""
     layer.reset_parameters()

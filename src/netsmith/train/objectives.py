@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from netsmith.arch.layout import Layout
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -52,6 +54,12 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return images.to(torch.float32, copy=True).sub_(self.mean).mul_(self.scale)
+
+
+def auxiliary_weights(network: nn.Module) -> dict[str, float]:
+    """Weights of a network's auxiliary losses by output name, as its layout states them."""
+    layout = getattr(network, "layout", None)
+    return {each.name: each.weight for each in layout.auxiliary} if isinstance(layout, Layout) else {}
 
 
 class Classify(nn.Module):

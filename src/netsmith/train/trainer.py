@@ -35,7 +35,7 @@ from netsmith.train.evaluate import Evaluation, evaluate_network
 from netsmith.train.feed import Batch, Feed, TrainingData
 from netsmith.train.interrupt import Interrupts
 from netsmith.train.memory import keep_large_blocks
-from netsmith.train.objectives import Classify
+from netsmith.train.objectives import Classify, auxiliary_weights
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
 from netsmith.train.precision import Timing, candidates, thread_counts
@@ -64,7 +64,7 @@ class Trainer:
         plan: rows found in it are obeyed, new ones recorded.
         clock: reads time.
         seconds: for training from now on, its evaluations and checkpoints included; by default the recipe's `time_s`.
-        auxiliary: weights of auxiliary losses by output name, see `Classify`.
+        auxiliary: weights of auxiliary losses by output name, see `Classify`; the layout's when None.
         checkpoints: folder of checkpoints, or None to write none.
         metrics: `metrics.jsonl`, or None to write none.
         show: told how far training is.
@@ -112,7 +112,11 @@ class Trainer:
         torch.set_num_threads(counts[0])
         preprocess = data.preprocess
         self.objective = Classify(
-            network, mean=preprocess.mean, std=preprocess.std, smoothing=recipe.smoothing, auxiliary=auxiliary
+            network,
+            mean=preprocess.mean,
+            std=preprocess.std,
+            smoothing=recipe.smoothing,
+            auxiliary=auxiliary_weights(network) if auxiliary is None else auxiliary,
         ).to(self.device)
         self.feed = Feed(
             data.images,

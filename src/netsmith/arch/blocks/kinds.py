@@ -7,6 +7,7 @@ its graph, and `resized(widths)`, which follows a graph whose channels were cut.
 parameters. A new kind is a module beside these and a name in both unions; nothing else lists the kinds.
 """
 
+from netsmith.arch.blocks.branches import Branches, BranchesBlock
 from netsmith.arch.blocks.cardinal import Cardinal, CardinalBlock
 from netsmith.arch.blocks.fire import Fire, FireBlock
 from netsmith.arch.blocks.inverted import (
@@ -34,6 +35,7 @@ Block = (
     | FusedMBConvBlock
     | SeparableBlock
     | FireBlock
+    | BranchesBlock
     | ConvBlock
     | PoolBlock
     | LocalNormBlock
@@ -50,6 +52,7 @@ BlockSpec = (
     | FusedMBConv
     | Separable
     | Fire
+    | Branches
     | Conv
     | Pool
     | LocalNorm
