@@ -104,7 +104,7 @@ Grouped = Literal["index", "group"]
 
 
 def take(weights: dict[str, Array], slices: Slices) -> dict[str, Array]:
-    """Cut weights as `Slice` says; new positions are NaN."""
+    """Cut weights as `Slice` says; new positions are NaN, and columns that are taken n times are divided unevenly."""
 
     def along(old: Array, positions: tuple[int | None, ...], axis: int) -> Array:
         taken = np.take(old, [0 if i is None else i for i in positions], axis)
@@ -118,9 +118,23 @@ def take(weights: dict[str, Array], slices: Slices) -> dict[str, Array]:
             continue
         each = len(part.rows) // len(part.columns)
         rows = [part.rows[i * each : (i + 1) * each] for i in range(len(part.columns))]
-        pieces = [along(along(weights[name], r, 0), c, 1) for r, c in zip(rows, part.columns, strict=True)]
+        pieces = [
+            along(along(weights[name], r, 0), c, 1) * over_kernel(shares(c), weights[name])
+            for r, c in zip(rows, part.columns, strict=True)
+        ]
         found[name] = np.concatenate(pieces)
     return found
+
+
+def shares(columns: tuple[int | None, ...]) -> Array:
+    """Parts in the ratio 1 : 2 : ... for the copies of a column, which sum to 1."""
+    seen = [columns[: i + 1].count(column) for i, column in enumerate(columns)]
+    whole = [columns.count(column) * (columns.count(column) + 1) / 2 for column in columns]
+    return np.array([1.0 if column is None else n / all_ for column, n, all_ in zip(columns, seen, whole, strict=True)])
+
+
+def over_kernel(vector: Array, like: Array) -> Array:
+    return vector.reshape(1, -1, *(1,) * (like.ndim - 2))
 
 
 def zeroed(weights: dict[str, Array], found: Ties, drop: set[int], *, axis: int) -> dict[str, Array]:
@@ -303,7 +317,7 @@ def test_input_channels_can_be_chosen_and_added():
     [
         ("basic", {"layer9.conv": [0]}, "'layer9.conv' is no operation"),
         ("basic", {"conv1": []}, "conv1: no channel stays"),
-        ("basic", {"conv1": [0, 0]}, "conv1: a channel is kept twice"),
+        ("basic", {"conv1": [0, 0]}, "layer1.0.add: its 2 parts keep different channels"),
         ("basic", {"conv1": [0, 99]}, "conv1: there is no channel 99"),
         ("basic", {"conv1": [-1]}, "conv1: there is no channel -1"),
         ("basic", {"conv1": [0, None]}, "conv1: only the input and the logits"),

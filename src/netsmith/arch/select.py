@@ -1,8 +1,8 @@
 """select: the only way in which weights change shape.
 
 Given which channels stay, the network without the others, and for each entry of the old `state_dict` the part that the
-new one takes. Pruning, smaller networks that inherit a larger one's weights, other heads and other inputs are all this.
-`netsmith.arch.ties` tells which channels can only leave together.
+new one takes. Pruning, smaller networks that inherit a larger one's weights, wider ones that compute the same, other
+heads and other inputs are all this. `netsmith.arch.ties` tells which channels can only leave, or be copied, together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,8 @@ class Slice:
     """The part of one parameter or statistic that stays; None stands for a position that is new.
 
     The new entry stacks, for each group g of the new rows (equally many per group, in order),
-    `old[rows of g][:, columns[g]]`; a vector (`columns` None) is `old[rows]`.
+    `old[rows of g][:, columns[g]]`; a vector (`columns` None) is `old[rows]`. A column that stands several times in a
+    group reads copies of one channel, so its numbers are divided among them: the copies of a column sum to the old one.
 
     Attributes:
         rows: old positions of axis 0.
@@ -60,7 +61,8 @@ def select(layout: Layout, keep: Mapping[str, Sequence[int | None]]) -> Selectio
         keep: "input" or operation -> the output channels that stay, in their new order. What is not named keeps all;
             operations that pass channels on (norm, sum, pool, ...) follow. `Ties.keep` makes such a choice. For
             "input" and the logits None is a new channel or class, so `{"fc": [None] * 10}` is a new head and
-            `{"fc": [3, 7]}` the old one for two of the classes; auxiliary classifiers follow.
+            `{"fc": [3, 7]}` the old one for two of the classes; auxiliary classifiers follow. A channel that stands
+            several times is copied (`Ties.take`), and what reads it divides its weights among the copies.
 
     Returns:
         The new layout, and for every parameter and running statistic the part to take.
@@ -161,8 +163,6 @@ def _chosen(name: str, keep: Mapping[str, Sequence[int | None]], size: int, *, n
         raise InputError(f"{name}: only the input and the logits can get new channels")
     if wrong := [i for i in known if not 0 <= i < size]:
         raise InputError(f"{name}: there is no channel {wrong[0]}; they are 0..{size - 1}")
-    if len(set(known)) != len(known):
-        raise InputError(f"{name}: a channel is kept twice")
     return kept
 
 

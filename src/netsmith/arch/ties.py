@@ -9,7 +9,7 @@ Deliberate choice: a grouped convolution must lose equally many channels in ever
 one of the two, so that every choice of classes can be cut (`netsmith.arch.select`).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -53,15 +53,26 @@ class Ties:
         Raises:
             InputError: for classes that are frozen or not there.
         """
-        gone = frozenset(drop)
-        if unknown := sorted(number for number in gone if not 0 <= number < self.count):
+        return self.take(dict.fromkeys(drop, 0))
+
+    def take(self, times: Mapping[int, int]) -> dict[str, tuple[int, ...]]:
+        """What `netsmith.arch.select.select` keeps when every channel of a class is taken so many times.
+
+        Args:
+            times: class -> 0 to drop it, 2 or more to copy it; the others are taken once. Copies stand behind their
+                original, so that the parts of a concatenation, zero padding and groups keep their order.
+
+        Raises:
+            InputError: for classes that are frozen or not there.
+        """
+        if unknown := sorted(number for number in times if not 0 <= number < self.count):
             raise InputError(f"there is no class {unknown[0]}; classes are 0..{self.count - 1}")
-        if held := sorted(gone & self.frozen):
+            done = "dropped" if times[held[0]] == 0 else "copied"
             raise InputError(
-                f"class {held[0]} holds a channel of the input, a local norm or a logit, which cannot be dropped"
+                f"class {held[0]} holds a channel of the input, a local norm or a logit, which cannot be {done}"
             )
         return {
-            name: tuple(i for i, number in enumerate(classes) if number not in gone)
+            name: tuple(i for i, number in enumerate(classes) for _ in range(times.get(number, 1)))
             for name, classes in self.channels.items()
         }
 

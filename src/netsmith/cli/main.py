@@ -51,6 +51,7 @@ VERBS = {
     "audit": Verb("netsmith.cli.audit:audit", "Say what is in a data set and what is wrong with it."),
     "bench": Verb("netsmith.cli.bench:bench", "Measure the latency of an artifact in a fresh process."),
     "export": Verb("netsmith.cli.export:export", "Write the folder to ship from a run, an artifact or a name."),
+    "extend": Verb("netsmith.cli.extend:extend", "Grow a trained network without changing what it computes."),
     "fit": Verb("netsmith.cli.fit:fit", "Find and train the most accurate classifier that fits a budget."),
     "import-weights": Verb("netsmith.cli.import_weights:import_weights", "Make a model folder from a checkpoint."),
     "models": Verb("netsmith.cli.models:models", "List the networks: size, work, resolution, published accuracy."),

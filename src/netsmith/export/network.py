@@ -155,7 +155,7 @@ def compare_logits(
         CheckError: it is larger, or a logit is not finite.
     """
     with torch.inference_mode():
-        expected = network(_normalised(pixels, preprocess)).numpy()
+        expected = network(normalised(pixels, preprocess)).numpy()
     name = network.layout.name
     if not (np.isfinite(logits).all() and np.isfinite(expected).all()):
         raise CheckError(
@@ -177,6 +177,7 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", kind).contiguous()
 
 
-def _normalised(pixels: NDArray[np.uint8], preprocess: Preprocess) -> Tensor:
+def normalised(pixels: NDArray[np.uint8], preprocess: Preprocess) -> Tensor:
+    """What a network reads, float32 [K,3,R,R], for pixels uint8 [K,R,R,3]."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
     return (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
