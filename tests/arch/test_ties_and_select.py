@@ -1,5 +1,6 @@
 """Ties and select: channels that are zero, or that nobody reads, can go without moving the logits; others cannot."""
 
+from collections import Counter
 from dataclasses import replace
 from typing import Literal
 
@@ -128,9 +129,12 @@ def take(weights: dict[str, Array], slices: Slices) -> dict[str, Array]:
 
 def shares(columns: tuple[int | None, ...]) -> Array:
     """Parts in the ratio 1 : 2 : ... for the copies of a column, which sum to 1."""
-    seen = [columns[: i + 1].count(column) for i, column in enumerate(columns)]
-    whole = [columns.count(column) * (columns.count(column) + 1) / 2 for column in columns]
-    return np.array([1.0 if column is None else n / all_ for column, n, all_ in zip(columns, seen, whole, strict=True)])
+    total, seen = Counter(columns), Counter[int | None]()
+    parts: list[float] = []
+    for column in columns:
+        seen[column] += 1
+        parts.append(1.0 if column is None else 2 * seen[column] / (total[column] * (total[column] + 1)))
+    return np.array(parts)
 
 
 def over_kernel(vector: Array, like: Array) -> Array:

@@ -10,13 +10,13 @@ from plain_forward import Array, forward, random_weights
 from test_ties_and_select import GRAPHS, LAYOUTS, take
 
 from netsmith.arch import graph as g
+from netsmith.arch.blocks.residual import Basic, Bottleneck
 from netsmith.arch.deepen import Deepening, deepen, deeper_counts, growth_obstacle
 from netsmith.arch.layout import Layout, layout_from_json, layout_graph, layout_to_json
 from netsmith.arch.lower import lower
 from netsmith.arch.names import MODELS
 from netsmith.arch.scale import scale
 from netsmith.arch.select import cut_graph
-from netsmith.arch.spec import Basic, Bottleneck, Spec
 from netsmith.arch.ties import ties
 from netsmith.arch.widen import copies, held, widen
 from netsmith.errors import InputError
@@ -44,8 +44,8 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-@settings(deadline=None, max_examples=8)
-@given(seed=st.integers(0, 10**6), most=st.integers(2, 4))
+@settings(deadline=None, max_examples=5)
+@given(seed=st.integers(0, 10**6), most=st.integers(2, 3))
 def test_copied_channels_do_not_move_the_logits(name: str, seed: int, most: int):
     graph, rng = GRAPHS[name], np.random.default_rng(seed)
     found = ties(graph)
@@ -71,23 +71,35 @@ def test_widening_a_layout(name: str, factor: float, seed: int):
     for op in before.values():
         now = after[op.name]
         if isinstance(op, g.Conv) and isinstance(now, g.Conv):
-            assert op.out_channels <= now.out_channels <= max(op.out_channels * factor * 1.1 + 1, 8 + op.out_channels)
+            assert op.out_channels <= now.out_channels <= op.out_channels * factor + 8
             assert now.groups == (now.out_channels if 1 < op.groups == op.in_channels else op.groups)
 
 
-@pytest.mark.parametrize("name", ["resnet20_cifar", "resnet18", "resnet50", "resnext50_32x4d"])
-@pytest.mark.parametrize("factor", [1.25, 1.5, 2.0])
-def test_as_wide_as_a_network_that_is_scaled(name: str, factor: float):
+@pytest.mark.parametrize(
+    ("name", "width", "factor"),
+    [
+        ("resnet20_cifar", 1.0, 1.25),
+        ("resnet20_cifar", 1.0, 1.5),
+        ("resnet18", 0.25, 1.5),
+        ("resnext50_32x4d", 0.5, 2.0),
+    ],
+)
+def test_as_wide_as_a_network_that_is_scaled(name: str, width: float, factor: float):
     """Residual networks: their widths have no other rule than the multiplier."""
-    wider = widen(lower(MODELS[name]), factor).layout
-    assert wider == replace(lower(scale(MODELS[name], width=factor)), name=name)
+    before, after = (lower(scale(MODELS[name], width=multiplier)) for multiplier in (width, width * factor))
+    assert channels(widen(before, factor).layout) == channels(after)
+
+
+def channels(layout: Layout) -> dict[str, tuple[int, int]]:
+    """Outputs and groups of every convolution."""
+    return {op.name: (op.out_channels, op.groups) for op in layout_graph(layout).ops if isinstance(op, g.Conv)}
 
 
 def test_channels_are_copied_in_turn_and_by_seed():
-    found = ties(layout_graph(lower(MODELS["resnet18"])))
+    found = ties(layout_graph(lower(scale(MODELS["resnet18"], width=0.25))))
     times = copies(found, 2.5)
     stream = [times.get(number, 1) for number in found.channels["conv1"]]
-    assert sum(stream) == 160
+    assert sum(stream) == 40
     assert {*stream} == {2, 3}, "none is copied twice before all are copied once"
     chosen = [{n for n in found.channels["conv1"] if copies(found, 1.5, seed=seed).get(n)} for seed in (0, 0, 1)]
     assert chosen[0] == chosen[1] != chosen[2]
@@ -171,10 +183,6 @@ def test_which_layers_of_a_new_block_start_how():
 # Refusals
 
 
-def _spec(name: str, **changes: object) -> Spec:
-    return replace(MODELS[name], **changes)
-
-
 @pytest.mark.parametrize(
     ("layout", "says"),
     [
@@ -203,7 +211,7 @@ def test_what_adds_nothing():
     layout = LAYOUTS["basic"]
     now = [len(stage.blocks) for stage in layout.stages]
     with pytest.raises(InputError, match="adds no channel to any layer"):
-        widen(lower(MODELS["resnet18"]), 1.01)
+        widen(lower(scale(MODELS["resnet18"], width=0.25)), 1.01)
     with pytest.raises(InputError, match="blocks already; ask for more"):
         deepen(layout, now)
     for counts in (now[:-1], [*now[:-1], now[-1] - 1], [*now, 1]):

@@ -16,10 +16,12 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
 from netsmith.arch import graph as g
-from netsmith.arch.blocks import Block, Draft, Identity, add_block
+from netsmith.arch.blocks.draft import Draft
+from netsmith.arch.blocks.kinds import Block
+from netsmith.arch.blocks.residual import Identity
 from netsmith.arch.layout import Layout, layout_graph
-from netsmith.arch.lower import round_channels
-from netsmith.arch.spec import Activation
+from netsmith.arch.limits import MAX_BLOCKS
+from netsmith.arch.widths import round_channels
 from netsmith.errors import InputError
 
 Range = tuple[float, float]
@@ -27,7 +29,7 @@ Rename = Callable[[str], str]
 Record = TypeVar("Record")
 
 UNBOUNDED: Range = (-math.inf, math.inf)
-RANGES: Mapping[Activation, Range] = {
+RANGES: Mapping[g.Activation, Range] = {
     "relu": (0.0, math.inf), "relu6": (0.0, 6.0), "sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0),
 }  # fmt: skip
 """What bounded activations put out; `relu` and `relu6` also leave what is within them as it is."""
@@ -69,6 +71,8 @@ def deepen(layout: Layout, counts: Sequence[int]) -> Deepening:
             f"{layout.name}: its {len(now)} stages have {shown} blocks and cannot become {given}; "
             "give a count for every stage, none below what it has"
         )
+    if sum(counts) > MAX_BLOCKS:
+        raise InputError(f"{layout.name}: {sum(counts)} blocks are more than the {MAX_BLOCKS} that a layout may have")
     if list(counts) == now:
         raise InputError(f"{layout.name}: its stages have {shown} blocks already; ask for more")
     names = {op.name: op.name for op in layout_graph(layout).ops}
@@ -185,7 +189,7 @@ def _alone(layout: Layout, block: Block, *, channels: int) -> tuple[list[g.Op], 
         channels=channels, dimensions=len(layout.input.size),
         norm_eps=layout.norm_eps, norm_momentum=layout.norm_momentum,
     )  # fmt: skip
-    output = add_block(draft, block, "input")
+    output = block.add(draft, "input")
     return draft.ops, output
 
 

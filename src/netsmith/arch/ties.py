@@ -67,13 +67,15 @@ class Ties:
         """
         if unknown := sorted(number for number in times if not 0 <= number < self.count):
             raise InputError(f"there is no class {unknown[0]}; classes are 0..{self.count - 1}")
+        if held := sorted(number for number in self.frozen if times.get(number, 1) != 1):
             done = "dropped" if times[held[0]] == 0 else "copied"
             raise InputError(
                 f"class {held[0]} holds a channel of the input, a local norm or a logit, which cannot be {done}"
             )
-        return {
-            name: tuple(i for i, number in enumerate(classes) for _ in range(times.get(number, 1)))
-            for name, classes in self.channels.items()
+        starting = ["input", *(op.name for op in self.graph.ops if isinstance(op, g.Conv | g.Linear | g.Pad))]
+        return {  # the other operations follow these
+            name: tuple(i for i, number in enumerate(self.channels[name]) for _ in range(times.get(number, 1)))
+            for name in starting
         }
 
     def slots(self) -> list[tuple[Slot, ...]]:

@@ -15,9 +15,9 @@ from random import Random
 
 from netsmith.arch import graph as g
 from netsmith.arch.layout import Layout, layout_graph
-from netsmith.arch.lower import round_channels
 from netsmith.arch.select import Selection, select
 from netsmith.arch.ties import Ties, ties
+from netsmith.arch.widths import round_channels
 from netsmith.errors import InputError
 
 

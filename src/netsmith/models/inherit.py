@@ -16,7 +16,6 @@ from netsmith.arch import graph as g
 from netsmith.arch.deepen import Deepening
 from netsmith.arch.layout import layout_graph
 from netsmith.arch.select import Kept, Slices
-from netsmith.arch.spec import Activation
 from netsmith.nn.layers import ACTIVATIONS
 
 UNEVENNESS = 0.5
@@ -150,7 +149,7 @@ def _moments(
     name: str, known: Mapping[str, g.Op], weights: Mapping[str, Tensor], *, channels: int
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance of a map's channels as its norm's weights foretell them; 0 and 1 where none does."""
-    functions: list[Activation] = []
+    functions: list[g.Activation] = []
     op = known.get(name)
     while isinstance(op, g.Activate):
         functions.insert(0, op.function)
