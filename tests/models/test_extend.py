@@ -128,7 +128,7 @@ def test_a_new_block_learns() -> None:
         nn.functional.cross_entropy(grown(pictures(8, seed=step)), torch.arange(8) % 5).backward()
         with torch.no_grad():
             for parameter in grown.parameters():
-                parameter.sub_(0.1 * parameter.grad)  # pyright: ignore[reportOptionalOperand]
+                parameter.sub_(parameter.grad, alpha=0.1)
     assert all(tensor.grad is not None and tensor.grad.abs().sum() > 0 for _, tensor in new)
 
 

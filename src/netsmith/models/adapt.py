@@ -11,9 +11,8 @@ from torch import Tensor
 
 from netsmith.arch import graph as g
 from netsmith.arch.layout import Layout, layout_graph
-from netsmith.arch.select import Slice, select
-
-Weights = dict[str, Tensor]
+from netsmith.arch.select import select
+from netsmith.models.inherit import Weights, take
 
 
 def adapt(
@@ -48,38 +47,13 @@ def adapt(
     if not keep:
         return layout, dict(weights)
     selection = select(layout, keep)
-    found = fresh(selection.layout)
-    for name, part in selection.slices.items():
-        found[name] = carried(weights[name], part, found[name])
-    counters = {name: tensor for name, tensor in weights.items() if name not in selection.slices}
+    found = take(weights, selection.slices, fresh(selection.layout))
     if "input" in keep:
         for op in graph.ops:
             if isinstance(op, g.Conv) and op.source == "input":
                 name = f"{op.name}.weight"
                 found[name] = repeated(weights[name], in_channels)
-    return selection.layout, found | counters
-
-
-def carried(old: Tensor, part: Slice, fresh: Tensor) -> Tensor:
-    """The entry of a selected network: what stays of `old`, and for new positions what `fresh` has there."""
-    result = fresh.clone()
-    if part.columns is None:
-        new, rows = _known(part.rows)
-        result[new] = old[rows]
-        return result
-    each = len(part.rows) // len(part.columns)
-    for group, columns in enumerate(part.columns):
-        new, rows = _known(part.rows[group * each : (group + 1) * each])
-        new_columns, old_columns = _known(columns)
-        result[(new + group * each)[:, None], new_columns] = old[rows[:, None], old_columns]
-    return result
-
-
-def _known(positions: Sequence[int | None]) -> tuple[Tensor, Tensor]:
-    """Where positions that are not new go, and what they were: int64 [K] both."""
-    pairs = [(at, position) for at, position in enumerate(positions) if position is not None]
-    new, old = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
-    return new, old
+    return selection.layout, found
 
 
 def repeated(kernels: Tensor, channels: int) -> Tensor:
