@@ -115,7 +115,9 @@ def test_what_cannot_be_copied_is_left():
 # Deeper
 
 
-@pytest.mark.parametrize("name", ["resnet20_cifar", "resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name", ["resnet20_cifar", "resnet50", "mobilenet_v1", "mobilenet_v2", "mnasnet0_5", "efficientnet_b0"]
+)
 def test_as_deep_as_a_network_that_is_scaled(name: str):
     spec = MODELS[name]
     for factor in (1.5, 2.2):
@@ -155,7 +157,7 @@ def started(deeper: Deepening, weights: dict[str, Array], rng: np.random.Generat
         if op.name in deeper.identity and isinstance(op, g.Conv):
             weight = 0 * grown[f"{op.name}.weight"]
             for row in range(len(weight)):
-                weight[(row, row % weight.shape[1], *(side // 2 for side in op.kernel))] = 1
+                weight[(row, row % weight.shape[1], *(before for before, _ in op.padding))] = 1
             grown[f"{op.name}.weight"] = weight
         elif op.name in deeper.identity and isinstance(op, g.Norm):
             grown[f"{op.name}.weight"] = np.sqrt(grown[f"{op.name}.running_var"] + op.eps)
@@ -187,6 +189,7 @@ def test_which_layers_of_a_new_block_start_how():
     ("layout", "says"),
     [
         (plain("resnet8_cifar", activation="silu"), "layer1.1 cannot start as the identity: .* silu, which changes"),
+        (lower(MODELS["squeezenet1_1"]), r"features.5 cannot start as the identity: features.5.concat joins branches"),
         (plain("resnet50"), r"layer1.3 cannot start as the identity: layer1.3.conv3 does not keep the shape"),
     ],
 )

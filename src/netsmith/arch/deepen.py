@@ -11,7 +11,7 @@ a numbered sequence is renumbered, so a network made deeper has the names of one
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -19,7 +19,7 @@ from netsmith.arch import graph as g
 from netsmith.arch.blocks.draft import Draft
 from netsmith.arch.blocks.kinds import Block
 from netsmith.arch.blocks.residual import Identity
-from netsmith.arch.layout import Layout, layout_graph
+from netsmith.arch.layout import Layout, layout_graph, layout_sections
 from netsmith.arch.limits import MAX_BLOCKS
 from netsmith.arch.widths import round_channels
 from netsmith.errors import InputError
@@ -135,6 +135,7 @@ def _one_more(found: Deepening, stage: int) -> Deepening:
             stem=_renamed(layout.stem, rename),
             stages=tuple(stages),
             head=_renamed(layout.head, rename),
+            auxiliary=_renamed(layout.auxiliary, rename),
         ),
         names={rename(name): old for name, old in found.names.items()},
         zero=frozenset(map(rename, found.zero)) | new.zero,
@@ -158,15 +159,19 @@ def _next_block(layout: Layout, stage: int) -> _Next:
 def _repeat(layout: Layout, stage: int, position: int) -> _Next:
     block = layout.stages[stage].blocks[position]
     graph = layout_graph(layout)
-    shapes, known = g.shapes(graph), {op.name: op for op in graph.ops}
-    ops, output = _alone(layout, block, channels=1)
-    into, out = shapes[g.sources(known[ops[0].name])[0]][0], shapes[output][0]
+    section = next(section for section in layout_sections(layout) if section.name == block.name)
+    shapes, output = g.shapes(graph), section.ops[-1].name
     prefix, dot, number = block.name.rpartition(".")
     if not number.isdecimal():
         raise InputError(f"{block.name}: its name does not count, so no block can follow it under the next number")
     inside = re.compile(rf"{re.escape(prefix + dot)}(\d+)(?=\.|$)")
-    last = max(int(match[1]) for match in map(inside.match, (block.name, *(op.name for op in ops))) if match)
-    span = last + 1 - int(number)
+
+    def counted(names: Iterable[str]) -> list[int]:
+        return [int(match[1]) for match in map(inside.match, names) if match]
+
+    last = max(counted((block.name, *(op.name for op in section.ops))))
+    behind = [count for count in counted(op.name for op in graph.ops) if count > last]
+    span = min(behind, default=last + 1) - int(number)  # layers without weights count in some families' names
 
     def shifted(name: str, *, beyond: int) -> str:
         match = inside.match(name)
@@ -174,23 +179,16 @@ def _repeat(layout: Layout, stage: int, position: int) -> _Next:
             return name
         return f"{prefix}{dot}{int(match[1]) + span}{name[match.end() :]}"
 
-    follower = _renamed(_follower(block, into=into, out=out), lambda name: shifted(name, beyond=-1))
-    new, end = _alone(layout, follower, channels=out)
-    zero, carrying = _starts(new, end, follower.name, range_in=_ranges(graph)[output])
+    follower = _renamed(
+        _follower(block, into=shapes[section.source][0], out=shapes[output][0]), lambda name: shifted(name, beyond=-1)
+    )
+    alone = Draft(input=shapes[output], norm_eps=layout.norm_eps, norm_momentum=layout.norm_momentum)
+    end = follower.add(alone, "input")
+    zero, carrying = _starts(alone.ops, end, follower.name, range_in=_ranges(graph)[output])
     return _Next(
         block=follower, position=position, source=output, rename=lambda name: shifted(name, beyond=last),
         zero=zero, carrying=carrying,
     )  # fmt: skip
-
-
-def _alone(layout: Layout, block: Block, *, channels: int) -> tuple[list[g.Op], str]:
-    """The operations of one block that reads "input", and the name of its output."""
-    draft = Draft(
-        channels=channels, dimensions=len(layout.input.size),
-        norm_eps=layout.norm_eps, norm_momentum=layout.norm_momentum,
-    )  # fmt: skip
-    output = block.add(draft, "input")
-    return draft.ops, output
 
 
 def _follower(block: Block, *, into: int, out: int) -> Block:
@@ -236,15 +234,15 @@ def _ranges(graph: g.Graph) -> dict[str, Range]:
         match op:
             case g.Activate():
                 known[op.name] = RANGES.get(op.function, UNBOUNDED)
-            case g.Pool() | g.GlobalPool() | g.Flatten():
-                known[op.name] = known[op.source]
+            case g.Pool() | g.AdaptivePool() | g.GlobalPool() | g.Flatten():
+                known[op.name] = (min(0.0, *lows), max(0.0, *highs))  # an average may count zeros around the map
             case g.Add():
                 known[op.name] = (sum(lows), sum(highs))
             case g.Concat():
                 known[op.name] = (min(lows), max(highs))
             case g.Pad():
                 known[op.name] = (min(0.0, *lows), max(0.0, *highs))
-            case g.Conv() | g.Linear() | g.Norm() | g.Gate():
+            case g.Conv() | g.Linear() | g.Norm() | g.Gate() | g.LocalNorm() | g.Scale():
                 known[op.name] = UNBOUNDED
     return known
 
@@ -271,7 +269,10 @@ def _starts(ops: Sequence[g.Op], output: str, block: str, *, range_in: Range) ->
                 raise refuse(f"its branch ends in {op.function}, which at zero lets no gradient through or is not zero")
             case g.Add() | g.Concat():
                 return frozenset().union(*map(zeroed, op.sources))
-            case g.Activate() | g.Gate() | g.Pad() | g.Pool() | g.GlobalPool() | g.Flatten():
+            case (
+                g.Activate() | g.Gate() | g.Pad() | g.Pool() | g.AdaptivePool() | g.GlobalPool() | g.Flatten()
+                | g.LocalNorm() | g.Scale()
+            ):  # fmt: skip
                 return zeroed(op.source)
 
     def carried(name: str) -> tuple[frozenset[str], frozenset[str]]:
@@ -292,7 +293,10 @@ def _starts(ops: Sequence[g.Op], output: str, block: str, *, range_in: Range) ->
                 return zero, carrying | {name}
             case g.Concat():
                 raise refuse(f"{name} joins branches, and no shortcut goes around them")
-            case g.Linear() | g.Gate() | g.Pad() | g.GlobalPool() | g.Flatten():
+            case (
+                g.Linear() | g.Gate() | g.Pad() | g.AdaptivePool() | g.GlobalPool() | g.Flatten() | g.LocalNorm()
+                | g.Scale()
+            ):  # fmt: skip
                 raise refuse(f"there is no shortcut around {name}")
 
     def added(op: g.Add) -> tuple[frozenset[str], frozenset[str]]:
@@ -320,6 +324,6 @@ def _within(inner: Range, outer: Range) -> bool:
 def _can_copy(op: g.Conv) -> bool:
     """Whether a convolution with the right weights puts out what it reads."""
     return op.in_channels == op.out_channels and all(
-        stride == 1 and kernel == 2 * padding + 1
+        stride == 1 and kernel == sum(padding) + 1
         for kernel, stride, padding in zip(op.kernel, op.stride, op.padding, strict=True)
     )

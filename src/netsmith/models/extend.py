@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from netsmith.arch import graph as g
 from netsmith.arch.deepen import deepen
-from netsmith.arch.layout import Layout, layout_graph
+from netsmith.arch.layout import Layout
 from netsmith.arch.select import Selection, select
 from netsmith.arch.widen import widen
 from netsmith.errors import InputError
@@ -78,21 +77,12 @@ def _more_classes(layout: Layout, weights: Weights, classes: int) -> tuple[Layou
     now = layout.num_classes
     if classes <= now:
         raise InputError(f"{layout.name} has {now} classes already; ask for more than that, not {classes}")
-    layer = logits_layer(layout_graph(layout))
-    selection = select(layout, {layer: [*range(now), *[None] * (classes - now)]})
+    selection = select(layout, {layout.head.logits: [*range(now), *[None] * (classes - now)]})
     fresh = build(selection.layout).state_dict()
-    for name in (f"{layer}.weight", f"{layer}.bias"):
-        fresh[name] = weights[name].mean(dim=0, keepdim=True).expand(classes, *weights[name].shape[1:])
+    for head in (layout.head, *(each.head for each in layout.auxiliary)):
+        for name in (f"{head.logits}.weight", f"{head.logits}.bias"):
+            fresh[name] = weights[name].mean(dim=0, keepdim=True).expand(classes, *weights[name].shape[1:])
     return selection.layout, take(weights, selection.slices, fresh)
-
-
-def logits_layer(graph: g.Graph) -> str:
-    """The layer whose outputs are the logits."""
-    known = {op.name: op for op in graph.ops}
-    op = known[graph.output]
-    while not isinstance(op, g.Conv | g.Linear):
-        op = known[g.sources(op)[0]]
-    return op.name
 
 
 def logit_difference(before: nn.Module, after: nn.Module, images: Tensor) -> float:

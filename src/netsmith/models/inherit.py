@@ -131,7 +131,7 @@ def _copying(op: g.Conv, like: Tensor) -> Weights:
     """Weights of a convolution that puts out what it reads."""
     weight = torch.zeros_like(like)
     row = torch.arange(op.out_channels)
-    weight[(row, row % (op.in_channels // op.groups), *(side // 2 for side in op.kernel))] = 1.0
+    weight[(row, row % (op.in_channels // op.groups), *(before for before, _ in op.padding))] = 1.0
     return {f"{op.name}.weight": weight} | ({f"{op.name}.bias": like.new_zeros(op.out_channels)} if op.bias else {})
 
 
