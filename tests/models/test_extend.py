@@ -67,6 +67,7 @@ LAYOUTS = {
     "inverted residual": tiny("mobilenet_v2", width=0.1),
     "squeezed": tiny("efficientnet_b0", width=0.1),
     "mobilenet_v3": tiny("mobilenet_v3_small", width=0.15),
+    "pre-activation": tiny("resnetv2_50", width=0.125, depth=0.2),
     "separable": tiny("mobilenet_v1", width=0.1),
     "fire": tiny("squeezenet1_1", width=0.15),
 }

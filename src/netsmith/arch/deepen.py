@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 from netsmith.arch import graph as g
 from netsmith.arch.blocks.draft import Draft
 from netsmith.arch.blocks.kinds import Block
-from netsmith.arch.blocks.residual import Identity
+from netsmith.arch.blocks.shortcuts import Identity
 from netsmith.arch.layout import Layout, layout_graph, layout_sections
 from netsmith.arch.limits import MAX_BLOCKS
 from netsmith.arch.widths import round_channels
@@ -200,6 +200,8 @@ def _follower(block: Block, *, into: int, out: int) -> Block:
                 changes["stride"] = 1
             case "skip", _:
                 changes["skip"] = True
+            case "shared", _:  # an identity starts before the block's norm and activation
+                changes["shared"] = False
             case "shortcut", shortcut if shortcut is not None:
                 changes["shortcut"] = Identity()
             case "expand", int(expand):
