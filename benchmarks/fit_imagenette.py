@@ -118,15 +118,17 @@ def main() -> None:
             command = ["train", data, "--model", name, "--img-size", str(SIDE), "--time", time]
         rows.append((text, subject, run(command, folder), folder, command))
     write(options.results, [row(common, *found, rows) for found in rows])
-    for text, (_, result) in winners.items():
-        for other, (_, rival) in winners.items():
+    for text, (folder, result) in winners.items():
+        for other, (elsewhere, rival) in winners.items():
             measured = {
                 "latency_ms": rival.final.latency_ms.high, "size_bytes": rival.final.size_bytes,
                 "macs": rival.final.macs, "params": rival.final.params,
             }  # fmt: skip
             if other != text and Budget.parse(text).met(measured):
                 beaten = rival.final.top1.val.value > result.final.top1.val.value
-                print(f"the winner of {other} fits {text} and {'BEATS' if beaten else 'does not beat'} its winner")
+                p = mcnemar(right(folder, "val"), right(elsewhere, "val"))
+                word = "BEATS" if beaten else "does not beat"
+                print(f"the winner of {other} fits {text} and {word} its winner on validation, McNemar p {p:.3g}")
 
 
 def row(common, text, subject, result, folder, command, rows) -> dict:
