@@ -1,6 +1,6 @@
 """How the time of a fit is divided, fixed before it begins except for what is left.
 
-    reading | stopwatch (< 6 %) | race (a sixth to a third of training) | winner | export, measuring, verification, report
+    reading | stopwatch (< 6 %) | race (a sixth to a third) | winner | export, measuring, verification, report
 
 What comes after training is reserved from what the same things cost so far: every answered picture is read and prepared
 again by the verification, and the fresh processes start Python.
