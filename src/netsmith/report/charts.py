@@ -1,7 +1,8 @@
 """The report's charts: matplotlib figures as inline SVG that takes its colours and its font from the page.
 
 Figures are drawn without pyplot, in stand-in colours that are then replaced by the page's CSS variables, so one chart
-serves light, dark and print. Text stays text. The same numbers give the same bytes: no dates, a fixed salt for ids.
+serves light, dark and print; `standalone` makes it a file of its own. Text stays text. The same numbers give the same
+bytes: no dates, a fixed salt for ids.
 matplotlib takes most of a second to import, hence inside the functions.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from netsmith.report.markup import Markup, escape, raw, tag
+from netsmith.report.style import COLOURS
 from netsmith.report.wording import figures
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _WIDTH, _HEIGHT, _DPI = 460, 270, 72  # CSS pixels; an SVG from matplotlib has 72 points an inch
 _INK, _MUTED, _LINE, _ACCENT, _SECOND, _LIMIT = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
+_GOOD = "#070707"
 _VARIABLES = {
     _INK: "var(--ink)",
     _MUTED: "var(--muted)",
@@ -29,7 +32,9 @@ _VARIABLES = {
     _ACCENT: "var(--accent)",
     _SECOND: "var(--second)",
     _LIMIT: "var(--bad)",
+    _GOOD: "var(--good)",
 }
+_COLOURS = (_ACCENT, _SECOND, _GOOD, _LIMIT, _INK, _MUTED)
 _MOST_POINTS = 600
 
 
@@ -56,13 +61,15 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A curve over the progress of training.
+    """A line of a chart.
 
     Attributes:
-        title: what it is.
-        x, y: progress in [0, 1] and value.
+        title: what it is; "" is left out of the legend.
+        x, y: place and value; in `curve` places are progress in [0, 1].
         low, high: bounds of each value, or empty.
         dots: mark every value.
+        colour: number of its colour in `lines`; by default its place among the others.
+        dashed: whether the line is broken, in `lines`.
     """
 
     title: str
@@ -71,6 +78,8 @@ class Series:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     dots: bool = False
+    colour: int | None = None
+    dashed: bool = False
 
 
 def race_chart(points: Sequence[Point], *, limit_ms: float | None) -> Markup:
@@ -133,6 +142,62 @@ def curve(series: Sequence[Series], *, name: str, label: str, about: str, share:
         if len(series) > 1:
             axes.legend(frameon=False, labelcolor=_INK)
         return _svg(figure, about)
+
+
+def lines(
+    series: Sequence[Series],
+    *,
+    name: str,
+    across: str,
+    label: str,
+    about: str,
+    share: bool = False,
+    log_x: bool = False,
+    log_y: bool = False,
+) -> Markup:
+    """Values over anything.
+
+    Args:
+        series: at least one; those with `low` and `high` get a band, or bars where they have dots.
+        name: of the chart, unique on the page.
+        across, label: of the places and of the values, with their units.
+        about: the chart in words, for those who cannot see it.
+        share: the values are shares of 1, shown in percent.
+        log_x, log_y: whether an axis is logarithmic; its numbers must then be above 0.
+    """
+    factor = 100.0 if share else 1.0
+    with _axes(name) as (figure, axes):
+        for place, line in enumerate(series):
+            colour = _COLOURS[(place if line.colour is None else line.colour) % len(_COLOURS)]
+            y, low, high = ([factor * value for value in values] for values in (line.y, line.low, line.high))
+            if low and line.dots:
+                reach = [[a - b for a, b in zip(y, low, strict=True)], [a - b for a, b in zip(high, y, strict=True)]]
+                axes.errorbar(line.x, y, yerr=reach, color=colour, linewidth=0, elinewidth=1, alpha=0.55)
+            elif low:
+                axes.fill_between(line.x, low, high, color=colour, alpha=0.16, linewidth=0)
+            axes.plot(
+                line.x, y, color=colour, linewidth=1.6, linestyle=(0, (4, 2)) if line.dashed else "solid",
+                marker="o" if line.dots else "", markersize=3.5, label=line.title or "_",
+            )  # fmt: skip
+        if log_x:
+            axes.set_xscale("log")
+            _plain_ticks(axes)
+        if log_y:
+            axes.set_yscale("log")
+        axes.set_xlabel(across)
+        axes.set_ylabel(label)
+        if any(line.title for line in series):
+            axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
+        return _svg(figure, about)
+
+
+def standalone(chart: Markup) -> str:
+    """A chart as an SVG file that brings the report's colours, light and dark."""
+    own = "svg { background: var(--page); font-family: system-ui, sans-serif; }"
+    head, rest = chart.split(">", 1)
+    return f'{head} xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">' + (
+        f"<style>{COLOURS}{own}</style>{rest}\n"
+    )
 
 
 def swatches(items: Iterable[tuple[str, str]]) -> Markup:

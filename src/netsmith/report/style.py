@@ -1,6 +1,6 @@
 """The report's style sheet: one column, light, dark and print, from a phone's width up."""
 
-CSS = """
+COLOURS = """
 :root {
   color-scheme: light dark;
   --page: #ffffff; --card: #f5f6f8; --ink: #1b1f24; --muted: #5b6470; --line: #d9dde3;
@@ -14,7 +14,12 @@ CSS = """
     --bad-card: #351c1a; --warn-card: #332b14;
   }
 }
-* { box-sizing: border-box; }
+"""
+"""Of light and dark, as CSS variables."""
+
+CSS = (
+    COLOURS
+    + """* { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body {
   margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 68rem; background: var(--page); color: var(--ink);
@@ -116,3 +121,4 @@ footer { margin-top: 3rem; padding-top: .75rem; border-top: 1px solid var(--line
   .scroll { overflow: visible; }
 }
 """.strip()
+)
