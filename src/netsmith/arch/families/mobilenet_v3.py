@@ -15,8 +15,10 @@ FAMILY = "mobilenet_v3"
 RE: Literal["relu"] = "relu"
 HS: Literal["hard_swish"] = "hard_swish"
 
+StageRows = tuple[tuple[int, tuple[tuple[int, int, int, bool, Literal["relu", "hard_swish"], int], ...]], ...]
+
 # stride of the stage; its rows: expanded width, kernel, out, squeeze-excitation, activation, repeats
-LARGE = (
+LARGE: StageRows = (
     (1, ((16, 3, 16, False, RE, 1),)),
     (2, ((64, 3, 24, False, RE, 1), (72, 3, 24, False, RE, 1))),
     (2, ((72, 5, 40, True, RE, 1), (120, 5, 40, True, RE, 2))),
@@ -24,7 +26,7 @@ LARGE = (
     (1, ((480, 3, 112, True, HS, 1), (672, 3, 112, True, HS, 1))),
     (2, ((672, 5, 160, True, HS, 1), (960, 5, 160, True, HS, 2))),
 )
-SMALL = (
+SMALL: StageRows = (
     (2, ((16, 3, 16, True, RE, 1),)),
     (2, ((72, 3, 24, False, RE, 1), (88, 3, 24, False, RE, 1))),
     (2, ((96, 5, 40, True, HS, 1), (240, 5, 40, True, HS, 2))),
@@ -32,8 +34,6 @@ SMALL = (
     (2, ((288, 5, 96, True, HS, 1), (576, 5, 96, True, HS, 2))),
 )
 STEM = (Conv(out=16, kernel=3, stride=2, conv="features.0.0", norm="features.0.1"),)
-
-StageRows = tuple[tuple[int, tuple[tuple[int, int, int, bool, Literal["relu", "hard_swish"], int], ...]], ...]
 
 
 def _spec(name: str, table: StageRows, *, conv: int, hidden: int) -> Spec:
