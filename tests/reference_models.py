@@ -18,6 +18,11 @@ V1 = tuple(list_models("resnet*_v1"))
 """torchvision's networks with the strides moved; `torchvision_model` does so."""
 _TOO_LARGE = ("efficientnet_l2", "tf_efficientnet_l2")  # two with gradients do not fit into memory
 TORCHVISION = tuple(name for name in list_models() if name in COUNTERPARTS["torchvision"] or name in V1)
+TORCHVISION_FLAGS = {"googlenet": {"init_weights": True}, "inception_v3": {"init_weights": True}}
+TORCHVISION_AUXILIARY = {"aux_logits": "aux", "aux_logits1": "aux1", "aux_logits2": "aux2"}
+"""torchvision's name of an output in training -> ours."""
+SIDES = {"inception_v3": 299, "inception_v4": 128, "inception_resnet_v2": 128}
+"""Sides of pictures for networks that cannot read small ones, in training with the auxiliary classifier."""
 TIMM = {
     name: COUNTERPARTS["timm"][name]
     for name in list_models()
@@ -32,7 +37,7 @@ PLAIN = tuple(name for name in list_models() if name not in {*TORCHVISION, *TIMM
 class Difference:
     """Largest differences to a reference, as shares of the reference's largest number.
 
-    Logits in evaluation; logits and the gradient of any parameter in training.
+    Logits in evaluation; logits (the auxiliary ones too) and the gradient of any parameter in training.
     """
 
     evaluation: float
@@ -46,7 +51,7 @@ def torchvision_model(name: str) -> nn.Module:
     import torchvision
 
     same = name.removesuffix("_v1") if name in V1 else name
-    network = torchvision.models.get_model(COUNTERPARTS["torchvision"][same])
+    network = torchvision.models.get_model(COUNTERPARTS["torchvision"][same], **TORCHVISION_FLAGS.get(name, {}))
     if name in V1:
         for layer in network.modules():
             if isinstance(layer, torchvision.models.resnet.Bottleneck):
@@ -96,21 +101,32 @@ def difference(name: str, reference: nn.Module, *, size: int, batch: int = 2) ->
     converted = convert_weights(reference.state_dict(), find_layout(name), where=f"{name}'s reference")
     ours = build(converted.layout, dropout=0.0, drop_path=0.0)
     ours.load_state_dict(converted.weights)
+    for layer in ours.modules():
+        if isinstance(layer, nn.Dropout):  # those of auxiliary classifiers
+            layer.p = 0.0
     # In float64: a rounding difference that moves one value across a ReLU's kink changes float32 gradients by percents.
     ours, reference = ours.double(), reference.double()
     images = torch.randn(batch, 3, size, size, dtype=torch.float64)
     with torch.no_grad():
         evaluation = _share(ours.eval()(images), reference.eval()(images))
-    theirs_out, ours_out = reference.train()(images), ours.train()(images)
-    training = _share(ours_out, theirs_out)
-    theirs_out.square().sum().backward()
-    ours_out.square().sum().backward()
+    theirs_out, ours_out = _training_outputs(reference.train()(images)), ours.train().forward_all(images)
+    training = max(_share(ours_out[output], theirs) for output, theirs in theirs_out.items())
+    sum(theirs.square().sum() for theirs in theirs_out.values()).backward()
+    sum(ours_out[output].square().sum() for output in theirs_out).backward()
     gradients = {**reference.state_dict(), **_gradients(reference)}
     expected = convert_weights(gradients, find_layout(name), where=f"{name}'s gradients").weights
     # The shift of a norm that only convolutions with norms read has no gradient but rounding: nothing to compare.
     noise = 1e-9 * max(float(expected[key].abs().max()) for key in _gradients(ours))
     gradient = max(_share(value, expected[key], least=noise) for key, value in _gradients(ours).items())
     return Difference(evaluation, training, gradient)
+
+
+def _training_outputs(found: Tensor | tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """A reference's outputs in training by our names; torchvision's Inceptions give auxiliary logits too."""
+    if isinstance(found, Tensor):
+        return {"logits": found}
+    fields: dict[str, Tensor] = found._asdict()  # type: ignore[attr-defined]
+    return {TORCHVISION_AUXILIARY.get(name, name): logits for name, logits in fields.items()}
 
 
 def _gradients(network: nn.Module) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from netsmith.errors import InputError
 
 # name: parameters, input side, MACs of convolutions and linear layers, entries of the state dict.
 # ImageNet networks: computed from torchvision 0.28, or timm 1.0 where it alone has them, on the meta device;
-# those from resnet50_v1 on are in neither, and tests/arch/test_resnets.py works them out.
+# the plain Inceptions are in neither; nor are those from resnet50_v1 on, which tests/arch/test_resnets.py works out.
 IMAGENET = {
     "alexnet": (61_100_840, 224, 714_188_480, 16),
     "vgg11": (132_863_336, 224, 7_609_090_048, 22),
@@ -24,6 +24,18 @@ IMAGENET = {
     "vgg16_bn": (138_365_992, 224, 15_470_264_320, 97),
     "vgg19": (143_667_240, 224, 19_632_062_464, 38),
     "vgg19_bn": (143_678_248, 224, 19_632_062_464, 118),
+    "googlenet": (13_004_888, 224, 1_498_376_192, 364),
+    "inception_naive": (9_669_000, 224, 1_363_292_160, 212),
+    "inception_reduced": (2_355_272, 224, 378_638_336, 356),
+    "inception_naive_k3": (6_412_680, 224, 929_771_520, 68),
+    "inception_naive_k5": (16_832_904, 224, 2_317_037_568, 68),
+    "inception_naive_k7": (32_463_240, 224, 4_397_936_640, 68),
+    "inception_reduced_k3": (4_565_640, 224, 655_208_448, 116),
+    "inception_reduced_k5": (11_119_240, 224, 1_477_292_032, 116),
+    "inception_reduced_k7": (20_949_640, 224, 2_710_417_408, 116),
+    "inception_v3": (27_161_264, 299, 5_713_216_096, 580),
+    "inception_v4": (42_679_816, 299, 12_253_974_624, 896),
+    "inception_resnet_v2": (55_843_464, 299, 13_155_794_016, 1306),
     "resnet18": (11_689_512, 224, 1_814_073_344, 122),
     "resnet34": (21_797_672, 224, 3_663_761_408, 218),
     "resnet50": (25_557_032, 224, 4_089_184_256, 320),

@@ -100,10 +100,11 @@ def test_forward_all_agrees_with_forward_and_the_graphs_shapes(name: str) -> Non
         logits, outputs = network(images), network.forward_all(images)
     graph = layout_graph(layout)
     shapes = g.shapes(graph)
-    assert list(outputs) == [*graph.taps, "logits"]
+    assert set(outputs) == {*graph.taps, *graph.auxiliary, "logits"}
     assert torch.equal(outputs["logits"], logits)
-    assert logits.shape == (2, CLASSES)
-    assert logits.isfinite().all()
+    for name in ("logits", *graph.auxiliary):
+        assert outputs[name].shape == (2, CLASSES)
+        assert outputs[name].isfinite().all()
     for tap, op in graph.taps.items():
         assert tuple(outputs[tap].shape[1:]) == shapes[op]
 
@@ -111,7 +112,9 @@ def test_forward_all_agrees_with_forward_and_the_graphs_shapes(name: str) -> Non
 @pytest.mark.parametrize("name", list_models())
 def test_every_parameter_gets_a_gradient_and_statistics_move(name: str) -> None:
     network = build(small(name), dropout=0.0, drop_path=0.0)
-    network(torch.randn(4, CHANNELS, SMALL_SIDE, SMALL_SIDE)).square().sum().backward()
+    outputs = network.forward_all(torch.randn(4, CHANNELS, SMALL_SIDE, SMALL_SIDE))
+    classified = ("logits", *layout_graph(network.layout).auxiliary)
+    torch.cat([outputs[output] for output in classified]).square().sum().backward()
     silent = [
         key for key, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()
     ]

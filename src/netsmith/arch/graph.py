@@ -314,6 +314,11 @@ def parameters(graph: Graph) -> Iterator[tuple[str, Shape]]:
             yield name, shape
 
 
+def layers(graph: Graph) -> list[str]:
+    """Names of the operations that have entries in the `state_dict`, in execution order."""
+    return list(dict.fromkeys(name.rpartition(".")[0] for name, _, _ in state(graph)))
+
+
 def state(graph: Graph) -> Iterator[tuple[str, Shape, bool]]:
     """Entries of the network's `state_dict`: name, shape (() for a counter), whether trained; in execution order."""
     for op in graph.ops:

@@ -11,6 +11,11 @@ from dataclasses import replace
 from netsmith.arch.families import (
     alexnet,
     efficientnet,
+    googlenet,
+    inception,
+    inception_resnet,
+    inception_v3,
+    inception_v4,
     mnasnet,
     mobilenet_v1,
     mobilenet_v2,
@@ -29,6 +34,11 @@ from netsmith.errors import InputError
 MODELS: dict[str, Spec] = {
     **alexnet.TABLE,
     **vgg.TABLE,
+    **googlenet.TABLE,
+    **inception.TABLE,
+    **inception_v3.TABLE,
+    **inception_v4.TABLE,
+    **inception_resnet.TABLE,
     **resnet.TABLE,
     **resnetv2.TABLE,
     **squeezenet.TABLE,

@@ -2,8 +2,9 @@
 pre-activation networks He et al. 2016, Identity Mappings, table 3; Zagoruyko and Komodakis 2016, table 5).
 
 Where torchvision has no weights, timm's of ResNets (its results-imagenet.csv, at 224 pixels) and the authors':
-MobileNet (Howard et al. 2017, table 8), EfficientNet-B8 (Xie et al. 2020, arXiv 1911.09665), -L2 (Xie et al. 2020,
-arXiv 1911.04252: pretrained on more pictures than ImageNet's) and -Lite (the page of their code).
+Inception-v4 and Inception-ResNet-v2 (Szegedy et al. 2017, table 2: without the pictures that ImageNet's authors
+blacklisted), MobileNet (Howard et al. 2017, table 8), EfficientNet-B8 (Xie et al. 2020, arXiv 1911.09665), -L2 (Xie et
+al. 2020, arXiv 1911.04252: pretrained on more pictures than ImageNet's) and -Lite (the page of their code).
 
 ImageNet rows hold the accuracy of the first weights and, where better ones were published later, of those too.
 """
@@ -30,6 +31,10 @@ _IMAGENET = {
     "vgg16_bn": (73.36,),
     "vgg19": (72.38,),
     "vgg19_bn": (74.22,),
+    "googlenet": (69.78,),
+    "inception_v3": (77.29,),
+    "inception_v4": (80.0,),
+    "inception_resnet_v2": (80.1,),
     "resnet18": (69.76,),
     "resnet34": (73.31,),
     "resnet50": (76.13, 80.86),

@@ -41,7 +41,7 @@ def adapt(
     graph = layout_graph(layout)
     keep: dict[str, Sequence[int | None]] = {}
     if num_classes != layout.num_classes:
-        keep[graph.output] = [None] * num_classes
+        keep[layout.head.logits] = [None] * num_classes  # auxiliary classifiers follow
     if in_channels != layout.input.channels:
         keep["input"] = [None] * in_channels
     if not keep:

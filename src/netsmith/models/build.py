@@ -17,7 +17,7 @@ from netsmith.arch.names import find_layout
 from netsmith.arch.pretrained import Weights, find_weights, split_tag
 from netsmith.artifact.bundle import CONFIG, WEIGHTS, load_bundle
 from netsmith.errors import InputError, near
-from netsmith.models import alexnet, efficientnet, mnasnet, mobilenet_v2, resnet, squeezenet, vgg
+from netsmith.models import alexnet, efficientnet, inception, mnasnet, mobilenet_v2, resnet, squeezenet, vgg
 from netsmith.models.network import Init, Network, build_network
 from netsmith.models.pretrained import published_network
 from netsmith.models.weights import check_weights, read_weights
@@ -27,6 +27,11 @@ from netsmith.run.progress import Progress, silent
 INITS: dict[str, Init] = {
     "alexnet": alexnet.init_weights,
     "vgg": vgg.init_weights,
+    "googlenet": inception.init_googlenet,
+    "inception": inception.init_plain,
+    "inception_v3": inception.init_v3,
+    "inception_v4": inception.init_torch,
+    "inception_resnet_v2": inception.init_torch,
     "resnet": resnet.init_weights,
     "resnetv2": resnet.init_weights,
     "squeezenet": squeezenet.init_weights,

@@ -21,6 +21,7 @@ from netsmith.arch import graph as g
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.names import find_layout, list_models
 from netsmith.errors import InputError
+from netsmith.models.inception_names import timm_inception_resnet_v2, timm_inception_v4
 from netsmith.models.mobile_names import timm_layers, torchvision_mnasnet_layers
 from netsmith.models.weights import check_weights, differences
 
@@ -56,7 +57,7 @@ class Converted:
 
 def native_layers(layout: Layout) -> list[str]:
     """The layers that have parameters, in graph order, under this project's (torchvision's) names."""
-    return list(dict.fromkeys(name.rpartition(".")[0] for name, _, _ in g.state(layout_graph(layout))))
+    return g.layers(layout_graph(layout))
 
 
 def cifar_layers(layout: Layout) -> list[str]:
@@ -88,9 +89,17 @@ TIMM_TENSORFLOW = KeyMap(source="timm", layers=timm_layers)
 TIMM_MOBILENET_V3 = KeyMap(source="timm", layers=timm_layers, norm_eps=1e-5, pointwise=frozenset({"conv_head"}))
 TORCHVISION_MNASNET = KeyMap(source="torchvision", layers=torchvision_mnasnet_layers)
 
+TIMM_INCEPTION_V4 = KeyMap(source="timm", layers=timm_inception_v4)
+TIMM_INCEPTION_RESNET_V2 = KeyMap(source="timm", layers=timm_inception_resnet_v2)
+
 KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
-    "alexnet": (TORCHVISION,),
+    "alexnet": (TORCHVISION, NATIVE),
     "vgg": (TORCHVISION,),
+    "googlenet": (TORCHVISION,),
+    "inception": (NATIVE,),
+    "inception_v3": (TORCHVISION,),
+    "inception_v4": (NATIVE, TIMM_INCEPTION_V4),
+    "inception_resnet_v2": (NATIVE, TIMM_INCEPTION_RESNET_V2),
     "resnet": (TORCHVISION, CIFAR, TIMM_RESNET),
     "resnetv2": (NATIVE, TIMM_RESNETV2),
     "squeezenet": (TORCHVISION,),
@@ -107,6 +116,8 @@ KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
 def convert_weights(weights: Mapping[str, Tensor], layout: Layout, *, where: str) -> Converted:
     """Give foreign weights this project's names.
 
+    A file that holds none of the classifiers for training gives a layout without them.
+
     Counters of batches that the file lacks are set to 0: evaluation does not read them, and training with a momentum
     does not either.
 
@@ -121,6 +132,7 @@ def convert_weights(weights: Mapping[str, Tensor], layout: Layout, *, where: str
     """
     keymap, renamed = _best_match(weights, layout)
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in renamed.items()}
+    layout = _as_held(layout, state)
     for name, _, _ in g.state(layout_graph(layout)):
         if name.endswith(f".{COUNTER}"):
             state.setdefault(name, torch.zeros((), dtype=torch.int64))
@@ -132,6 +144,14 @@ def convert_weights(weights: Mapping[str, Tensor], layout: Layout, *, where: str
         )
     check_weights(state, layout, where=where)
     return Converted(weights=state, layout=layout, source=keymap.source)
+
+
+def _as_held(layout: Layout, state: Mapping[str, Tensor]) -> Layout:
+    """The layout, without its classifiers for training where none of their entries are there."""
+    alone = replace(layout, auxiliary=())
+    needed = {name for name, _, _ in g.state(layout_graph(alone))}
+    beside = {name for name, _, _ in g.state(layout_graph(layout))} - needed
+    return layout if beside & state.keys() else alone
 
 
 def _best_match(weights: Mapping[str, Tensor], layout: Layout) -> tuple[KeyMap, dict[str, Tensor]]:
@@ -159,25 +179,29 @@ def foreign_names(keymap: KeyMap, layout: Layout) -> dict[str, str]:
 def _explain(weights: Mapping[str, Tensor], state: Mapping[str, Tensor], layout: Layout) -> str | None:
     """What the file holds instead, where that can be told."""
     linear = f"{layout.head.logits}.weight"
-    if _signature(state, head=layout.head.logits) == _expected(layout) and linear in state and state[linear].dim() == 2:
+    if _signature(state, layout) == _expected(layout) and linear in state and state[linear].dim() == 2:
         return f"it has {len(state[linear])} classes, not {layout.num_classes}; give --num-classes {len(state[linear])}"
     for name in list_models():
         for size in (None, SMALL_PICTURE):
             other = find_layout(name, img_size=size)
             _, renamed = _best_match(weights, other)
-            if _signature(renamed, head=other.head.logits) == _expected(other):
+            other = _as_held(other, renamed)
+            if _signature(renamed, other) == _expected(other):
                 return f"it looks like {name}{'' if size is None else f' for {size} pixels'}; give --model {name}"
     return None
 
 
-def _signature(state: Mapping[str, Tensor], *, head: str) -> dict[str, g.Shape]:
-    """Names and shapes without the classifier and the counters, which differ between files of the same network."""
-    return {name: tuple(tensor.shape) for name, tensor in state.items() if _counts(name, head)}
+def _signature(state: Mapping[str, Tensor], layout: Layout) -> dict[str, g.Shape]:
+    """Names and shapes without the classifiers and the counters, which differ between files of the same network."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if _counts(name, layout)}
 
 
 def _expected(layout: Layout) -> dict[str, g.Shape]:
-    return {name: shape for name, shape, _ in g.state(layout_graph(layout)) if _counts(name, layout.head.logits)}
+    return {name: shape for name, shape, _ in g.state(layout_graph(layout)) if _counts(name, layout)}
 
 
-def _counts(name: str, head: str) -> bool:
-    return not name.endswith(f".{COUNTER}") and not name.startswith(f"{head}.")
+def _counts(name: str, layout: Layout) -> bool:
+    layer, _, entry = name.rpartition(".")
+    return entry != COUNTER and layer not in {
+        head.logits for head in (layout.head, *(a.head for a in layout.auxiliary))
+    }

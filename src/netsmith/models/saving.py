@@ -32,6 +32,7 @@ _BOTH = (
 _TORCHVISION = (
     "alexnet",
     *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
+    *("googlenet", "inception_v3"),
     *("squeezenet1_0", "squeezenet1_1"),
     *("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
     *("mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3"),
@@ -49,6 +50,7 @@ _TIMM = {
     **{
         name: name
         for name in (
+            *("inception_v4", "inception_resnet_v2"),
             *("resnet18d", "resnet34d", "resnet50d", "resnet101d", "seresnet50", "seresnext50_32x4d"),
             *("resnetv2_50", "resnetv2_101", "resnetv2_152"),
             *("mnasnet_100", "efficientnet_b8", "efficientnet_l2"),
@@ -97,6 +99,8 @@ def for_library(weights: Mapping[str, Tensor], layout: Layout, library: Library)
     if model is None:
         raise InputError(f"{library} has no network {layout.name}, so there is nothing to write for it")
     published = find_layout(layout.name, num_classes=layout.num_classes, in_channels=layout.input.channels)
+    if not layout.auxiliary:
+        published = replace(published, auxiliary=())
     same_norms = replace(at_size(layout, published.resolution[0]), norm_eps=published.norm_eps)
     if layout_graph(same_norms) != layout_graph(published):
         raise InputError(
