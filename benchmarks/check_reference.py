@@ -16,6 +16,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from reference_models import (
     PLAIN,
+    SIDES,
     TIMM,
     TORCHVISION,
     Difference,
@@ -48,7 +49,7 @@ def main() -> int:
         for source, names, make in (("torchvision", TORCHVISION, torchvision_model), ("timm", TIMM, timm_model)):
             if name not in names:
                 continue
-            found: Difference = difference(name, make(name), size=arguments.size)
+            found: Difference = difference(name, make(name), size=max(arguments.size, SIDES.get(name, 0)))
             print(f"{name:<19} {source:<12} {found.evaluation:>10.1e} {found.training:>10.1e} {found.gradient:>10.1e}")
             worst = max(worst, found.evaluation, found.training, found.gradient)
             gc.collect()  # two large networks with gradients at a time are enough

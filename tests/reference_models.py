@@ -4,6 +4,7 @@ import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,8 +112,8 @@ def difference(name: str, reference: nn.Module, *, size: int, batch: int = 2) ->
         evaluation = _share(ours.eval()(images), reference.eval()(images))
     theirs_out, ours_out = _training_outputs(reference.train()(images)), ours.train().forward_all(images)
     training = max(_share(ours_out[output], theirs) for output, theirs in theirs_out.items())
-    sum(theirs.square().sum() for theirs in theirs_out.values()).backward()
-    sum(ours_out[output].square().sum() for output in theirs_out).backward()
+    torch.cat(list(theirs_out.values())).square().sum().backward()
+    torch.cat([ours_out[output] for output in theirs_out]).square().sum().backward()
     gradients = {**reference.state_dict(), **_gradients(reference)}
     expected = convert_weights(gradients, find_layout(name), where=f"{name}'s gradients").weights
     # The shift of a norm that only convolutions with norms read has no gradient but rounding: nothing to compare.
@@ -121,12 +122,11 @@ def difference(name: str, reference: nn.Module, *, size: int, batch: int = 2) ->
     return Difference(evaluation, training, gradient)
 
 
-def _training_outputs(found: Tensor | tuple[Tensor, ...]) -> dict[str, Tensor]:
+def _training_outputs(found: Any) -> dict[str, Tensor]:
     """A reference's outputs in training by our names; torchvision's Inceptions give auxiliary logits too."""
     if isinstance(found, Tensor):
         return {"logits": found}
-    fields: dict[str, Tensor] = found._asdict()  # type: ignore[attr-defined]
-    return {TORCHVISION_AUXILIARY.get(name, name): logits for name, logits in fields.items()}
+    return {TORCHVISION_AUXILIARY.get(name, name): logits for name, logits in found._asdict().items()}
 
 
 def _gradients(network: nn.Module) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from reference_models import (
     PLAIN,
+    SIDES,
     TIMM,
     TIMM_ONLY,
     TORCHVISION,
@@ -20,7 +21,7 @@ from netsmith.models.build import create_model
 
 LIMIT = 1e-4
 QUICK = (
-    *("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "mnasnet0_5", "efficientnet_b0"),
+    *("googlenet", "resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "mnasnet0_5", "efficientnet_b0"),
     *("resnet50_v1", "resnet18d", "seresnet50", "resnetv2_50"),
     *("mobilenet_v1", "mobilenet_v3_small", "efficientnet_lite0", "tf_efficientnet_lite0"),
 )
@@ -41,7 +42,7 @@ def _made(make: Callable[[str], nn.Module], name: str) -> nn.Module:
 @pytest.mark.reference
 @pytest.mark.parametrize("name", _slow_beyond_quick(TORCHVISION))
 def test_equals_torchvision(name: str) -> None:
-    found = difference(name, _made(torchvision_model, name), size=64)
+    found = difference(name, _made(torchvision_model, name), size=SIDES.get(name, 64))
     assert max(found.evaluation, found.training, found.gradient) < LIMIT
 
 
@@ -51,7 +52,7 @@ def test_equals_torchvision(name: str) -> None:
     [name if name in QUICK and name in TIMM_ONLY else pytest.param(name, marks=pytest.mark.slow) for name in TIMM],
 )
 def test_equals_timm(name: str) -> None:
-    found = difference(name, _made(timm_model, name), size=64)
+    found = difference(name, _made(timm_model, name), size=SIDES.get(name, 64))
     assert max(found.evaluation, found.training, found.gradient) < LIMIT
 
 
@@ -65,7 +66,11 @@ def test_resnets_of_no_library_equal_the_plain_version(name: str) -> None:
 
 @pytest.mark.reference
 @pytest.mark.parametrize(
-    "name", ["resnet18", "resnext50_32x4d", "mobilenet_v2", "mobilenet_v3_small", "mnasnet1_0", "efficientnet_b0"]
+    "name",
+    [
+        *("resnet18", "resnext50_32x4d", "mobilenet_v2", "mobilenet_v3_small", "mnasnet1_0", "efficientnet_b0"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("googlenet", "inception_v3")),
+    ],
 )
 def test_initial_weights_are_distributed_as_torchvisions(name: str) -> None:
     theirs = dict(_made(torchvision_model, name).state_dict())
