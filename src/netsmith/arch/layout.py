@@ -180,5 +180,17 @@ def layout_from_json(document: Any, *, where: str = "layout") -> Layout:
 
 
 def at_size(layout: Layout, size: int) -> Layout:
-    """The same network and weights for square inputs of another side; strides stay."""
-    return replace(layout, input=replace(layout.input, size=(size,) * len(layout.input.size)))
+    """The same network and weights for square inputs of another side; strides stay.
+
+    Classifiers for training that the smaller maps no longer feed are left out (Inception-v3's below 299 pixels).
+
+    Raises:
+        InputError: the maps become too small for the network itself.
+    """
+    sized = replace(layout, input=replace(layout.input, size=(size,) * len(layout.input.size)), auxiliary=())
+    for each in layout.auxiliary:
+        try:
+            sized = replace(sized, auxiliary=(*sized.auxiliary, each))
+        except InputError:
+            continue
+    return sized

@@ -73,18 +73,22 @@ def import_weights(
         size=layout.resolution[0], resize=resize, crop=crop, interpolation=interpolation, mean=mean, std=std
     )  # fmt: skip
 
+    from netsmith.arch.layout import at_size
+    from netsmith.arch.names import find_layout
     from netsmith.artifact.bundle import Provenance
     from netsmith.export.network import export_network
     from netsmith.models.build import load_weights
     from netsmith.models.keymaps import convert_weights
-    from netsmith.models.weights import read_weights
+    from netsmith.models.weights import entries_of, read_weights
 
     with Console(output) as console:
-        converted = convert_weights(read_weights(file), layout, where=str(file))
+        published = find_layout(model, num_classes=num_classes)
+        converted = convert_weights(read_weights(file), published if keep_strides else layout, where=str(file))
+        layout = at_size(converted.layout, layout.resolution[0])
         console.say(f"{file}: {len(converted.weights)} entries of {model}, named as by {converted.source}")
         try:
             bundle = export_network(
-                load_weights(converted.layout, converted.weights, where=str(file)),
+                load_weights(layout, entries_of(layout, converted.weights), where=str(file)),
                 out,
                 labels=names,
                 preprocess=preprocess,

@@ -21,6 +21,7 @@ from netsmith.artifact.runtimes import open_model
 from netsmith.errors import CheckError, InputError
 from netsmith.export.onnx_graph import write_onnx
 from netsmith.models.build import Network, load_weights
+from netsmith.models.weights import entries_of
 from netsmith.run.preprocess import Preprocess
 
 TOLERANCE = 1e-3
@@ -125,7 +126,7 @@ def convert_network(
             f"{len(set(labels))} different labels do not fit the {layout.num_classes} outputs of {layout.name}; "
             "give one label per output"
         )
-    state = {name: _plain(tensor) for name, tensor in network.state_dict().items()}
+    state = {name: _plain(tensor) for name, tensor in entries_of(layout, network.state_dict()).items()}
     reference = load_weights(layout, state, where=layout.name)
     weights = {name: tensor.numpy() for name, tensor in state.items()}
     model = write_onnx(layout, weights, preprocess=preprocess, activation=activation, temperature=temperature)

@@ -16,7 +16,7 @@ from netsmith.arch.pretrained import Weights
 from netsmith.data.pretrained import weights_file
 from netsmith.models.adapt import adapt
 from netsmith.models.keymaps import convert_weights
-from netsmith.models.weights import read_weights
+from netsmith.models.weights import entries_of, read_weights
 from netsmith.run.progress import Progress, silent
 
 
@@ -47,13 +47,15 @@ def published_network(
     # What is asked for is checked before anything is downloaded.
     wanted = find_layout(weights.model, num_classes=num_classes, in_channels=in_channels)
     size = img_size or weights.size
-    layout = at_size(find_layout(weights.model), size)
+    published = find_layout(weights.model)
+    layout = at_size(published, size)
     largest = 2 * 4 * cost(layout).params + (16 << 20)  # twice its float32 numbers, and names
     path = weights_file(weights, folder=folder, largest=largest, progress=progress)
-    converted = convert_weights(read_weights(path), layout, where=str(path))
+    converted = convert_weights(read_weights(path), published, where=str(path))
+    layout = at_size(converted.layout, size)
     return adapt(
-        converted.layout,
-        converted.weights,
+        layout,
+        entries_of(layout, converted.weights),
         fresh,
         num_classes=wanted.num_classes,
         in_channels=wanted.input.channels,

@@ -140,6 +140,12 @@ def check_weights(weights: Mapping[str, Tensor], layout: Layout, *, where: str) 
             )
 
 
+def entries_of(layout: Layout, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries that a layout has, of weights that hold more, such as classifiers for training."""
+    wanted = {name for name, _, _ in g.state(layout_graph(layout))}
+    return {name: tensor for name, tensor in weights.items() if name in wanted}
+
+
 def differences(weights: Mapping[str, Tensor], expected: Mapping[str, g.Shape]) -> str:
     """How names and shapes differ from those expected, in words; "" when they do not."""
     missing = [name for name in expected if name not in weights]
