@@ -30,7 +30,11 @@ TIMM = {
     if name in COUNTERPARTS["timm"] and name not in _TOO_LARGE
 }
 TIMM_ONLY = tuple(name for name in TIMM if name not in TORCHVISION)
-PLAIN = tuple(name for name in list_models() if name not in {*TORCHVISION, *TIMM, *_TOO_LARGE})
+PLAIN = tuple(
+    name
+    for name in list_models()
+    if name not in {*TORCHVISION, *TIMM, *_TOO_LARGE} and find_layout(name).family in ("resnet", "resnetv2")
+)
 """ResNets that no library has; `plain_resnet` and `plain_preactivated` are their references."""
 
 

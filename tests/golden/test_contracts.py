@@ -52,7 +52,7 @@ def _renamed(name: str, source: str) -> list[str]:
 
 
 def test_every_published_network_has_a_contract() -> None:
-    others = {*list_models("*_cifar"), *list_models("tf_*"), "alexnet_2012"}  # no library has the last
+    others = {*list_models("*_cifar"), *list_models("tf_*")}
     assert set(REFERENCES) == set(list_models()) - others
 
 
