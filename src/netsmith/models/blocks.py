@@ -136,8 +136,6 @@ def _build_module(block: Compound, channels: int, *, drop_path: float, norm: Nor
                 ),
                 conv_norm_act(channels, block.out, norm=norm, activation=block.activation),
             )  # fmt: skip
-        case branches.BranchesBlock():
-            return _build_branches(block, channels, drop_path=drop_path, norm=norm)
         case fire.FireBlock():
             return Fire(channels, block.squeeze, block.expand1x1, block.expand3x3, activation=block.activation)
 

@@ -88,12 +88,11 @@ TIMM_RESNETV2 = KeyMap(source="timm", layers=timm_resnetv2_layers, pointwise=fro
 TIMM_TENSORFLOW = KeyMap(source="timm", layers=timm_layers)
 TIMM_MOBILENET_V3 = KeyMap(source="timm", layers=timm_layers, norm_eps=1e-5, pointwise=frozenset({"conv_head"}))
 TORCHVISION_MNASNET = KeyMap(source="torchvision", layers=torchvision_mnasnet_layers)
-
 TIMM_INCEPTION_V4 = KeyMap(source="timm", layers=timm_inception_v4)
 TIMM_INCEPTION_RESNET_V2 = KeyMap(source="timm", layers=timm_inception_resnet_v2)
 
 KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
-    "alexnet": (TORCHVISION, NATIVE),
+    "alexnet": (TORCHVISION,),
     "vgg": (TORCHVISION,),
     "googlenet": (TORCHVISION,),
     "inception": (NATIVE,),
@@ -202,6 +201,5 @@ def _expected(layout: Layout) -> dict[str, g.Shape]:
 
 def _counts(name: str, layout: Layout) -> bool:
     layer, _, entry = name.rpartition(".")
-    return entry != COUNTER and layer not in {
-        head.logits for head in (layout.head, *(a.head for a in layout.auxiliary))
-    }
+    classifiers = {layout.head.logits, *(each.head.logits for each in layout.auxiliary)}
+    return entry != COUNTER and layer not in classifiers
