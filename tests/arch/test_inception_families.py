@@ -165,5 +165,5 @@ def test_bad_input_says_what_is_wrong():
         find_spec("inception_v5")
     with pytest.raises(InputError, match="did you mean googlenet"):
         find_spec("goglenet")
-    with pytest.raises(InputError, match="3 pixels"):
+    with pytest.raises(InputError, match="below 4 pixels"):
         find_layout("inception_v3", img_size=3)

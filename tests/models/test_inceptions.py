@@ -58,7 +58,7 @@ def test_other_classes_and_channels_reach_every_classifier(name: str) -> None:
 @pytest.mark.parametrize("name", AUXILIARY)
 def test_a_file_without_classifiers_for_training_gives_the_network_without(name: str) -> None:
     layout = small(name)
-    weights = {key: torch.zeros(shape) for key, shape, _ in g.state(layout_graph(layout))}
+    weights = build(layout).state_dict()
     alone = {key: value for key, value in weights.items() if not key.lower().startswith("aux")}
     converted = convert_weights(alone, layout, where="a file")
     assert converted.layout.auxiliary == ()
