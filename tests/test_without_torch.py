@@ -48,6 +48,7 @@ WITHOUT_TORCH: dict[str, list[str]] = {
     "predict": ["artifact", "picture.png"],
     "profile": ["resnet20_cifar"],
     "report": ["begun"],
+    "scale": ["resnet20_cifar", "--macs", "2x", "-o", "scaled.json", "--overwrite"],
     "val": ["artifact", "--data", "colours.npz"],
     "verify": ["artifact"],
 }

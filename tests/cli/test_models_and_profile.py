@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,16 @@ def test_profile_of_an_artifact_compared_with_names(tmp_path: Path):
     )
     assert [row["name"] for row in both["networks"]] == ["model", "resnet8_cifar", "resnet14_cifar@0.5"]
     assert all(row["latency"]["p50_ms"] > 0 for row in both["networks"])
-    done = netsmith("profile", "resnet18", "--compare", "model", "--no-latency", cwd=tmp_path)
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["network", "resnet18", "model"]
+    in_torch = [row["latency_torch"] for row in both["networks"]]
+    if find_spec("torch") is not None:
+        assert all(found["runtime"] == "torch" and found["p50_ms"] > 0 for found in in_torch)
+    else:
+        assert in_torch == [None, None, None]
+    done = netsmith("profile", "--compare", "resnet18", "model", "--no-latency", cwd=tmp_path)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines[:3]] == ["network", "resnet18", "model"]
+    assert lines[0][-1] == "MB"
+    assert float(lines[1][-1]) == pytest.approx(4 * 11.69, rel=0.02)
 
 
 def test_profile_draws_the_network(tmp_path: Path):
@@ -144,9 +153,19 @@ MISTYPED = [
     (["profile", "runs/pets"], "there is no runs/pets"),
     (["profile", "."], ". is neither an artifact"),
     (["profile", "resnet50@0"], "above 0"),
-    (["profile", "resnet50@hight=2"], "is not width or depth"),
+    (["profile", "resnet50@hight=2"], "is not width, depth or resolution"),
     (["profile", "resnet50@1000"], "outside 0.01..100"),
     (["profile", "resnet50:phi=64"], "an input of size"),
+    (["profile", "resnet50:phi=-20"], "a resolution of 14 is too small for strides of 32"),
+    (["profile", "resnet50@resolution=0.1"], "a resolution of 22 is too small for strides of 32"),
+    (["profile", "resnet50@0.001"], "a width multiplier of 0.001 is outside 0.01..100"),
+    (["profile", "resnet50@depth=0.001"], "a depth multiplier of 0.001 is outside 0.01..100"),
+    (["profile", "resnet50@0.5,width=2"], "gives width twice"),
+    (["profile", "nowhere.json"], "there is no layout file nowhere.json"),
+    (
+        ["train", "digits", "--model", "nowhere.json", "--epochs", "1", "-o", "run"],
+        "there is no layout file nowhere.json",
+    ),
     (["profile", "resnet18", "--compare", "nothing_like_it"], "no model is called 'nothing_like_it'"),
     (["profile", "resnet18", "--img-size", "3"], "--img-size is 3; give 4 to 4096"),
     (["profile", "resnet18", "--img-size", "100000"], "--img-size is 100000"),

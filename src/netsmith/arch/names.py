@@ -1,12 +1,17 @@
-"""The networks by name, and names of scaled ones.
+"""The networks by name, names of scaled ones, and layouts in files.
 
-`NAME`, or `NAME@width=0.5,depth=0.75` (a lone number is the width: `resnet50@0.75`), or `NAME:phi=-1.5` for compound
-scaling with EfficientNet's coefficients.
+`NAME`, then any number of changes, applied from left to right: `@width=0.5,depth=0.75,resolution=0.8` (a lone number is
+the width: `resnet50@0.75`) and `:phi=-1.5` for compound scaling with EfficientNet's coefficients. Wherever a name is
+asked for, the path of a layout's JSON file (`FILE.json`) will do.
 """
 
 import difflib
 import fnmatch
+import json
+import os
+import re
 from dataclasses import replace
+from pathlib import Path
 
 from netsmith.arch.families import (
     alexnet,
@@ -25,9 +30,11 @@ from netsmith.arch.families import (
     squeezenet,
     vgg,
 )
-from netsmith.arch.layout import Layout
+from netsmith.arch.layout import Layout, at_size, layout_from_json
+from netsmith.arch.limits import check_widths
 from netsmith.arch.lower import lower
-from netsmith.arch.scale import compound, for_size, scale
+from netsmith.arch.scale import check_resolution, compound, for_size, scale
+from netsmith.arch.select import select
 from netsmith.arch.spec import Spec, with_channels, with_classes
 from netsmith.errors import InputError
 
@@ -48,6 +55,8 @@ MODELS: dict[str, Spec] = {
     **mnasnet.TABLE,
     **efficientnet.TABLE,
 }
+MAX_FILE = 1 << 25
+"""Bytes of a layout's file: 4096 blocks take less."""
 
 
 def list_models(pattern: str | None = None) -> list[str]:
@@ -61,23 +70,33 @@ def find_spec(name: str) -> Spec:
     Raises:
         InputError: unknown names (with near ones) and multipliers that do not parse.
     """
-    base, at, multipliers = name.partition("@")
-    if not at:
-        base, colon, phi = name.partition(":")
-        if colon:
-            key, _, value = phi.partition("=")
-            if key != "phi":
-                raise InputError(f"model {name!r}: after ':' comes phi=NUMBER, as in {base}:phi=-1.5")
-            return replace(compound(_published(base), _number(name, value)), name=name)
-        return _published(base)
-    scaled = {"width": 1.0, "depth": 1.0}
-    for item in multipliers.split(","):
+    base, *changes = re.split(r"([@:])", name)
+    spec = _published(base)
+    for mark, text in zip(changes[::2], changes[1::2], strict=True):
+        spec = _multiplied(spec, text, name) if mark == "@" else _compounded(spec, text, name)
+    return replace(spec, name=name)
+
+
+def _compounded(spec: Spec, text: str, name: str) -> Spec:
+    key, _, value = text.partition("=")
+    if key != "phi":
+        raise InputError(f"model {name!r}: after ':' comes phi=NUMBER, as in {spec.name}:phi=-1.5")
+    return compound(spec, _number(name, value))
+
+
+def _multiplied(spec: Spec, text: str, name: str) -> Spec:
+    scaled: dict[str, float] = {}
+    for item in text.split(","):
         key, equals, value = item.partition("=")
         key, value = (key, value) if equals else ("width", key)
-        if key not in scaled:
-            raise InputError(f"model {name!r}: {key!r} is not width or depth; write {base}@width=0.5,depth=0.75")
+        if key not in ("width", "depth", "resolution"):
+            raise InputError(
+                f"model {name!r}: {key!r} is not width, depth or resolution; write {spec.name}@width=0.5,depth=0.75"
+            )
+        if key in scaled:
+            raise InputError(f"model {name!r} gives {key} twice; keep one")
         scaled[key] = _number(name, value)
-    return replace(scale(_published(base), **scaled), name=name)
+    return scale(spec, **scaled)
 
 
 def _published(name: str) -> Spec:
@@ -98,23 +117,60 @@ def _number(name: str, text: str) -> float:
 def find_layout(
     name: str, *, num_classes: int | None = None, in_channels: int | None = None, img_size: int | None = None
 ) -> Layout:
-    """The layout of a name.
+    """The layout of a name, or of a layout's file.
 
     Args:
         name: see the module.
-        num_classes: number of logits; the published number when None.
-        in_channels: channels of the input; 3 when None.
-        img_size: side of the square input, pixels; the published one when None. Other sizes may change the stem and the
-            strides (`for_size`).
+        num_classes: number of logits; the published number, or the file's, when None.
+        in_channels: channels of the input; 3, or the file's, when None.
+        img_size: side of the square input, pixels; the published one, or the file's, when None. For a name, other sizes
+            may change the stem and the strides (`for_size`); a file's strides stay.
 
     Raises:
-        InputError: unknown names, numbers out of range.
+        InputError: unknown names, numbers out of range, a resolution too small for the strides, a file that is no
+            layout.
     """
+    if is_layout_file(name):
+        return _fitted(read_layout(Path(name)), num_classes, in_channels, img_size)
     spec = find_spec(name)
     if num_classes is not None:
         spec = with_classes(spec, num_classes)
     if in_channels is not None:
         spec = with_channels(spec, in_channels)
-    if img_size is not None:
-        spec = for_size(spec, img_size)
-    return lower(spec)
+    return check_resolution(lower(spec)) if img_size is None else lower(for_size(spec, img_size))
+
+
+def is_layout_file(name: str) -> bool:
+    """Whether a name means the file of a layout."""
+    return name.endswith(".json")
+
+
+def read_layout(path: Path) -> Layout:
+    """Read the JSON file of a layout, as `netsmith scale -o` writes it.
+
+    Raises:
+        InputError: no such file, or it holds no layout that this netsmith knows; the message names the place.
+    """
+    if not os.path.isfile(path):  # neither a folder nor a pipe that never ends
+        raise InputError(f"there is no layout file {path}; check the path, or make one with netsmith scale -o")
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise InputError(f"{path} has more than {MAX_FILE:,} bytes, which no layout takes; check the path")
+        document = json.loads(path.read_bytes())
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give a layout's JSON file") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON or is cut short ({error}); give a layout's JSON file") from None
+    return layout_from_json(document, where=str(path))
+
+
+def _fitted(layout: Layout, num_classes: int | None, in_channels: int | None, img_size: int | None) -> Layout:
+    """A layout with other classes, channels or sides; its blocks stay as they are."""
+    if num_classes is not None:
+        check_widths("num_classes", num_classes)
+        layout = select(layout, {layout.head.logits: [None] * num_classes}).layout
+    if in_channels is not None:
+        layout = replace(layout, input=replace(layout.input, channels=in_channels))
+    if img_size is None:
+        return layout
+    return check_resolution(at_size(layout, img_size))

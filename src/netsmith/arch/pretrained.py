@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-from netsmith.arch.names import MODELS, find_spec
+from netsmith.arch.names import MODELS, find_spec, is_layout_file
 from netsmith.errors import InputError, near
 
 Source = Literal["torchvision", "timm", "akamaster"]
@@ -88,8 +88,11 @@ def pretrained() -> dict[str, tuple[Weights, ...]]:
 def split_tag(name: str) -> tuple[str, str | None]:
     """Network and tag of a name: "resnet50.v2" -> ("resnet50", "v2"); (name, None) where it has no tag.
 
-    What follows the name of a network and a dot is a tag; dots elsewhere belong to a multiplier, as in `resnet50@0.75`.
+    What follows the name of a network and a dot is a tag; dots elsewhere belong to a multiplier, as in `resnet50@0.75`,
+    or to the file of a layout.
     """
+    if is_layout_file(name):
+        return name, None
     model, dot, tag = name.partition(".")
     return (model, tag) if dot and not {"@", ":"} & set(model) else (name, None)
 

@@ -2,14 +2,19 @@
 
 Compound scaling is Tan and Le 2019 (EfficientNet, equation 3): depth alpha^phi, width beta^phi, resolution gamma^phi.
 Multipliers compose exactly because the paper's table stays unscaled in the Spec.
+
+A rule says how a factor s of the MACs, which on pictures grow as depth * width^2 * resolution^2, is shared out: all of
+it to one axis, to the three as EfficientNet's alpha, beta and gamma do, or mostly to the width ("fast", Dollar, Singh
+and Girshick 2021, arXiv 2103.06877, with alpha = 0.8: activations, which cost time, then grow as s^0.6 only).
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from netsmith.arch import graph as g
 from netsmith.arch.blocks.pieces import Conv, Pool
-from netsmith.arch.layout import layout_graph
+from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.limits import MAX_SIDE
 from netsmith.arch.lower import lower
 from netsmith.arch.spec import Spec
@@ -17,6 +22,32 @@ from netsmith.errors import InputError
 
 SMALLEST_MAP = 4
 MAX_PHI = 64
+ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
+"""Of depth, width and resolution: what EfficientNet's grid search at phi = 1 found."""
+
+Rule = Literal["compound", "depth", "width", "resolution", "fast"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exponents:
+    """Of the factor s of the MACs, for networks on pictures: depth + 2 width + 2 resolution = 1."""
+
+    depth: float
+    width: float
+    resolution: float
+
+
+_PER_PHI = math.log(ALPHA * BETA**2 * GAMMA**2)
+
+RULES: dict[Rule, Exponents] = {
+    "compound": Exponents(
+        depth=math.log(ALPHA) / _PER_PHI, width=math.log(BETA) / _PER_PHI, resolution=math.log(GAMMA) / _PER_PHI
+    ),
+    "depth": Exponents(depth=1.0, width=0.0, resolution=0.0),
+    "width": Exponents(depth=0.0, width=0.5, resolution=0.0),
+    "resolution": Exponents(depth=0.0, width=0.0, resolution=0.5),
+    "fast": Exponents(depth=0.1, width=0.4, resolution=0.05),
+}
 
 
 def scale(spec: Spec, *, depth: float = 1.0, width: float = 1.0, resolution: float = 1.0) -> Spec:
@@ -38,7 +69,7 @@ def scale(spec: Spec, *, depth: float = 1.0, width: float = 1.0, resolution: flo
     return replace(spec, depth=spec.depth * depth, width=spec.width * width, input=replace(spec.input, size=sides))
 
 
-def compound(spec: Spec, phi: float, *, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Spec:
+def compound(spec: Spec, phi: float, *, alpha: float = ALPHA, beta: float = BETA, gamma: float = GAMMA) -> Spec:
     """Scale depth, width and resolution together by alpha^phi, beta^phi, gamma^phi; phi below 0 shrinks.
 
     The defaults are EfficientNet's, found by its grid search at phi = 1 under alpha * beta^2 * gamma^2 ~ 2.
@@ -49,6 +80,32 @@ def compound(spec: Spec, phi: float, *, alpha: float = 1.2, beta: float = 1.1, g
     if not abs(phi) <= MAX_PHI:
         raise InputError(f"{spec.name}: phi is {phi:g}; give a number in -{MAX_PHI}..{MAX_PHI}")
     return scale(spec, depth=alpha**phi, width=beta**phi, resolution=gamma**phi)
+
+
+def total_stride(layout: Layout) -> int:
+    """Input positions per position of the last stage's map, along the way that strides most."""
+    graph = layout_graph(layout)
+    strides = {"input": 1}
+    for op in graph.ops:
+        own = max(op.stride) if isinstance(op, g.Conv | g.Pool) else 1
+        strides[op.name] = own * max(strides[source] for source in g.sources(op))
+    return strides[graph.taps[layout.stages[-1].name]]
+
+
+def check_resolution(layout: Layout) -> Layout:
+    """The layout itself, when its input is large enough for its strides.
+
+    Raises:
+        InputError: a side of the input is shorter than the strides together, so that the last map would come from
+            padding. `for_size` drops strides of a spec instead.
+    """
+    stride, side = total_stride(layout), min(layout.resolution)
+    if side < stride:
+        raise InputError(
+            f"{layout.name}: a resolution of {side} is too small for strides of {stride} in all; "
+            f"give {stride} pixels or more"
+        )
+    return layout
 
 
 def for_size(spec: Spec, size: int) -> Spec:

@@ -72,7 +72,8 @@ def measure_many(
     seconds_each: float = 0.4,
     limit_ms: float | None = None,
     deadline_s: float | None = None,
-    runtime: str = "onnxruntime",
+    runtime: str | Sequence[str] = "onnxruntime",
+    worker: str = process.WORKER,
     on_result: Callable[[int, Measurement | None], None] | None = None,
     progress: Progress = silent,
 ) -> list[Measurement | None]:
@@ -84,7 +85,8 @@ def measure_many(
         seconds_each: timed calls per model, warm-up excluded.
         limit_ms: a model clearly above or below is decided early, see `netsmith.artifact.latency.settled`.
         deadline_s: no call begins after so many seconds; None is 4 * seconds_each * number of models.
-        runtime: name of the runtime.
+        runtime: name of the runtime of all models, or of each.
+        worker: module that the fresh process runs, see `netsmith.artifact.process.call`.
         on_result: is given each model's index and measurement.
         progress: is told the share that is done.
 
@@ -104,9 +106,11 @@ def measure_many(
             if isinstance(model, bytes):
                 path.write_bytes(model)
             paths.append(path)
+        runtimes = [runtime] * len(paths) if isinstance(runtime, str) else runtime
         return _time(
-            [(str(path), threads, runtime) for path in paths],
+            [(str(path), threads, name) for path, name in zip(paths, runtimes, strict=True)],
             what=f"measuring {len(models)} models",
+            worker=worker,
             seconds=seconds_each,
             limit_ms=limit_ms,
             deadline_s=4 * seconds_each * len(models) if deadline_s is None else deadline_s,
@@ -163,6 +167,7 @@ def _time(
     runs: int | None = None,
     limit_ms: float | None = None,
     artifact: str | None = None,
+    worker: str = process.WORKER,
     on_result: Callable[[int, Measurement | None], None] | None = None,
     progress: Progress = silent,
 ) -> list[Measurement | None]:
@@ -186,5 +191,5 @@ def _time(
         "artifact": artifact,
     }
     with alone(wait_s=min(_WAIT_S, deadline_s), clock=SystemClock(), progress=progress):
-        process.call("measure", request, what=what, deadline_s=deadline_s + _START_S, on_row=on_row)
+        process.call("measure", request, what=what, deadline_s=deadline_s + _START_S, on_row=on_row, worker=worker)
     return [results[index] for index in range(len(models))]

@@ -23,7 +23,12 @@ Row = dict[str, Any]
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUTF8": "1"}
 
 
-def call(task: str, request: Row, *, what: str, deadline_s: float, on_row: Callable[[Row], None]) -> None:
+WORKER = "netsmith.artifact.worker"
+
+
+def call(
+    task: str, request: Row, *, what: str, deadline_s: float, on_row: Callable[[Row], None], worker: str = WORKER
+) -> None:
     """Run a task of the worker to its end.
 
     Args:
@@ -32,6 +37,7 @@ def call(task: str, request: Row, *, what: str, deadline_s: float, on_row: Calla
         what: names the work in messages, such as "measuring model.onnx".
         deadline_s: the process is ended after so many seconds.
         on_row: is given every row as it comes.
+        worker: module that the process runs, which ends in `netsmith.artifact.worker.main`.
 
     Raises:
         InputError, CheckError: as the task raised them.
@@ -40,7 +46,7 @@ def call(task: str, request: Row, *, what: str, deadline_s: float, on_row: Calla
     """
     clock = SystemClock()
     end = clock.now() + deadline_s
-    command = [sys.executable, "-P", "-m", "netsmith.artifact.worker"]
+    command = [sys.executable, "-P", "-m", worker]
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command,

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,12 @@ from netsmith.run.clock import Clock, SystemClock
 _ROUNDS = 8
 _REFERENCE_EVERY_S = 0.01
 _MOST_RUNS = 5000
+
+
+class Opens(Protocol):
+    """Opens the file of a model in a runtime, as `open_model` does."""
+
+    def __call__(self, model: Path, *, threads: int, runtime: str) -> Session: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +103,11 @@ class _Timed:
     samples: list[float] = field(default_factory=list[float])
 
 
-def time_models(timing: Timing, emit: Callable[[dict[str, Any]], None]) -> None:
+def time_models(timing: Timing, emit: Callable[[dict[str, Any]], None], *, opens: Opens = open_model) -> None:
     """Time models; emits {"done": share} after each round and {"index", "measurement"} for each model once it is
     decided.
 
-    A model that the deadline leaves without a call has "measurement": None.
+    A model that the deadline leaves without a call has "measurement": None. `opens` opens a model.
 
     Raises:
         InputError: a model cannot be opened; the message names its file.
@@ -126,7 +132,7 @@ def time_models(timing: Timing, emit: Callable[[dict[str, Any]], None]) -> None:
         if index and clock.now() >= end:
             emit({"index": index, "measurement": None})
             continue
-        session = open_model(Path(path), threads=threads, runtime=runtime)
+        session = opens(Path(path), threads=threads, runtime=runtime)
         image = np.random.default_rng(0).integers(0, 256, (1, session.size, session.size, 3), np.uint8)
         warmup, call_s = _warm_up(session, image, timing, clock)
         model = _Timed(index, session, image, warmup, _Reference(clock, call_s=call_s))

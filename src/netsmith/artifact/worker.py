@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -42,8 +42,8 @@ def _verify(request: Row, emit: Emit) -> None:
 TASKS: dict[str, Callable[[Row, Emit], None]] = {"measure": _measure, "verify": _verify}
 
 
-def main() -> None:
-    """Carry out the request on standard input."""
+def main(tasks: Mapping[str, Callable[[Row, Emit], None]] = TASKS) -> None:
+    """Carry out the request on standard input; `tasks` are what may be asked for."""
     # Whatever a library prints must not fall between the rows.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -61,7 +61,7 @@ def main() -> None:
     threading.Thread(target=_end_with_caller, daemon=True).start()
     request = json.loads(line)
     try:
-        TASKS[request.pop("task")](request, emit)
+        tasks[request.pop("task")](request, emit)
     except (InputError, CheckError) as error:
         emit({"error": type(error).__name__, "message": str(error)})
     except BrokenPipeError:

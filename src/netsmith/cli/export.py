@@ -68,10 +68,11 @@ def export(
         img_size: Side of the input in pixels, for a name only.
         overwrite: Replace what is there.
     """
+    from netsmith.arch.names import is_layout_file
     from netsmith.run.files import write_bytes
 
     given = Path(source)
-    from_folder = given.exists() or len(given.parts) > 1
+    from_folder = not is_layout_file(source) and (given.exists() or len(given.parts) > 1)
     if from_folder and (num_classes is not None or img_size is not None or pretrained):
         raise InputError(
             f"--num-classes, --img-size and --pretrained go with the name of a network; {source} has its own"

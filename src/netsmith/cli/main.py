@@ -58,6 +58,7 @@ VERBS = {
     "predict": Verb("netsmith.cli.predict:predict", "Name the most probable classes of pictures."),
     "profile": Verb("netsmith.cli.profile:profile", "Show where a network's parameters, work, memory and time go."),
     "report": Verb("netsmith.cli.report:report", "Write the report of a run, finished or not, as one HTML file."),
+    "scale": Verb("netsmith.cli.scale:scale", "Scale a network to a number of MACs, parameters or activations."),
     "train": Verb("netsmith.cli.train:train", "Train one network and finish it like a fit."),
     "val": Verb("netsmith.cli.val:val", "Score an artifact on labelled pictures: top-1, top-5, loss."),
     "verify": Verb("netsmith.cli.verify:verify", "Check everything that a run or an artifact says about itself."),

@@ -17,6 +17,7 @@ from netsmith.errors import InputError
 if TYPE_CHECKING:
     from netsmith.artifact.bundle import Bundle
     from netsmith.artifact.latency import Measurement
+    from netsmith.export.side_by_side import Sides
 
 EXAMPLES = """\
 Examples:
@@ -25,7 +26,8 @@ Examples:
   netsmith profile efficientnet_b0 --img-size 64 --num-classes 10
   netsmith profile resnet50@0.5 --stages     a scaled network, stages only
   netsmith profile runs/pets/model           a trained artifact
-  netsmith profile resnet18 --compare mobilenet_v2 efficientnet_b0
+  netsmith profile --compare resnet18 mobilenet_v2 efficientnet_b0
+                                             side by side, in PyTorch too where it is installed
   netsmith profile resnet50 --svg resnet50.svg --no-latency
                                              its picture, for a browser
 """
@@ -41,7 +43,7 @@ class Subject:
 
 
 def profile(
-    model: str,
+    model: str | None = None,
     /,
     *,
     img_size: int | None = None,
@@ -63,10 +65,10 @@ def profile(
     a name is measured with random weights, which are as fast as trained ones.
 
     Args:
-        model: Name of a network (netsmith models), scaled or not, or the folder of an artifact or a run.
+        model: Name of a network (netsmith models), scaled or not, a layout's file, or the folder of an artifact or run.
         img_size: Side of the pictures, pixels; the published one if not given. Only for names.
         num_classes: Number of classes; the published one if not given. Only for names.
-        compare: More names or folders: one line for each in place of the blocks.
+        compare: Names or folders: one line for each in place of the blocks.
         stages: Only stages, not their blocks.
         latency: Measure; --no-latency leaves it out.
         threads: Threads of the measurement; 1 for names, what the artifact prefers if it is alone.
@@ -89,30 +91,30 @@ def profile(
         raise InputError("--svg draws one network; leave --compare out")
     if svg is not None and svg.exists() and not overwrite:
         raise InputError(f"{svg} already exists; name another with --svg or give --overwrite")
-    subjects = [_find(name, img_size=img_size, num_classes=num_classes) for name in (model, *compare)]
+    names = compare if model is None else (model, *compare)
+    if not names:
+        raise InputError("MODEL is missing; name a network, or several after --compare")
+    subjects = [_find(name, img_size=img_size, num_classes=num_classes) for name in names]
     with Console(output) as console:
         if svg is not None:
             _draw(subjects[0], svg)
-        measured = _measure(subjects, threads=threads, seconds=seconds, console=console) if latency else None
-        documents = [
-            _document(subject, measured[i] if measured else None, blocks=not stages)
-            for i, subject in enumerate(subjects)
-        ]
         if compare:
-            console.result({"networks": documents}, _comparison(subjects, measured))
-        else:
-            found = parts(subjects[0].layout)
-            lines = [_title(subjects[0]), "", _table(found, cost(subjects[0].layout), blocks=not stages)]
-            if measured is not None:
-                lines += ["", _latency(measured[0])]
-            console.result(documents[0], "\n".join(lines))
+            sides = _side_by_side(subjects, threads=threads, seconds=seconds, console=console) if latency else None
+            console.result({"networks": _compared(subjects, sides)}, _comparison(subjects, sides))
+            return
+        measured = _measure(subjects[0], threads=threads, seconds=seconds, console=console) if latency else None
+        found = parts(subjects[0].layout)
+        lines = [_title(subjects[0]), "", _table(found, cost(subjects[0].layout), blocks=not stages)]
+        if latency:
+            lines += ["", _latency(measured)]
+        console.result(_document(subjects[0], measured, blocks=not stages), "\n".join(lines))
 
 
 def _find(name: str, *, img_size: int | None, num_classes: int | None) -> Subject:
     """A name of a network wins over a folder of that name; `./NAME` means the folder."""
-    from netsmith.arch.names import MODELS, find_layout
+    from netsmith.arch.names import MODELS, find_layout, is_layout_file
 
-    if name not in MODELS and ("/" in name or os.path.exists(name)):
+    if name not in MODELS and not is_layout_file(name) and ("/" in name or os.path.exists(name)):
         from netsmith.artifact.bundle import load_bundle
 
         bundle = load_bundle(Path(name))
@@ -133,23 +135,31 @@ def _draw(subject: Subject, path: Path) -> None:
         raise InputError(f"{path} cannot be written ({error.strerror or error}); name another with --svg") from error
 
 
-def _measure(
-    subjects: list[Subject], *, threads: int | None, seconds: float, console: Console
-) -> "list[Measurement | None]":
+def _measure(subject: Subject, *, threads: int | None, seconds: float, console: Console) -> "Measurement | None":
     from netsmith.artifact.measure import measure, measure_many
+
+    if subject.bundle is not None:
+        folder = subject.bundle.folder
+        return measure(folder, threads=threads, seconds=seconds, warn=console.warn, progress=console.progress)
+    [found] = measure_many([_model(subject)], threads=threads or 1, seconds_each=seconds, progress=console.progress)
+    return found
+
+
+def _side_by_side(subjects: list[Subject], *, threads: int | None, seconds: float, console: Console) -> "list[Sides]":
+    from netsmith.export.side_by_side import Pair, side_by_side
+
+    pairs = [Pair(layout=subject.layout, model=_model(subject)) for subject in subjects]
+    return side_by_side(pairs, threads=threads or 1, seconds_each=seconds, progress=console.progress)
+
+
+def _model(subject: Subject) -> Path | bytes:
+    """The ONNX file of an artifact, or that of a network with random weights."""
+    if subject.bundle is not None:
+        return subject.bundle.model_path
     from netsmith.export.probe import probe_onnx
     from netsmith.run.preprocess import Preprocess
 
-    alone = subjects[0].bundle
-    if len(subjects) == 1 and alone is not None:
-        return [measure(alone.folder, threads=threads, seconds=seconds, warn=console.warn, progress=console.progress)]
-    models = [
-        subject.bundle.model_path
-        if subject.bundle is not None
-        else probe_onnx(subject.layout, preprocess=Preprocess(size=subject.layout.resolution[0]))
-        for subject in subjects
-    ]
-    return measure_many(models, threads=threads or 1, seconds_each=seconds, progress=console.progress)
+    return probe_onnx(subject.layout, preprocess=Preprocess(size=subject.layout.resolution[0]))
 
 
 def _document(subject: Subject, measured: "Measurement | None", *, blocks: bool) -> dict[str, Any]:
@@ -211,20 +221,47 @@ def _cells(shape: tuple[int, ...] | None, spent: Cost) -> list[str]:
     return [output, f"{spent.params:,}", f"{spent.macs:,}", short(spent.activations), short(spent.peak_bytes)]
 
 
-def _comparison(subjects: list[Subject], measured: "list[Measurement | None] | None") -> str:
+def _compared(subjects: list[Subject], sides: "list[Sides] | None") -> list[dict[str, Any]]:
+    documents: list[dict[str, Any]] = []
+    for i, subject in enumerate(subjects):
+        document = _document(subject, sides[i].get("onnxruntime") if sides else None, blocks=False)
+        in_torch = sides[i].get("torch") if sides else None
+        document["size_bytes"], document["size_estimated"] = _size(subject), subject.bundle is None
+        documents.append(document | {"latency_torch": asdict(in_torch) if in_torch is not None else None})
+    return documents
+
+
+def _size(subject: Subject) -> int:
+    """Bytes of the files that a predictor opens: an artifact's own, or what arithmetic says of a network's export."""
+    if subject.bundle is not None:
+        return subject.bundle.size_bytes
+    from netsmith.search.candidates import estimated_bytes
+
+    return estimated_bytes(subject.layout)
+
+
+def _comparison(subjects: list[Subject], sides: "list[Sides] | None") -> str:
+    runtimes = list(sides[0]) if sides else []
     rows: list[list[str]] = []
     for i, subject in enumerate(subjects):
         whole, size = cost(subject.layout), str(subject.layout.resolution[0])
         row = [subject.name, size, *map(short, (whole.params, whole.macs, whole.activations, whole.peak_bytes))]
-        if measured is not None:
-            found = measured[i]
+        row.append(f"{_size(subject) / 1e6:.2f}")
+        for runtime in runtimes:
+            found = sides[i][runtime] if sides else None
             row += [f"{found.p50_ms:.3f}", f"{found.p90_ms:.3f}"] if found is not None else ["-", "-"]
         rows.append(row)
-    header = ["network", "pixels", "params", "MACs", "activations", "peak bytes"]
-    lines = [table([*header, "p50 ms", "p90 ms"] if measured is not None else header, rows)]
-    known = [found for found in measured or () if found is not None]
+    header = ["network", "pixels", "params", "MACs", "activations", "peak bytes", "MB"]
+    for runtime in runtimes:
+        header += [f"{runtime} p50 ms", "p90 ms"]
+    lines = [table(header, rows)]
+    known = [found for side in sides or () for found in side.values() if found is not None]
     if known:
-        lines += ["", f"latency here: {_how(known[0])}, taken in turns; noise of the machine {known[0].noise:.2f}"]
+        threads = f"{known[0].threads} thread{'s' if known[0].threads > 1 else ''}"
+        noise = max(found.noise for found in known)
+        lines += ["", f"latency here: {threads}, all in turns in one fresh process; noise of the machine {noise:.2f}"]
+    if any(subject.bundle is None for subject in subjects):
+        lines += [*([] if known else [""]), "MB of names are estimates of what they export to"]
     return "\n".join(lines)
 
 

@@ -4,6 +4,8 @@ Stages: audit, split, training, artifact, measurement, validation and test, veri
 recipe is, from the bottom up: defaults for what the pictures are like, the recipe file, the flags. Once a run began,
 its `recipe.yaml` takes the place of the first two, and only what does not change what is computed may be given anew.
 
+A layout's file is a network like a name is; the run keeps its own copy, so that it goes on as it began.
+
 `--time` is the time of training, its evaluations and checkpoints included; reading the pictures before and measuring
 the artifact after come on top.
 """
@@ -13,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netsmith.arch.names import find_layout
+from netsmith.arch.layout import layout_to_json
+from netsmith.arch.names import find_layout, is_layout_file, read_layout
 from netsmith.arch.pretrained import find_weights, split_tag
 from netsmith.data.audit import Audit
 from netsmith.data.pretrained import weights_preprocess
@@ -23,6 +26,7 @@ from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for
 from netsmith.fit.session import Session, commands
 from netsmith.run.budget import Budget
+from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.plan import Plan
@@ -85,29 +89,36 @@ class _Opened:
     audited: Audit
     recipe: Recipe
     network: "Network"
+    layout_file: str | None
 
 
-def _open(job: TrainJob, session: Session, begun: Path | None) -> _Opened:
+def _open(job: TrainJob, session: Session, begun: RunFolder | None) -> _Opened:
     """Everything that can be refused before anything is written; what costs little first."""
-    layers = _layers(job, begun)
+    layers = _layers(job, begun.recipe if begun is not None else None)
     model = next((values["model"] for _, values in reversed(layers) if values.get("model")), None)
     if model is None:
         raise InputError("which network to train is not said; give --model, `netsmith models` lists them")
-    model, tag = _weights_named(model, layers)
+    layout_file = None
+    if is_layout_file(model):
+        layout_file = str(begun.layout) if begun is not None and begun.layout.exists() else model
+    found, tag = _weights_named(layout_file or model, layers)
+    model = model if layout_file else found
     layers[-1] = (layers[-1][0], layers[-1][1] | {"model": model, "pretrained": tag})
     if not any(values.get(key) is not None for _, values in layers for key in ("time_s", "epochs")):
         raise InputError("how long to train is not said; give --time such as 10m, or --epochs")
     seed = next((values["seed"] for _, values in reversed(layers) if values.get("seed") is not None), 0)
     audited = session.read(seed=seed)
-    recipe = compose_recipe(audited, model=model, layers=layers)
+    recipe = compose_recipe(audited, model=model, published=find_layout(found).resolution[0], layers=layers)
     classes = len(audited.dataset.classes)
     # Lazily: torch takes seconds to import, and mistakes are to be told before.
     from netsmith.train.requirements import choose_device, refuse_single_picture
 
     choose_device(recipe)
-    network = _network(recipe, classes, folder=job.pretrained_dir, progress=session.progress)
+    network = _network(
+        recipe, layout_file or recipe.model, classes, folder=job.pretrained_dir, progress=session.progress
+    )
     refuse_single_picture(network, recipe.model, recipe.batch_size)
-    return _Opened(audited, recipe, network)
+    return _Opened(audited, recipe, network, layout_file)
 
 
 def _weights_named(name: str, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[str, str | None]:
@@ -125,12 +136,12 @@ def _weights_named(name: str, layers: Sequence[tuple[str, Mapping[str, Any]]]) -
     return model, find_weights(model, tag).tag
 
 
-def _network(recipe: Recipe, classes: int, *, folder: Path | None, progress: Progress) -> "Network":
+def _network(recipe: Recipe, name: str, classes: int, *, folder: Path | None, progress: Progress) -> "Network":
     from netsmith.models.build import build, load_pretrained
 
     dropout, drop_path = recipe.drop_rate or None, recipe.drop_path or None
     if recipe.pretrained is None:
-        layout = find_layout(recipe.model, num_classes=classes, img_size=recipe.img_size)
+        layout = find_layout(name, num_classes=classes, img_size=recipe.img_size)
         return build(layout, seed=recipe.seed, dropout=dropout, drop_path=drop_path)
     return load_pretrained(
         find_weights(recipe.model, recipe.pretrained),
@@ -162,12 +173,15 @@ def _layers(job: TrainJob, begun: Path | None) -> list[tuple[str, dict[str, Any]
     return layers
 
 
-def compose_recipe(audited: Audit, *, model: str, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Recipe:
+def compose_recipe(
+    audited: Audit, *, model: str, published: int, layers: Sequence[tuple[str, Mapping[str, Any]]]
+) -> Recipe:
     """The recipe of a run: layers over defaults for what the pictures are like.
 
     Args:
         audited: the pictures.
         model: the network, already known to exist.
+        published: its own resolution, pixels.
         layers: (origin for messages, fields), the strongest last; the last that gives a length decides it.
 
     Raises:
@@ -185,7 +199,7 @@ def compose_recipe(audited: Audit, *, model: str, layers: Sequence[tuple[str, Ma
     if tag := given.get("pretrained"):
         size = find_weights(model, tag).size  # also for smaller pictures: it is the size that they know
     else:
-        size = max(SMALLEST_SIDE, min(find_layout(model).resolution[0], look.side))
+        size = max(SMALLEST_SIDE, min(published, look.side))
     wanted = given.get("img_size", size)
     # What is out of range is refused below, by name.
     if isinstance(wanted, int) and SMALLEST_SIDE <= wanted <= LARGEST_SIZE:
@@ -208,11 +222,13 @@ def _train(job: TrainJob, session: Session, run: RunFolder, opened: _Opened | No
     ledger = Ledger(run.ledger, clock=session.clock)
     if is_concluded(run, ledger):
         raise InputError(f"{run.path} holds a finished run; name another folder with -o")
-    begun = run.recipe if run.recipe.exists() else None
-    opened = opened or _open(job, session, begun)
+    begun = run.recipe.exists()
+    opened = opened or _open(job, session, run if begun else None)
     recipe = opened.recipe
-    if begun is not None:
-        _refuse_other_recipe(run, Recipe.load(begun), recipe)
+    if begun:
+        _refuse_other_recipe(run, Recipe.load(run.recipe), recipe)
+    elif opened.layout_file is not None:
+        write_json(run.layout, layout_to_json(read_layout(Path(opened.layout_file))))
     recipe.save(run.recipe)
     session.enter(run, ledger)
     for line in opened.audited.summary():

@@ -12,6 +12,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from netsmith.arch.scale_to import Target, Times
 from netsmith.errors import InputError, near
 
 LATENCY_UNITS = {"us": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000)}
@@ -147,6 +148,20 @@ def parse_count(text: str, *, what: str = "count") -> int:
     return _whole(text, COUNT_UNITS, what=what)
 
 
+def parse_target(text: str, *, what: str = "target") -> Target:
+    """What to scale a cost to: a number as `parse_count` reads it, or a multiple of the present cost such as "2x".
+
+    Raises:
+        InputError: as `parse_count`.
+    """
+    if text.rstrip().endswith("x"):
+        return Times(float(_read(text, {"x": Decimal(1)}, what=what)))
+    match = _NUMBER.fullmatch(text.strip())
+    if not match or match.group(2) not in COUNT_UNITS:
+        raise InputError(f"{what} {text!r} is neither a number (600M, 1.5G) nor a multiple (2x, 0.5x)")
+    return parse_count(text, what=what)
+
+
 def parse_duration(text: str, *, what: str = "time") -> float:
     """Seconds from "90s", "10m", "1.5h", "1h30m", "2d"; `what` names the value in messages.
 
@@ -221,7 +236,7 @@ def _read(text: str, units: Mapping[str, Decimal], *, what: str) -> Decimal:
 
 
 def _or(names: Sequence[str]) -> str:
-    return " or ".join([", ".join(names[:-1]), names[-1]])
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _whole(text: str, units: Mapping[str, Decimal], *, what: str) -> int:

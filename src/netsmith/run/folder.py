@@ -213,6 +213,11 @@ class RunFolder:
         return self.path / "recipe.yaml"
 
     @property
+    def layout(self) -> Path:
+        """The network as it was when the run began, where `--model` named the file of a layout."""
+        return self.path / "layout.json"
+
+    @property
     def metrics(self) -> Path:
         """`metrics.jsonl`, one row per evaluation."""
         return self.path / "metrics.jsonl"
