@@ -8,9 +8,10 @@ whose network, lowered and counted, is not above the target. Choices:
 - Multipliers have four significant digits. That is the tolerance of the search and the rule for ties: of the factors
   that give the same cost, the largest that bisection reached. The name of the result states the multipliers, and read
   as a name (`netsmith.arch.names`) it is the same network.
-- Under rules that widen, the width is adjusted at the end, by a quarter at most, at the depth and resolution of the
-  last step below the target and at those of the first step above it; what comes closest is taken, the step below where
-  they are equal. So a step in depth, which adds blocks to every stage at once, leaves no gap.
+- Under rules that widen, the width is adjusted at the end, by half at most and never to the other side of 1, at the
+  depth and resolution of the last step below the target and at those of the first step above it; what comes closest is
+  taken, the step below where they are equal. So a step in depth, which adds blocks to every stage at once, leaves no
+  gap.
 """
 
 import math
@@ -28,7 +29,7 @@ Measure = Literal["macs", "params", "activations"]
 
 DIGITS = 4
 _NEAR = 1 + 10.0**-DIGITS  # factors this close round to the same multipliers, or to neighbours
-_WIDTH_ADJUSTED = 1.25
+_WIDTH_ADJUSTED = 1.5
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,9 @@ class _Search:
         below, above = self._multipliers(low), self._multipliers(high)
         best, most = below, self._spent(below) or 0
         if self.exponents.width:
+            narrow, wide = below.width / _WIDTH_ADJUSTED, below.width * _WIDTH_ADJUSTED
+            narrow, wide = (max(1.0, narrow), wide) if now <= self.limit else (narrow, min(1.0, wide))
             for chosen in (below, above):
-                narrow, wide = below.width / _WIDTH_ADJUSTED, below.width * _WIDTH_ADJUSTED
                 adjusted = self._widest(chosen, narrow, wide)
                 if adjusted is not None and (spent := self._spent(adjusted) or 0) > most:
                     best, most = adjusted, spent
