@@ -101,9 +101,17 @@ def test_nothing_changes_at_the_present_cost():
 
 
 def test_a_step_of_depth_leaves_no_gap():
-    """1.3 times the MACs lie below the first step in depth: the width fills what the rule alone leaves."""
-    limit = resolve(Times(1.3), cost(find_layout("mobilenet_v2")), "macs")
-    assert cost(lower(scale_to(MODELS["mobilenet_v2"], macs=Times(1.3)))).macs > 0.95 * limit
+    """Any more depth more than doubles the MACs of VGG-11: the width fills what the rule alone leaves."""
+    scaled = scale_to(MODELS["vgg11"], macs=Times(2.0), rule="fast")
+    assert scaled.depth == 1.0
+    assert cost(lower(scaled)).macs > 0.95 * resolve(Times(2.0), cost(find_layout("vgg11")), "macs")
+
+
+@pytest.mark.parametrize("name", ["alexnet", "mobilenet_v2", "resnet20_cifar"])
+def test_what_grows_is_never_narrowed_and_what_shrinks_never_widened(name: str):
+    for factor in (0.5, 0.8, 1.2, 1.5, 2.0):
+        scaled = scale_to(MODELS[name], macs=Times(factor), rule="fast")
+        assert (scaled.width >= 1.0) if factor > 1 else (scaled.width <= 1.0)
 
 
 def test_a_scaled_network_scales_on():
