@@ -148,6 +148,13 @@ def _reference(library: Library, name: str) -> torch.nn.Module:
         ("timm", "mobilenet_v2"),
         ("timm", "resnet18"),
         pytest.param("torchvision", "efficientnet_b5", marks=pytest.mark.slow),
+        *(
+            pytest.param(library, name, marks=pytest.mark.slow)
+            for library, name in (
+                *(("torchvision", "googlenet"), ("torchvision", "inception_v3")),
+                *(("timm", "inception_v4"), ("timm", "inception_resnet_v2")),
+            )
+        ),
         pytest.param("timm", "efficientnet_b5", marks=pytest.mark.slow),  # its norms have another constant there
     ],
 )
@@ -160,7 +167,8 @@ def test_the_library_loads_and_computes_the_same(library: Library, name: str, tm
     theirs = _reference(library, name)
     theirs.load_state_dict(safetensors.torch.load_file(path), strict=True)
     picture = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    ours = load_weights(at_size(network.layout, 96), copy.deepcopy(network.state_dict()), where="ours")
+    layout = at_size(network.layout, 96)
+    ours = load_weights(layout, copy.deepcopy(entries_of(layout, network.state_dict())), where="ours")
     with torch.no_grad():
         expected, found = ours.eval()(picture), theirs.eval()(picture)
     assert float((found - expected).abs().max()) < 1e-4 * float(expected.abs().max())
