@@ -16,7 +16,7 @@ from netsmith.models.adapt import repeated
 from netsmith.models.build import build, construct, create_model, load_weights
 from netsmith.models.keymaps import KEYMAPS, foreign_names
 from netsmith.models.saving import COUNTERPARTS, Library, for_library, write_weights
-from netsmith.models.weights import read_weights
+from netsmith.models.weights import entries_of, read_weights
 
 TINY = "resnet20_cifar.akamaster"
 
