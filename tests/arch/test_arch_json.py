@@ -145,7 +145,7 @@ SPEC_FAULTS = [
     ("efficientnet_b0", ("head", "conv_name"), None, "conv and conv_name"),
     ("efficientnet_b0", ("head", "conv_name"), "features.{index}", "conv_name is"),
     ("resnext50_32x4d", ("stages", 0, "rows", 0, "block", "groups"), 24, "does not split in 24 groups"),
-    ("resnext50_32x4d", ("stages", 0, "rows", 0, "block", "shortcut"), "D", "shortcut: expected one of"),
+    ("resnext50_32x4d", ("stages", 0, "rows", 0, "block", "shortcut"), "E", "shortcut: expected one of"),
     ("mobilenet_v2", ("head", "conv", "kind"), "at_most", "head.conv.kind: expected one of 'at_least', 'fixed'"),
 ]
 

@@ -18,6 +18,7 @@ from reference_models import (
 from torch import nn
 
 from netsmith.models.build import create_model
+from netsmith.models.saving import for_library
 
 LIMIT = 1e-4
 QUICK = (
@@ -74,7 +75,8 @@ def test_resnets_of_no_library_equal_the_plain_version(name: str) -> None:
 )
 def test_initial_weights_are_distributed_as_torchvisions(name: str) -> None:
     theirs = dict(_made(torchvision_model, name).state_dict())
-    for key, ours in create_model(name).state_dict().items():
+    network = create_model(name)
+    for key, ours in for_library(network.state_dict(), network.layout, "torchvision").weights.items():
         their = theirs[key].float()
         if their.unique().numel() == 1:
             assert torch.equal(ours.float(), their), key

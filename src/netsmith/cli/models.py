@@ -22,7 +22,7 @@ published weights: resnet50.v2. The first tag is what --pretrained takes.
 
 
 def models(pattern: str = "*", /, *, output: Output = PLAIN) -> None:
-    """List the networks: size, work, resolution, accuracy, published weights.
+    """List the networks: size, work, resolution, accuracy, weights.
 
     Parameters are all trained numbers; MACs are the multiply-accumulates of
     convolutions and linear layers for one picture at the published resolution.

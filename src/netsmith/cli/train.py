@@ -171,7 +171,7 @@ def train(
     # Fields whose "off" is None.
     flags |= {field: None for field in ("ema", "grad_clip", "crop_scale") if field in flags and not flags[field]}
     for flag, field, value in given:
-        if value is not None and flags[field] is not None:
+        if value is not None and flags[field] not in (None, True):  # --pretrained alone names no tag yet
             Recipe.check_flag(flag, field, flags[field])
     command = ["train", data, *(["-c", str(config)] if config else []), "-o", str(out)]
     command += ["--pretrained-dir", str(pretrained_dir)] if pretrained_dir else []
