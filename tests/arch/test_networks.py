@@ -214,7 +214,7 @@ def test_names_of_scaled_networks():
         ("resnet51", "did you mean resnet"),
         ("", "netsmith models"),
         ("qqqqqqqq", "netsmith models"),
-        ("resnet50@height=2", "'height' is not width or depth"),
+        ("resnet50@height=2", "'height' is not width, depth or resolution"),
         ("resnet50@width=much", "'much' is not a number"),
         ("resnet50@", "'' is not a number"),
         ("resnet50@0", "above 0"),

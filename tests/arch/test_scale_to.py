@@ -54,7 +54,8 @@ def check(name: str, measure: Measure, factor: float, rule: Rule) -> float | Non
 def test_targets_are_met_closely_and_never_exceeded(name: str, rule: Rule):
     met = check(name, "macs", 2.0, rule)
     assert met is not None
-    assert met > (0.9 if "cifar" not in name else 0.7)  # with 16 channels a step of 8 is half of them
+    narrow = "cifar" in name or name == "inception_naive"  # of 16 channels a step of 8 is half
+    assert met > (0.7 if narrow else 0.9)
 
 
 @pytest.mark.slow

@@ -8,12 +8,14 @@ import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from netsmith.arch.scale_to import Target, Times
 from netsmith.errors import InputError, near
+
+if TYPE_CHECKING:
+    from netsmith.arch.scale_to import Target
 
 LATENCY_UNITS = {"us": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000)}
 SIZE_UNITS = {
@@ -148,12 +150,14 @@ def parse_count(text: str, *, what: str = "count") -> int:
     return _whole(text, COUNT_UNITS, what=what)
 
 
-def parse_target(text: str, *, what: str = "target") -> Target:
+def parse_target(text: str, *, what: str = "target") -> "Target":
     """What to scale a cost to: a number as `parse_count` reads it, or a multiple of the present cost such as "2x".
 
     Raises:
         InputError: as `parse_count`.
     """
+    from netsmith.arch.scale_to import Times  # it brings all of arch, which a prediction does not need
+
     if text.rstrip().endswith("x"):
         return Times(float(_read(text, {"x": Decimal(1)}, what=what)))
     match = _NUMBER.fullmatch(text.strip())
