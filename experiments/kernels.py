@@ -33,12 +33,12 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from intervals import Row, by_cost, difference, over_seeds, percent
-from netsmith.arch.scale_to import scale_to
 from study import Cell, Study, script
 
 from netsmith.arch.lower import lower
 from netsmith.arch.names import MODELS, find_spec
 from netsmith.arch.scale import for_size
+from netsmith.arch.scale_to import scale_to
 from netsmith.arch.spec import Spec, with_classes
 from netsmith.errors import InputError
 from netsmith.run.recipe import Recipe

@@ -41,13 +41,13 @@ import sys
 from dataclasses import dataclass
 
 from intervals import Row, by_cost, over_seeds, percent
-from netsmith.arch.scale_to import scale_to
 from study import Cell, Study, script
 
 from netsmith.arch.layout import Layout
 from netsmith.arch.lower import lower
 from netsmith.arch.names import find_spec
 from netsmith.arch.scale import for_size
+from netsmith.arch.scale_to import scale_to
 from netsmith.arch.spec import with_classes
 from netsmith.artifact.measure import measure_many
 from netsmith.export.probe import probe_onnx

@@ -37,12 +37,12 @@ import sys
 from dataclasses import dataclass
 
 from intervals import Row, by_cost, difference, over_seeds, percent
-from netsmith.arch.scale_to import Times, scale_to
 from study import Cell, Study, script
 
 from netsmith.arch.lower import lower
 from netsmith.arch.names import find_spec
 from netsmith.arch.scale import RULES, for_size
+from netsmith.arch.scale_to import Times, scale_to
 from netsmith.arch.spec import Spec, with_classes
 from netsmith.run.recipe import Recipe
 
