@@ -223,6 +223,9 @@ class Study:
         size = "full" if self.options.full else "small"
         self.folder = self.options.output / f"{self.name}-{size}"
         self.path = self.folder / "rows.jsonl"
+        self.ahead: dict[str, float] = {}
+        """With `--estimate`: seconds of the cells that have no row yet, by key."""
+        self._timed: dict[tuple[Layout, str, int], float] = {}
         self._rows = {row["key"]: row for row in read_jsonl(self.path)}
 
     @property
@@ -297,15 +300,13 @@ class Study:
         }
 
     def _estimate(self, cells: Sequence[Cell]) -> None:
-        known: dict[tuple[Layout, str, int], float] = {}
-        total = 0.0
         for cell in cells:
             shape = (cell.layout, cell.pictures.fingerprint, cell.recipe.batch_size)
-            if shape not in known:
-                known[shape] = estimated_seconds(cell)
-                self.say(f"{cell.network}, {cell.pictures.name}: {known[shape] / 60:.1f} min a seed (estimate)")
-            total += known[shape] if cell.key not in self._rows else 0.0
-        self.say(f"{self.name}: {total / 60:.0f} min for the {len(cells)} cells that are not there yet (estimate)")
+            if shape not in self._timed:
+                self._timed[shape] = estimated_seconds(cell)
+                self.say(f"{cell.network}, {cell.pictures.name}: {self._timed[shape] / 60:.1f} min a seed (estimate)")
+            if cell.key not in self._rows:
+                self.ahead[cell.key] = self._timed[shape]
 
     def chart(self, file: str, series: Sequence[Series], **how: Any) -> None:
         """Write an SVG beside the rows; `how` is passed on to `netsmith.report.charts.lines`."""
@@ -345,8 +346,12 @@ def estimated_seconds(cell: Cell) -> float:
 def script(name: str, about: str, experiment: Callable[[Study], None], arguments: Sequence[str] | None = None) -> int:
     """Run an experiment as a command; gives the exit code of netsmith's verbs."""
     options = parse(about, arguments)
+    study = Study(name, options)
     try:
-        experiment(Study(name, options))
+        experiment(study)
+        if options.estimate:
+            minutes = sum(study.ahead.values()) / 60
+            study.say(f"{name}: {minutes:.0f} min for {len(study.ahead)} trainings that are not there yet (estimate)")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -111,7 +111,11 @@ def test_an_estimate_leaves_nothing(tmp_path: Path) -> None:
     made = made_study(tmp_path)
     study = Study("made", replace(made.options, estimate=True), say=lines.append)
     assert study.run([cell(study)]) == []
-    assert "(estimate)" in lines[-1]
+    assert study.run([cell(study), cell(study, factors={"arm": "b"})]) == []
+    assert len(lines) == 1  # the same network on the same pictures is timed once
+    assert "(estimate)" in lines[0]
+    assert study.ahead.keys() == {cell(study).key, cell(study, factors={"arm": "b"}).key}
+    assert min(study.ahead.values()) > 0
     assert not study.folder.exists()
 
 
