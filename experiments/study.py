@@ -39,7 +39,7 @@ from netsmith.data.items import Split
 from netsmith.errors import CheckError, InputError
 from netsmith.models.build import build
 from netsmith.report.charts import Series, lines, standalone
-from netsmith.run.clock import SystemClock
+from netsmith.run.clock import Clock, SystemClock
 from netsmith.run.files import append_jsonl, read_jsonl, write_text
 from netsmith.run.machine import machine, versions
 from netsmith.run.plan import Plan
@@ -323,24 +323,27 @@ class Study:
 
 
 def estimated_seconds(cell: Cell) -> float:
-    """Seconds that a cell takes, from a few updates and one evaluation; never a result, only a plan."""
+    """Seconds that a cell takes, from the fastest of a few updates and one evaluation: a plan, never a result."""
     clock = SystemClock()
     with tempfile.TemporaryDirectory() as scratch:
         network = build(cell.layout, seed=0, dropout=0.0, drop_path=0.0)
         trainer = Trainer(network, cell.pictures.data, cell.recipe, plan=Plan(Path(scratch, "plan")), clock=clock)
         trainer.advance(1)  # builds and caches kernels
-        began = clock.now()
-        trainer.advance(1 + STEPS_TIMED)
-        step = (clock.now() - began) / STEPS_TIMED
+        step = min(_seconds(clock, lambda: trainer.advance(trainer.step + 1)) for _ in range(STEPS_TIMED))
         part = cell.pictures.val
         count, rules = min(256, len(part.labels)), cell.pictures.preprocess
-        began = clock.now()
-        evaluate_network(network, part.pixels[:count], part.labels[:count], mean=rules.mean, std=rules.std)
-        picture = (clock.now() - began) / count
+        pixels, labels = part.pixels[:count], part.labels[:count]
+        picture = _seconds(clock, lambda: evaluate_network(network, pixels, labels, mean=rules.mean, std=rules.std))
     sizes = {"train": min(SAMPLE, len(cell.pictures.train.labels))}
     sizes |= {"val": len(cell.pictures.val.labels), "test": len(cell.pictures.test.labels)}
     looks = cell.marks * sum(sizes[which] for which in cell.watch) + sum(sizes.values())
-    return trainer.total_steps * step + looks * picture
+    return trainer.total_steps * step + looks * picture / count
+
+
+def _seconds(clock: Clock, work: Callable[[], object]) -> float:
+    began = clock.now()
+    work()
+    return clock.now() - began
 
 
 def script(name: str, about: str, experiment: Callable[[Study], None], arguments: Sequence[str] | None = None) -> int:
