@@ -13,35 +13,26 @@ winner on validation.
 """
 
 import argparse
-import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
+from results import RESULTS, append, of_run, origin, right, run
 
 from netsmith.arch.names import find_layout
 from netsmith.artifact.measure import measure_many
-from netsmith.artifact.predictions import Predictions
 from netsmith.export.probe import probe_onnx
 from netsmith.fit.field import HEADROOM
 from netsmith.fit.stopwatch import config_bytes
 from netsmith.run.budget import Budget
-from netsmith.run.clock import SystemClock
-from netsmith.run.machine import machine, versions
-from netsmith.run.metrics import mcnemar, top_k_correct
+from netsmith.run.machine import machine
+from netsmith.run.metrics import mcnemar
 from netsmith.run.preprocess import Preprocess
-from netsmith.run.result import Result
 
 BUDGETS = ("latency=15ms,size=6MB", "latency=3ms", "size=1MB")
 PEERS = ("resnet18", "mobilenet_v2")
 WIDTHS = (1.0, 0.75, 0.5, 0.35, 0.25, 0.18, 0.12, 0.06)
 SIDE, CLASSES = 224, 10
-FIELDS = (
-    "date", "commit", "benchmark", "subject", "budget", "model", "val_top1", "test_top1", "test_low", "test_high", "n",
-    "latency_p50_ms", "latency_p90_high_ms", "size_bytes", "note", "command", "machine", "versions",
-)  # fmt: skip
+SHOWN = ("subject", "budget", "model", "val_top1", "test_top1", "size_bytes", "note")
 
 
 def widest(base: str, budget: Budget) -> str | None:
@@ -72,35 +63,17 @@ def chosen_peer(base: str, text: str, output: Path) -> str | None:
     return chosen[key]
 
 
-def run(command: list[str], folder: Path) -> Result:
-    """Run one netsmith command unless its folder is finished; its result."""
-    if not (folder / "results.json").exists():
-        print("$ netsmith", *command, flush=True)
-        subprocess.run([sys.executable, "-m", "netsmith", *command, "-o", str(folder), "--quiet"], check=True)
-    return Result.load(folder / "results.json")
-
-
-def right(folder: Path, split: str) -> np.ndarray:
-    """Which pictures of a split a run answers right, in order of their hashes."""
-    found = Predictions.load(folder / "predictions" / f"{split}.npz")
-    return top_k_correct(found.logits, found.targets, k=1)[np.argsort(found.keys)]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds imagenette224/imagenette224.zip")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="plain networks to compare with")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results.csv")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     data = str(options.data / "imagenette224" / "imagenette224.zip")
     time = f"{options.minutes:g}m"
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    common = {"date": SystemClock().wall()[:10], "commit": commit, "benchmark": f"fit imagenette224 {time}"}
-    common |= {"machine": f"{machine().cpu}, {machine().cores_usable} cores", "versions": json.dumps(versions())}
+    common = origin(f"fit imagenette224 {time}")
     rows, winners = [], {}
     jobs = [(text, subject) for text in BUDGETS for subject in ("fit", options.peers[0])]
     jobs += [(text, subject) for subject in options.peers[1:] for text in BUDGETS]
@@ -117,7 +90,10 @@ def main() -> None:
             folder = options.output / f"train-{name}"
             command = ["train", data, "--model", name, "--img-size", str(SIDE), "--time", time]
         rows.append((text, subject, run(command, folder), folder, command))
-    write(options.results, [row(common, *found, rows) for found in rows])
+    written = [row(common, *found, rows) for found in rows]
+    append(options.results, written)
+    for found in written:
+        print({key: found[key] for key in SHOWN})
     for text, (folder, result) in winners.items():
         for other, (elsewhere, rival) in winners.items():
             measured = {
@@ -140,30 +116,15 @@ def row(common, text, subject, result, folder, command, rows) -> dict:
         if best is not None:
             p = mcnemar(right(folder, "test"), right(best[3], "test"))
             note = f"better peer {best[2].final.model}: {best[2].final.top1.test.value:.4f}, McNemar p {p:.3g}"
-    return common | {
-        "subject": subject, "budget": text, "model": f"{final.model} r{SIDE if subject != 'fit' else side(folder)}",
-        "val_top1": final.top1.val.value, "test_top1": final.top1.test.value, "test_low": final.top1.test.low,
-        "test_high": final.top1.test.high, "n": final.top1.test.n, "latency_p50_ms": final.latency_ms.p50,
-        "latency_p90_high_ms": final.latency_ms.high, "size_bytes": final.size_bytes, "note": note,
+    return common | of_run(result) | {
+        "subject": subject, "budget": text, "note": note,
+        "model": f"{final.model} r{SIDE if subject != 'fit' else side(folder)}",
         "command": " ".join(["netsmith", *command]).replace(command[1], "imagenette224.zip"),
     }  # fmt: skip
 
 
 def side(folder: Path) -> int:
     return json.loads((folder / "model" / "config.json").read_text())["preprocess"]["size"]
-
-
-def write(path: Path, rows: list[dict]) -> None:
-    fresh = not path.exists()
-    with path.open("a", newline="") as handle:
-        writer = csv.DictWriter(handle, FIELDS)
-        if fresh:
-            writer.writeheader()
-        writer.writerows(rows)
-    for found in rows:
-        print(
-            {key: found[key] for key in ("subject", "budget", "model", "val_top1", "test_top1", "size_bytes", "note")}
-        )
 
 
 if __name__ == "__main__":

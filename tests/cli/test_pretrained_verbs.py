@@ -1,14 +1,13 @@
 """Published weights as a person asks for them: export, train, and what is said when they are not to be had."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 import yaml
+from pictures import class_files, write_files
 from reference_models import stir, torchvision_model
 
 from netsmith.arch.names import find_layout
@@ -81,6 +80,10 @@ BAD = {
         ["train", "digits", "--model", "resnet20_cifar", "--pretrained", "--epochs", "1", "-o", "x"],
         "resnet20_cifar.akamaster cannot be had",
     ),
+    "a layout's file": (
+        ["train", "digits", "--model", "net.json", "--pretrained", "--epochs", "1", "-o", "x"],
+        "net.json is the file of a layout and has no published weights",
+    ),
     "train a tag that is not": (["train", "digits", "--model", "resnet18.v9", "--epochs", "1", "-o", "x"], "tag 'v9'"),
 }
 
@@ -95,19 +98,33 @@ def test_what_goes_wrong_is_one_sentence(case: str, place: Path, capsys: pytest.
     assert not (place / "x").exists()
 
 
-@pytest.mark.slow
 def test_training_starts_from_the_weights_and_keeps_their_preprocessing(place: Path) -> None:
-    command = ["train", "digits", "--model", "resnet20_cifar", "--pretrained", "--pretrained-dir", "own"]
-    code = "import sys; from netsmith.cli.main import main; main()"
-    arguments = [*command, "--epochs", "0.1", "--lr", "1e-9", "--ema", "0", "--threads", "1", "-q", "-o", "run"]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    write_files(place / "few", class_files({"cat": 4, "dog": 5}))  # a batch is larger than all of them
+    command = ["train", "few", "--model", "resnet20_cifar", "--pretrained", "--pretrained-dir", "own", "-o", "run"]
+    assert run([*command, "--epochs", "8", "--lr", "1e-9", "--ema", "0", "--threads", "1", "-q"]) == 0
     recipe = yaml.safe_load((place / "run" / "recipe.yaml").read_text())
     assert (recipe["model"], recipe["pretrained"], recipe["img_size"]) == ("resnet20_cifar", "akamaster", 32)
     config = load_bundle(place / "run").config
+    assert config.labels == ("cat", "dog")
     assert (config.provenance.weights, config.provenance.licence) == (WEIGHTS, "BSD-2-Clause")
     assert config.preprocess.interpolation == "bilinear"
     before = safetensors.torch.load_file(place / "own" / f"{WEIGHTS}.safetensors")
     after = load_model(place / "run").state_dict()
-    assert after["fc.weight"].shape == (10, 64)
+    assert after["fc.weight"].shape == (2, 64)
     torch.testing.assert_close(after["layer2.1.conv1.weight"], before["layer2.1.conv1.weight"], rtol=0, atol=1e-6)
+    # The averages of batch norm say that the pictures went through it.
+    assert not torch.equal(after["layer2.1.bn1.running_mean"], before["layer2.1.bn1.running_mean"])
+
+
+@pytest.mark.parametrize("said", ["3", "0", "[v1]", "{v1: 1}", "1.5"])
+@pytest.mark.parametrize("name", ["resnet20_cifar", WEIGHTS])
+def test_a_recipe_file_names_weights_by_a_word(
+    said: str, name: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "own.yaml").write_text(f"pretrained: {said}\nepochs: 1\n")
+    assert run(["train", "digits", "--model", name, "-c", "own.yaml", "-o", "x"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert (
+        line == f"netsmith: own.yaml: pretrained is {yaml.safe_load(said)!r}; give a tag of weights such as v1, or true"
+    )
+    assert not (place / "x").exists()

@@ -11,9 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
+from pictures import class_files, write_files
 
+from netsmith.arch.layout import layout_to_json
+from netsmith.arch.names import find_layout, read_layout
 from netsmith.cli.main import run
-from netsmith.run.files import read_jsonl, sha256_file
+from netsmith.models.build import load_model
+from netsmith.run.files import read_jsonl, sha256_file, write_json
 
 COMMAND = [sys.executable, "-c", "import sys; from netsmith.cli.main import main; main()"]
 TRAIN = ["train", "digits", "--model", "resnet20_cifar@0.5", "--threads", "1", "-q"]
@@ -150,6 +155,30 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(finished: Path, capsys: py
         assert run([*TRAIN, "--epochs", "6", "-o", str(finished), *more]) == 2
         assert "finished run" in capsys.readouterr().err
     assert sha256_file(finished / "results.json") == before
+
+
+def test_a_layouts_file_is_a_network_and_the_run_keeps_its_own_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_files(tmp_path / "pets", class_files({"cat": 4, "dog": 4}))
+    layout = find_layout("resnet8_cifar@0.5")
+    write_json(Path("net.json"), layout_to_json(layout))
+    command = ["train", "pets", "--model", "net.json", "--epochs", "2", "--threads", "1", "-q", "-o", "run"]
+    with monkeypatch.context() as patch:
+        patch.setattr("netsmith.train.loop.train", interrupted)
+        assert run(command) == 130
+    write_json(Path("net.json"), layout_to_json(find_layout("resnet8_cifar@0.25")))
+    capsys.readouterr()
+    assert run([*command, "--resume"]) == 0
+    assert "resnet8_cifar@0.5" in capsys.readouterr().out
+    assert read_layout(Path("run/layout.json")) == layout
+    assert yaml.safe_load(Path("run/recipe.yaml").read_text())["model"] == "net.json"
+    assert load_model(tmp_path / "run").layout == find_layout("run/layout.json", num_classes=2, img_size=16)
+
+
+def interrupted(*arguments: object, **options: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.slow

@@ -107,6 +107,10 @@ def find_weights(model: str, tag: str | None = None) -> Weights:
     Raises:
         InputError: no such network, one without published weights, no such tag; with the names that there are.
     """
+    if is_layout_file(model):
+        raise InputError(
+            f"{model} is the file of a layout and has no published weights; name a network, or leave --pretrained out"
+        )
     find_spec(model)
     base = next((base for base in (model.partition("@")[0], model.partition(":")[0]) if base != model), None)
     if base is not None:
