@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from cutting import halved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from netsmith.arch.published import PUBLISHED
 from netsmith.arch.scale import for_size, scale
 from netsmith.arch.select import select
 from netsmith.arch.spec import spec_from_json, spec_to_json
-from netsmith.arch.ties import ties
 from netsmith.errors import InputError
 
 NAMES = ["googlenet", *list_models("inception*")]
@@ -132,14 +132,7 @@ def test_reductions_make_the_same_outputs_several_times_cheaper():
 def test_half_of_every_tied_class_can_go(name: str):
     """The records follow a graph whose channels were cut (`select` compares the two itself)."""
     layout = lower(scale(find_spec(name), width=0.25, depth=0.1))
-    found = ties(layout_graph(layout))
-    seen: set[int] = set()
-    drop: set[int] = set()
-    for classes in found.channels.values():
-        fresh = [number for number in dict.fromkeys(classes) if number not in seen and number not in found.frozen]
-        drop |= set(fresh[: len(fresh) // 2])
-        seen |= set(fresh)
-    smaller = select(layout, found.keep(drop)).layout
+    smaller = halved(layout)
     assert [out for out, *_ in maps(smaller)] == [out // 2 for out, *_ in maps(layout)]
     assert layout_from_json(layout_to_json(smaller)) == smaller
 

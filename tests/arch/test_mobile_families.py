@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from cutting import halved
 
 from netsmith.arch.blocks.inverted import FusedMBConv, FusedMBConvBlock, InvertedResidualBlock, MBConvBlock
 from netsmith.arch.blocks.separable import SeparableBlock
@@ -10,8 +11,6 @@ from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.lower import lower
 from netsmith.arch.names import find_layout, find_spec, list_models
 from netsmith.arch.scale import compound, scale
-from netsmith.arch.select import select
-from netsmith.arch.ties import ties
 from netsmith.errors import InputError
 
 
@@ -108,14 +107,7 @@ def test_expansions_and_skips_are_decided_on_the_papers_widths(name: str, width:
 def test_half_of_every_tied_class_can_go(name: str):
     """The records follow a graph whose channels were cut (`select` compares the two itself)."""
     layout = lower(scale(find_spec(name), width=0.25, depth=0.1))
-    found = ties(layout_graph(layout))
-    seen: set[int] = set()
-    drop: set[int] = set()
-    for classes in found.channels.values():
-        fresh = [number for number in dict.fromkeys(classes) if number not in seen and number not in found.frozen]
-        drop |= set(fresh[: len(fresh) // 2])
-        seen |= set(fresh)
-    smaller = select(layout, found.keep(drop)).layout
+    smaller = halved(layout)
     assert outs(smaller) == [out // 2 for out in outs(layout)]
 
 

@@ -50,44 +50,9 @@ class NormAct:
         return draft.activate(f"{self.norm}.activation", draft.norm(self.norm, source), self.activation)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PooledHead:
-    """Optional 1x1 convolution, norm and activation, then global average pooling, hidden layers, dropout, linear."""
+class _LinearHead:
+    """What heads that end in a linear layer share."""
 
-    kind: ClassVar[str] = "pooled"
-    conv: ConvBlock | None
-    linear: str
-    classes: int
-    dropout: float
-    hidden: tuple[HiddenLayer, ...] = added(())
-    norm: NormAct | None = added(None)
-
-    def __post_init__(self) -> None:
-        _check_classifier(self.linear, self.classes, self.dropout)
-
-    @property
-    def logits(self) -> str:
-        """The layer that gives the logits."""
-        return self.linear
-
-    def add(self, draft: Draft, source: str) -> str:
-        """Append the head's operations; the name of the logits is returned."""
-        x = source if self.conv is None else self.conv.add(draft, source)
-        x = x if self.norm is None else self.norm.add(draft, x)
-        return _classify(draft, self, draft.flatten("flatten", draft.global_pool("avgpool", x)))
-
-    def resized(self, widths: Widths) -> "PooledHead":
-        """The record of this head in a graph whose channels were cut."""
-        conv = None if self.conv is None else self.conv.resized(widths)
-        return replace(self, conv=conv, hidden=_resized(self.hidden, widths), classes=widths.out(self.linear))
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlattenedHead:
-    """Pieces down to a map of fixed size, all of its positions, hidden layers, dropout, linear (AlexNet, VGG)."""
-
-    kind: ClassVar[str] = "flattened"
-    pieces: tuple[ConvBlock | PoolBlock | AdaptivePoolBlock, ...]
     linear: str
     classes: int
     dropout: float
@@ -101,11 +66,52 @@ class FlattenedHead:
         """The layer that gives the logits."""
         return self.linear
 
+    def _classify(self, draft: Draft, source: str) -> str:
+        for layer in self.hidden:
+            source = layer.add(draft, source)
+        return draft.linear(self.linear, source, self.classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PooledHead(_LinearHead):
+    """Optional 1x1 convolution, norm and activation, then global average pooling, hidden layers, dropout, linear."""
+
+    kind: ClassVar[str] = "pooled"
+    conv: ConvBlock | None
+    linear: str
+    classes: int
+    dropout: float
+    hidden: tuple[HiddenLayer, ...] = added(())
+    norm: NormAct | None = added(None)
+
+    def add(self, draft: Draft, source: str) -> str:
+        """Append the head's operations; the name of the logits is returned."""
+        x = source if self.conv is None else self.conv.add(draft, source)
+        x = x if self.norm is None else self.norm.add(draft, x)
+        return self._classify(draft, draft.flatten("flatten", draft.global_pool("avgpool", x)))
+
+    def resized(self, widths: Widths) -> "PooledHead":
+        """The record of this head in a graph whose channels were cut."""
+        conv = None if self.conv is None else self.conv.resized(widths)
+        return replace(self, conv=conv, hidden=_resized(self.hidden, widths), classes=widths.out(self.linear))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlattenedHead(_LinearHead):
+    """Pieces down to a map of fixed size, all of its positions, hidden layers, dropout, linear (AlexNet, VGG)."""
+
+    kind: ClassVar[str] = "flattened"
+    pieces: tuple[ConvBlock | PoolBlock | AdaptivePoolBlock, ...]
+    linear: str
+    classes: int
+    dropout: float
+    hidden: tuple[HiddenLayer, ...]
+
     def add(self, draft: Draft, source: str) -> str:
         """Append the head's operations; the name of the logits is returned."""
         for piece in self.pieces:
             source = piece.add(draft, source)
-        return _classify(draft, self, draft.flatten(f"{self.linear}.flatten", source))
+        return self._classify(draft, draft.flatten(f"{self.linear}.flatten", source))
 
     def resized(self, widths: Widths) -> "FlattenedHead":
         """The record of this head in a graph whose channels were cut."""
@@ -117,12 +123,6 @@ def _check_classifier(linear: str, classes: int, dropout: float) -> None:
     check_name(linear)
     check_widths(linear, classes)
     check_rate("dropout", dropout)
-
-
-def _classify(draft: Draft, head: PooledHead | FlattenedHead, source: str) -> str:
-    for layer in head.hidden:
-        source = layer.add(draft, source)
-    return draft.linear(head.linear, source, head.classes)
 
 
 def _resized(hidden: tuple[HiddenLayer, ...], widths: Widths) -> tuple[HiddenLayer, ...]:

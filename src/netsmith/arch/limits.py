@@ -58,6 +58,12 @@ def check_rate(what: str, rate: float) -> None:
         raise InputError(f"{what} is {rate:g}; it must be at least 0 and below 1")
 
 
+def check_share(where: str, what: str, share: float | None) -> None:
+    """Refuse a share outside (0, 1]; None stands for what is absent."""
+    if share is not None and not 0.0 < share <= 1.0:
+        raise InputError(f"{where}: {what} is {share:g}; it must be above 0 and at most 1, or absent")
+
+
 def check_norm(eps: float, momentum: float) -> None:
     """Refuse batch norm constants that divide by zero or do not average."""
     if not (eps > 0.0 and math.isfinite(eps)) or not 0.0 <= momentum <= 1.0:

@@ -4,7 +4,7 @@ squeeze-excitation at the branch's end (Hu et al. 2018, arXiv 1709.01507, figure
 Deliberate choices: parameter names are torchvision's, those of the squeeze-excitation timm's.
 """
 
-from typing import cast
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -12,13 +12,45 @@ from netsmith.arch.graph import Activation
 from netsmith.nn.layers import ACTIVATIONS, DropPath, Norm, SqueezeExcitation, conv
 
 
-def _squeeze_excitation(channels: int, squeeze: int | None, activation: Activation) -> nn.Module | None:
-    return None if squeeze is None else SqueezeExcitation(channels, squeeze, activation=activation)
+class _Residual(nn.Module):
+    """A branch, its squeeze-excitation, the shortcut, the activation. `downsample` is the shortcut's layer; None leaves
+    the shortcut out."""
+
+    last_norm: ClassVar[str]
+
+    def _finish(
+        self, out: int, *, squeeze: int | None, downsample: nn.Module | None, activation: Activation, drop_path: float
+    ) -> None:
+        """Add what follows the branch's layers, behind them in the order of the parameters."""
+        self.se = None if squeeze is None else SqueezeExcitation(out, squeeze, activation=activation)
+        self.downsample = downsample
+        self.drop_path = DropPath(drop_path)
+        self.activation = ACTIVATIONS[activation]()
+
+    def branch(self, x: Tensor) -> Tensor:
+        """[N,channels,H,W] -> [N,out,H/stride,W/stride], before the shortcut."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N,channels,H,W] -> [N,out,H/stride,W/stride]."""
+        y = self.branch(x)
+        if self.se is not None:
+            y = self.se(y)
+        if self.downsample is not None:
+            y = self.drop_path(y) + self.downsample(x)
+        return self.activation(y)
+
+    def zero_init(self) -> None:
+        """Start the residual branch at zero (Goyal et al. 2017, arXiv 1706.02677); without a shortcut do nothing."""
+        if self.downsample is not None:
+            nn.init.zeros_(cast(nn.BatchNorm2d, self.get_submodule(self.last_norm)).weight)
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(_Residual):
     """3x3 (stride), 3x3, plus the shortcut (figure 5 left). `downsample` is the shortcut's layer; None leaves the
     shortcut out."""
+
+    last_norm = "bn2"
 
     def __init__(
         self, channels: int, width: int, out: int, *, stride: int, squeeze: int | None = None,
@@ -29,30 +61,19 @@ class BasicBlock(nn.Module):
         self.bn1 = norm(width)
         self.conv2 = conv(width, out, 3)
         self.bn2 = norm(out)
-        self.se = _squeeze_excitation(out, squeeze, activation)
-        self.downsample = downsample
-        self.drop_path = DropPath(drop_path)
-        self.activation = ACTIVATIONS[activation]()
+        self._finish(out, squeeze=squeeze, downsample=downsample, activation=activation, drop_path=drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N,channels,H,W] -> [N,out,H/stride,W/stride]."""
+    def branch(self, x: Tensor) -> Tensor:
+        """[N,channels,H,W] -> [N,out,H/stride,W/stride], before the shortcut."""
         y = self.activation(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        if self.se is not None:
-            y = self.se(y)
-        if self.downsample is not None:
-            y = self.drop_path(y) + self.downsample(x)
-        return self.activation(y)
-
-    def zero_init(self) -> None:
-        """Start the residual branch at zero (Goyal et al. 2017, arXiv 1706.02677); without a shortcut do nothing."""
-        if self.downsample is not None:
-            nn.init.zeros_(cast(Tensor, self.bn2.weight))
+        return self.bn2(self.conv2(y))
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(_Residual):
     """Three convolutions plus the shortcut: 1x1 to `reduce`, 3x3 in groups to `width`, 1x1 to `out` (figure 5 right;
     ResNeXt's figure 3c). With kernels 3, 1, 3 it is the cardinal block."""
+
+    last_norm = "bn3"
 
     def __init__(
         self, channels: int, reduce: int, width: int, out: int, *, kernels: tuple[int, int, int] = (1, 3, 1),
@@ -66,23 +87,10 @@ class Bottleneck(nn.Module):
         self.bn2 = norm(width)
         self.conv3 = conv(width, out, kernels[2])
         self.bn3 = norm(out)
-        self.se = _squeeze_excitation(out, squeeze, activation)
-        self.downsample = downsample
-        self.drop_path = DropPath(drop_path)
-        self.activation = ACTIVATIONS[activation]()
+        self._finish(out, squeeze=squeeze, downsample=downsample, activation=activation, drop_path=drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N,channels,H,W] -> [N,out,H/stride,W/stride]."""
+    def branch(self, x: Tensor) -> Tensor:
+        """[N,channels,H,W] -> [N,out,H/stride,W/stride], before the shortcut."""
         y = self.activation(self.bn1(self.conv1(x)))
         y = self.activation(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        if self.se is not None:
-            y = self.se(y)
-        if self.downsample is not None:
-            y = self.drop_path(y) + self.downsample(x)
-        return self.activation(y)
-
-    def zero_init(self) -> None:
-        """Start the residual branch at zero (Goyal et al. 2017, arXiv 1706.02677); without a shortcut do nothing."""
-        if self.downsample is not None:
-            nn.init.zeros_(cast(Tensor, self.bn3.weight))
+        return self.bn3(self.conv3(y))

@@ -13,6 +13,7 @@ from netsmith.arch import graph as g
 from netsmith.arch.blocks.draft import Draft, Widths
 from netsmith.arch.blocks.place import Place
 from netsmith.arch.blocks.shortcuts import Shortcut, ShortcutOption, add_shortcut, lower_shortcut, resized_shortcut
+from netsmith.arch.blocks.single import Single
 from netsmith.arch.limits import check_name, check_widths, check_window
 from netsmith.arch.widths import Width, paper_width
 
@@ -58,7 +59,7 @@ class CardinalBlock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cardinal:
+class Cardinal(Single):
     """3x3 to `expand`, 1x1 to `compress`, 3x3 to `out` around a shortcut."""
 
     kind: ClassVar[str] = "cardinal"
@@ -67,15 +68,8 @@ class Cardinal:
     out: Width
     shortcut: ShortcutOption = "B"
 
-    reduction: ClassVar[bool] = False
-    layers: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
         check_widths(self.kind, *map(paper_width, (self.expand, self.compress, self.out)))
-
-    def paper_out(self, paper_in: int) -> int:
-        """Channels of the output on the paper's scale."""
-        return paper_width(self.out)
 
     def lower(self, place: Place) -> CardinalBlock:
         """Every width and decision written out."""

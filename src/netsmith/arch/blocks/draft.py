@@ -78,6 +78,14 @@ class Draft:
             raise InputError(f"{name}: a padding of {len(pairs)} sides is for a map of {len(sides)}; give as many")
         return {"kernel": kernels, "stride": (stride,) * self.dimensions, "padding": pairs}
 
+    def conv_norm_act(
+        self, name: str, source: str, out: int, *, kernel: Size = 1, stride: int = 1, groups: int = 1,
+        padding: Padding = "half", activation: g.Activation,
+    ) -> str:  # fmt: skip
+        """A convolution, batch norm and an activation, called `name`.0, .1 and .2."""
+        x = self.conv(f"{name}.0", source, out, kernel=kernel, stride=stride, groups=groups, padding=padding)
+        return self.activate(f"{name}.2", self.norm(f"{name}.1", x), activation)
+
     def norm(self, name: str, source: str) -> str:
         """Batch norm over the source's channels."""
         channels = self.channels(source)

@@ -11,8 +11,9 @@ from typing import ClassVar, Literal
 from netsmith.arch import graph as g
 from netsmith.arch.blocks.draft import Draft, Widths
 from netsmith.arch.blocks.place import Place
+from netsmith.arch.blocks.single import Single
 from netsmith.arch.codec import added
-from netsmith.arch.limits import check_name, check_widths, check_window
+from netsmith.arch.limits import check_name, check_share, check_widths, check_window
 from netsmith.arch.widths import Width, paper_width, round_channels
 from netsmith.errors import InputError
 
@@ -41,11 +42,8 @@ class InvertedResidualBlock:
     def add(self, draft: Draft, source: str) -> str:
         """Append the block's operations; the name of its output is returned."""
         prefix = f"{self.name}.conv"
-        x, at = source, 0
-        if self.expand is not None:
-            x, at = _conv_norm_act(draft, f"{prefix}.0", x, self.expand, activation=self.activation), 1
-        x = _depthwise(draft, f"{prefix}.{at}", x, self)
-        x = draft.norm(f"{prefix}.{at + 2}", draft.conv(f"{prefix}.{at + 1}", x, self.out))
+        x, at = _expand_and_filter(draft, prefix, source, self)
+        x = draft.norm(f"{prefix}.{at + 1}", draft.conv(f"{prefix}.{at}", x, self.out))
         return draft.total(f"{self.name}.add", x, source) if self.skip else x
 
     def resized(self, widths: Widths) -> "InvertedResidualBlock":
@@ -84,10 +82,7 @@ class MBConvBlock:
     def add(self, draft: Draft, source: str) -> str:
         """Append the block's operations; the name of its output is returned."""
         prefix = f"{self.name}.block"
-        x, at = source, 0
-        if self.expand is not None:
-            x, at = _conv_norm_act(draft, f"{prefix}.0", x, self.expand, activation=self.activation), 1
-        x, at = _depthwise(draft, f"{prefix}.{at}", x, self, padding=self.padding), at + 1
+        x, at = _expand_and_filter(draft, prefix, source, self, padding=self.padding)
         if self.squeeze is not None:
             function = self.squeeze_activation or self.activation
             x, at = draft.squeeze_excite(f"{prefix}.{at}", x, self.squeeze, function, gate=self.gate), at + 1
@@ -130,8 +125,8 @@ class FusedMBConvBlock:
     def add(self, draft: Draft, source: str) -> str:
         """Append the block's operations; the name of its output is returned."""
         prefix = f"{self.name}.block"
-        x = _conv_norm_act(
-            draft, f"{prefix}.0", source, self.expand or self.out,
+        x = draft.conv_norm_act(
+            f"{prefix}.0", source, self.expand or self.out,
             kernel=self.kernel, stride=self.stride, padding=self.padding, activation=self.activation,
         )  # fmt: skip
         if self.expand is not None:
@@ -146,26 +141,28 @@ class FusedMBConvBlock:
         return replace(self, expand=widths.out(f"{prefix}.0.0"), out=widths.out(f"{prefix}.1.0"))
 
 
-def _conv_norm_act(
-    draft: Draft, name: str, source: str, out: int, *, kernel: int = 1, stride: int = 1, padding: BlockPadding = "half",
-    activation: g.Activation,
-) -> str:  # fmt: skip
-    x = draft.norm(f"{name}.1", draft.conv(f"{name}.0", source, out, kernel=kernel, stride=stride, padding=padding))
-    return draft.activate(f"{name}.2", x, activation)
-
-
-def _depthwise(
-    draft: Draft, name: str, source: str, block: InvertedResidualBlock | MBConvBlock, *, padding: BlockPadding = "half"
-) -> str:
-    channels = draft.channels(source)
-    x = draft.conv(
-        f"{name}.0", source, channels, kernel=block.kernel, stride=block.stride, padding=padding, groups=channels
-    )
-    return draft.activate(f"{name}.2", draft.norm(f"{name}.1", x), block.activation)
+def _expand_and_filter(
+    draft: Draft,
+    prefix: str,
+    source: str,
+    block: InvertedResidualBlock | MBConvBlock,
+    *,
+    padding: BlockPadding = "half",
+) -> tuple[str, int]:
+    """The 1x1 expansion, if there is one, and the depthwise convolution: the output, the number of the next layer."""
+    x, at = source, 0
+    if block.expand is not None:
+        x, at = draft.conv_norm_act(f"{prefix}.0", x, block.expand, activation=block.activation), 1
+    channels = draft.channels(x)
+    x = draft.conv_norm_act(
+        f"{prefix}.{at}", x, channels,
+        kernel=block.kernel, stride=block.stride, groups=channels, padding=padding, activation=block.activation,
+    )  # fmt: skip
+    return x, at + 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class InvertedResidual:
+class InvertedResidual(Single):
     """Expand 1x1, depthwise, linear 1x1 (Sandler et al. 2018, table 1); no expand convolution when `expand` is 1."""
 
     kind: ClassVar[str] = "inverted_residual"
@@ -173,17 +170,10 @@ class InvertedResidual:
     expand: float
     kernel: int = 3
 
-    reduction: ClassVar[bool] = False
-    layers: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
         check_widths(self.kind, paper_width(self.out))
         check_window(self.kind, kernel=self.kernel, stride=1)
         _check_expand(self.expand)
-
-    def paper_out(self, paper_in: int) -> int:
-        """Channels of the output on the paper's scale."""
-        return paper_width(self.out)
 
     def lower(self, place: Place) -> InvertedResidualBlock:
         """Every width and decision written out."""
@@ -194,7 +184,7 @@ class InvertedResidual:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MBConv:
+class MBConv(Single):
     """Inverted residual with squeeze-excitation (Tan and Le 2019, table 1); `squeeze` is a share of the input width."""
 
     kind: ClassVar[str] = "mbconv"
@@ -204,19 +194,11 @@ class MBConv:
     squeeze: float | None = 0.25
     padding: BlockPadding = added("half")
 
-    reduction: ClassVar[bool] = False
-    layers: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
         check_widths(self.kind, paper_width(self.out))
         check_window(self.kind, kernel=self.kernel, stride=1)
         _check_expand(self.expand)
-        if self.squeeze is not None and not 0.0 < self.squeeze <= 1.0:
-            raise InputError(f"{self.kind}: squeeze is {self.squeeze:g}; it must be above 0 and at most 1, or absent")
-
-    def paper_out(self, paper_in: int) -> int:
-        """Channels of the output on the paper's scale."""
-        return paper_width(self.out)
+        check_share(self.kind, "squeeze", self.squeeze)
 
     def lower(self, place: Place) -> MBConvBlock:
         """Every width and decision written out."""
@@ -229,7 +211,7 @@ class MBConv:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bneck:
+class Bneck(Single):
     """MobileNetV3's row (Howard et al. 2019, tables 1 and 2): the expanded width itself, whether squeeze-excitation is
     there (a quarter of that width, rounded to 8; ReLU and a hard sigmoid), and an activation of its own.
 
@@ -243,16 +225,9 @@ class Bneck:
     squeeze: bool
     activation: g.Activation
 
-    reduction: ClassVar[bool] = False
-    layers: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
         check_widths(self.kind, paper_width(self.out), paper_width(self.expand))
         check_window(self.kind, kernel=self.kernel, stride=1)
-
-    def paper_out(self, paper_in: int) -> int:
-        """Channels of the output on the paper's scale."""
-        return paper_width(self.out)
 
     def lower(self, place: Place) -> MBConvBlock:
         """Every width and decision written out."""
@@ -266,7 +241,7 @@ class Bneck:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusedMBConv:
+class FusedMBConv(Single):
     """MBConv with expansion and depthwise convolution in one (Tan and Le 2021, figure 2); one convolution when `expand`
     is 1."""
 
@@ -276,17 +251,10 @@ class FusedMBConv:
     kernel: int = 3
     padding: BlockPadding = added("half")
 
-    reduction: ClassVar[bool] = False
-    layers: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
         check_widths(self.kind, paper_width(self.out))
         check_window(self.kind, kernel=self.kernel, stride=1)
         _check_expand(self.expand)
-
-    def paper_out(self, paper_in: int) -> int:
-        """Channels of the output on the paper's scale."""
-        return paper_width(self.out)
 
     def lower(self, place: Place) -> FusedMBConvBlock:
         """Every width and decision written out."""

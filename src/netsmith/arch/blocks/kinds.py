@@ -1,10 +1,11 @@
 """All block kinds.
 
-A kind is two records in one module. The paper's (`BlockSpec`) has `paper_out(paper_in)` and `lower(place)`, which
-writes its widths and decisions out, `reduction` (whether it is there to shrink the map, so that depth does not repeat
-it) and `layers` (its count in names with {layer}); the lowered one (`Block`) has `add(draft, source)`, which declares
-its graph, and `resized(widths)`, which follows a graph whose channels were cut. Its `name` is the prefix of its
-parameters. A new kind is a module beside these and a name in both unions; nothing else lists the kinds.
+A kind is two records in one module. The paper's (`BlockSpec`; most are a `Single`) has `paper_out(paper_in)` and
+`lower(place)`, which writes its widths and decisions out, `reduction` (whether it is there to shrink the map, so that
+depth does not repeat it) and `layers` (its count in names with {layer}); the lowered one (`Block`) has `add(draft,
+source)`, which declares its graph, and `resized(widths)`, which follows a graph whose channels were cut. Its `name` is
+the prefix of its parameters. A new kind is a module beside these and a name in both unions; nothing else lists the
+kinds.
 """
 
 from netsmith.arch.blocks.branches import Branches, BranchesBlock

@@ -13,6 +13,7 @@ from netsmith.arch import graph as g
 from netsmith.arch.blocks.draft import Draft, Widths
 from netsmith.arch.blocks.place import Place
 from netsmith.arch.blocks.shortcuts import Shortcut, ShortcutOption, add_shortcut, lower_shortcut, resized_shortcut
+from netsmith.arch.blocks.single import Single
 from netsmith.arch.limits import check_name, check_widths, check_window
 from netsmith.arch.widths import Width, paper_width
 
@@ -102,7 +103,7 @@ def _finish(draft: Draft, block: PreBasicBlock | PreBottleneckBlock, source: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreBasic:
+class PreBasic(Single):
     """Two 3x3 convolutions, each behind norm and activation, around a shortcut."""
 
     kind: ClassVar[str] = "pre_basic"
@@ -110,15 +111,8 @@ class PreBasic:
     shortcut: ShortcutOption = "B"
     shared: bool = False
 
-    reduction: ClassVar[bool] = False
-    layers: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
         check_widths(self.kind, paper_width(self.out))
-
-    def paper_out(self, paper_in: int) -> int:
-        """Channels of the output on the paper's scale."""
-        return paper_width(self.out)
 
     def lower(self, place: Place) -> PreBasicBlock:
         """Every width and decision written out."""
@@ -131,7 +125,7 @@ class PreBasic:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreBottleneck:
+class PreBottleneck(Single):
     """1x1, 3x3, 1x1, each behind norm and activation, around a shortcut."""
 
     kind: ClassVar[str] = "pre_bottleneck"
@@ -140,15 +134,8 @@ class PreBottleneck:
     shortcut: ShortcutOption = "B"
     shared: bool = False
 
-    reduction: ClassVar[bool] = False
-    layers: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
         check_widths(self.kind, paper_width(self.width), paper_width(self.out))
-
-    def paper_out(self, paper_in: int) -> int:
-        """Channels of the output on the paper's scale."""
-        return paper_width(self.out)
 
     def lower(self, place: Place) -> PreBottleneckBlock:
         """Every width and decision written out."""

@@ -11,8 +11,9 @@ from netsmith.arch import graph as g
 from netsmith.arch.blocks.draft import Draft, Widths
 from netsmith.arch.blocks.place import Place
 from netsmith.arch.blocks.shortcuts import Shortcut, ShortcutOption, add_shortcut, lower_shortcut, resized_shortcut
+from netsmith.arch.blocks.single import Single
 from netsmith.arch.codec import added
-from netsmith.arch.limits import check_name, check_widths, check_window
+from netsmith.arch.limits import check_name, check_share, check_widths, check_window
 from netsmith.arch.widths import Width, paper_width, round_channels
 from netsmith.errors import InputError
 
@@ -109,7 +110,7 @@ def _finish(draft: Draft, block: BasicBlock | BottleneckBlock, source: str, x: s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Basic:
+class Basic(Single):
     """Two 3x3 convolutions around a shortcut (He et al. 2016, figure 5 left); `squeeze` is a share of `out`."""
 
     kind: ClassVar[str] = "basic"
@@ -117,16 +118,9 @@ class Basic:
     shortcut: ShortcutOption = "B"
     squeeze: float | None = added(None)
 
-    reduction: ClassVar[bool] = False
-    layers: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
         check_widths(self.kind, paper_width(self.out))
-        _check_squeeze(self.kind, self.squeeze)
-
-    def paper_out(self, paper_in: int) -> int:
-        """Channels of the output on the paper's scale."""
-        return paper_width(self.out)
+        check_share(self.kind, "squeeze", self.squeeze)
 
     def lower(self, place: Place) -> BasicBlock:
         """Every width and decision written out."""
@@ -138,7 +132,7 @@ class Basic:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bottleneck:
+class Bottleneck(Single):
     """1x1, 3x3, 1x1 around a shortcut (He et al. 2016, figure 5 right); groups > 1 is ResNeXt's aggregated block.
 
     `width` is the 3x3's number of channels over all groups. `stride_at` names the convolution that strides: "3x3"
@@ -153,20 +147,13 @@ class Bottleneck:
     stride_at: Literal["1x1", "3x3"] = "3x3"
     squeeze: float | None = added(None)
 
-    reduction: ClassVar[bool] = False
-    layers: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
-        _check_squeeze(self.kind, self.squeeze)
+        check_share(self.kind, "squeeze", self.squeeze)
         check_widths(self.kind, paper_width(self.width), paper_width(self.out), self.groups)
         if paper_width(self.width) % self.groups:
             raise InputError(
                 f"{self.kind}: a width of {paper_width(self.width)} does not split in {self.groups} groups"
             )
-
-    def paper_out(self, paper_in: int) -> int:
-        """Channels of the output on the paper's scale."""
-        return paper_width(self.out)
 
     def lower(self, place: Place) -> BottleneckBlock:
         """Every width and decision written out."""
@@ -181,8 +168,3 @@ class Bottleneck:
 def _squeezed(share: float | None, out: int) -> int | None:
     """Channels of the squeeze, a multiple of 8 as timm's."""
     return None if share is None else round_channels(out * share)
-
-
-def _check_squeeze(kind: str, share: float | None) -> None:
-    if share is not None and not 0.0 < share <= 1.0:
-        raise InputError(f"{kind}: squeeze is {share:g}; it must be above 0 and at most 1, or absent")

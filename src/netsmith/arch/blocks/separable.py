@@ -9,6 +9,7 @@ from typing import ClassVar
 from netsmith.arch import graph as g
 from netsmith.arch.blocks.draft import Draft, Widths
 from netsmith.arch.blocks.place import Place
+from netsmith.arch.blocks.single import Single
 from netsmith.arch.limits import check_name, check_widths, check_window
 from netsmith.arch.widths import Width, paper_width
 
@@ -32,10 +33,11 @@ class SeparableBlock:
     def add(self, draft: Draft, source: str) -> str:
         """Append the block's operations; the name of its output is returned."""
         channels = draft.channels(source)
-        x = draft.conv(f"{self.name}.0.0", source, channels, kernel=self.kernel, stride=self.stride, groups=channels)
-        x = draft.activate(f"{self.name}.0.2", draft.norm(f"{self.name}.0.1", x), self.activation)
-        x = draft.norm(f"{self.name}.1.1", draft.conv(f"{self.name}.1.0", x, self.out))
-        return draft.activate(f"{self.name}.1.2", x, self.activation)
+        x = draft.conv_norm_act(
+            f"{self.name}.0", source, channels,
+            kernel=self.kernel, stride=self.stride, groups=channels, activation=self.activation,
+        )  # fmt: skip
+        return draft.conv_norm_act(f"{self.name}.1", x, self.out, activation=self.activation)
 
     def resized(self, widths: Widths) -> "SeparableBlock":
         """The record of this block in a graph whose channels were cut."""
@@ -43,23 +45,16 @@ class SeparableBlock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Separable:
+class Separable(Single):
     """Depthwise and pointwise convolution (Howard et al. 2017, table 1: a pair of rows)."""
 
     kind: ClassVar[str] = "separable"
     out: Width
     kernel: int = 3
 
-    reduction: ClassVar[bool] = False
-    layers: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
         check_widths(self.kind, paper_width(self.out))
         check_window(self.kind, kernel=self.kernel, stride=1)
-
-    def paper_out(self, paper_in: int) -> int:
-        """Channels of the output on the paper's scale."""
-        return paper_width(self.out)
 
     def lower(self, place: Place) -> SeparableBlock:
         """Every width and decision written out."""
