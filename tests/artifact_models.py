@@ -125,7 +125,7 @@ def write_colour_run(root: Path, *, latency: Measurement, budget: str = "latency
                 (folder / f"{number}.png").write_bytes(colour_picture(shown, seed=seed))
     source = open_source(root / "data")
     items = [
-        Item(key := content_key(source.reader.read(entry.name)), entry.label, entry.split, entry.name, key)
+        Item(key := content_key(source.reader.read(entry.name)), entry.label, entry.split, entry.name, key, 8, 8)
         for entry in source.entries
     ]
     dataset = Dataset(source.classes, tuple(items), source.name, source.reader)

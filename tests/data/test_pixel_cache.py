@@ -16,8 +16,7 @@ from pictures import class_files, encoded, noise, write_files
 from netsmith.data import cache
 from netsmith.data.audit import audit
 from netsmith.data.items import Dataset
-from netsmith.data.prepare import decode, prepare
-from netsmith.data.shrink import shrink
+from netsmith.data.prepare import prepare
 from netsmith.data.sources import open_source
 from netsmith.errors import InputError
 from netsmith.run.preprocess import Preprocess
@@ -29,28 +28,6 @@ RULE = Preprocess(size=10, crop=0.9)
 def dataset(tmp_path: Path) -> Dataset:
     files = class_files({"cat": 4, "dog": 4}) | {"dog/wide.jpg": encoded(noise(40, 30, 90), "JPEG")}
     return audit(open_source(write_files(tmp_path / "data", files))).dataset
-
-
-def test_masters(dataset: Dataset, tmp_path: Path) -> None:
-    calls: list[tuple[int, int]] = []
-    found = cache.masters(
-        dataset, dataset.items, side=8, folder=tmp_path / "c", progress=lambda done, total: calls.append((done, total))
-    )
-    assert calls[-1] == (9, 9)
-    assert len(found) == 9
-    for index, item in enumerate(dataset.items):
-        np.testing.assert_array_equal(found[index], shrink(dataset.read(item), side=8))
-        assert found.keys[index] == item.key
-    assert found.labels.tolist() == [item.label for item in dataset.items]
-    assert found.uniform is None
-    assert found.shapes[-1].tolist() == [8, 16]
-    with pytest.raises(ValueError, match="read-only"):
-        found[0][0, 0, 0] = 1
-    with pytest.raises(IndexError):
-        found[9]
-    alike = cache.masters(dataset, dataset.items[:8], side=8, folder=tmp_path / "c")
-    assert alike.uniform is not None
-    np.testing.assert_array_equal(alike.uniform[3], found[3])
 
 
 def test_prepared_is_exact_and_pickles_small(dataset: Dataset, tmp_path: Path) -> None:
@@ -88,20 +65,16 @@ def test_found_again_and_keyed_by_content_settings_and_order(
     assert len(count) == 1  # mean and std are the model's, not the pixels'
     cache.prepared(dataset, dataset.items, RULE.model_copy(update={"crop": 1.0}), folder=folder)
     cache.prepared(dataset, dataset.items[::-1], RULE, folder=folder)
-    cache.masters(dataset, dataset.items, side=10, folder=folder)
-    assert len(count) == 4
+    assert len(count) == 3
 
 
-@pytest.mark.parametrize("kind", ["masters", "prepared"])
 @pytest.mark.parametrize("damage", ["cut", "header", "index", "empty", "longer", "other"])
 def test_damage_is_seen_and_mended(
-    kind: str, damage: str, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    damage: str, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "c"
 
     def build() -> np.ndarray:
-        if kind == "masters":
-            return np.array(cache.masters(dataset, dataset.items[:8], side=8, folder=folder).uniform)
         return np.array(cache.prepared(dataset, dataset.items, RULE, folder=folder).pixels)
 
     expected = build()
@@ -177,16 +150,17 @@ from pathlib import Path
 import netsmith.data.cache as cache
 from netsmith.data.audit import audit
 from netsmith.data.sources import open_source
+from netsmith.run.preprocess import Preprocess
 
-real = cache.shrink
-def slow(image, *, side):
+real = cache.prepare
+def slow(image, preprocess):
     with open(sys.argv[3], "a") as log:
         log.write("x")
     time.sleep(float(sys.argv[4]))
-    return real(image, side=side)
-cache.shrink = slow
+    return real(image, preprocess)
+cache.prepare = slow
 dataset = audit(open_source(sys.argv[1])).dataset
-found = cache.masters(dataset, dataset.items, side=8, folder=Path(sys.argv[2]), workers=1)
+found = cache.prepared(dataset, dataset.items, Preprocess(size=10, crop=0.9), folder=Path(sys.argv[2]), workers=1)
 print(hashlib.sha256(found.store.pixels.tobytes()).hexdigest())
 """
 
@@ -210,8 +184,8 @@ def test_kill_at_any_moment_leaves_no_half_cache(dataset: Dataset, tmp_path: Pat
         process.communicate()
         assert not list((tmp_path / "c").glob("*.pixels"))
     assert list((tmp_path / "c").glob(".*.tmp"))
-    found = cache.masters(dataset, dataset.items, side=8, folder=tmp_path / "c")
-    np.testing.assert_array_equal(found[0], shrink(dataset.read(dataset.items[0]), side=8))
+    found = cache.prepared(dataset, dataset.items, RULE, folder=tmp_path / "c")
+    np.testing.assert_array_equal(found.pixels[0], prepare(dataset.read(dataset.items[0]), RULE))
     assert not list((tmp_path / "c").glob(".*.tmp"))
 
 
@@ -222,26 +196,8 @@ def test_two_processes_build_once(dataset: Dataset, tmp_path: Path) -> None:
     assert decoded(tmp_path) == len(dataset.items)
 
 
-def test_grey_arrays(tmp_path: Path) -> None:
-    images = np.stack([noise(seed, 6, 6)[..., 0] for seed in range(12)])
-    np.savez(tmp_path / "x.npz", images=images, labels=np.arange(12) % 2)
-    dataset = audit(open_source(tmp_path / "x.npz")).dataset
-    found = cache.masters(dataset, dataset.items, side=8, folder=tmp_path / "c")
-    np.testing.assert_array_equal(found.uniform, images[..., None].repeat(3, 3))
-
-
 def test_cache_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NETSMITH_CACHE", str(tmp_path))
     assert cache.cache_root() == tmp_path
     monkeypatch.delenv("NETSMITH_CACHE")
     assert cache.cache_root() == Path.home() / ".cache" / "netsmith"
-
-
-@pytest.mark.slow
-def test_real_photos(test_data: Path, tmp_path: Path) -> None:
-    dataset = audit(open_source(test_data / "flowers-sample" / "flowers-sample.zip")).dataset
-    found = cache.masters(dataset, dataset.items, side=64, folder=tmp_path)
-    for index in range(0, len(found), 9):
-        exact = shrink(decode(dataset.read(dataset.items[index])), side=64)  # type: ignore[arg-type]
-        assert exact.shape == found[index].shape
-        assert np.abs(exact.astype(int) - found[index]).mean() < 6

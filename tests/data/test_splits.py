@@ -32,7 +32,7 @@ def make(classes: dict[str, list[int]], splits: dict[str, str] | None = None) ->
             for copy in range(size):
                 full = f"{name}/{group}-{copy}"
                 side = (splits or {}).get(full)
-                items.append(Item(key(full), label, side, full, key(f"{name}/{group}")))  # type: ignore[arg-type]
+                items.append(Item(key(full), label, side, full, key(f"{name}/{group}"), 8, 8))  # type: ignore[arg-type]
     return Dataset(tuple(classes), tuple(items), "made", NoReader())
 
 
@@ -161,7 +161,7 @@ def test_pictures_gone_new_or_relabelled() -> None:
     part = from_data_json(record, fewer, partial=True)
     assert len(part.items) == 10
     assert "a/0-0" in part.notes[-1]
-    extra = Item(key("new"), 0, None, "a/new", key("new"))
+    extra = Item(key("new"), 0, None, "a/new", key("new"), 8, 8)
     more = from_data_json(record, replace(dataset, items=(*dataset.items, extra)))
     assert len(more.items) == len(dataset.items)
     assert "a/new" in more.notes[-1]

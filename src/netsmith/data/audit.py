@@ -195,7 +195,10 @@ def _pixel_key(pixels: Pixels) -> str:
 
 
 def _result(source: Source, usable: Sequence[Seen], findings: list[Finding], seed: int) -> Audit:
-    items = tuple(Item(one.key, one.entry.label, one.entry.split, one.entry.name, one.group) for one in usable)
+    items = tuple(
+        Item(one.key, one.entry.label, one.entry.split, one.entry.name, one.group, one.height, one.width)
+        for one in usable
+    )
     dataset = Dataset(source.classes, items, source.name, source.reader, source.notes)
     counts = Counter(item.label for item in items)
     per_class = {name: counts[label] for label, name in enumerate(source.classes)}

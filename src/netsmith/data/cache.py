@@ -1,4 +1,4 @@
-"""Decoded pixels on disk: larger masters to train from, exact `prepare` outputs to evaluate on.
+"""Decoded pixels on disk: where all of them are, and exact `prepare` outputs to evaluate on.
 
 A cache file is named by the hash of what it holds (item keys in order, settings, versions of the decoders), so a
 cache is found again or is another file, never out of date. Labels are not in it: they come from the items. How a file
@@ -7,7 +7,6 @@ stays whole is `store`'s business.
 
 import errno
 import hashlib
-import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,6 @@ from PIL import __version__ as pillow_version
 from netsmith.data.items import Dataset, Item, Progress, printable
 from netsmith.data.pool import cpu_count, in_order
 from netsmith.data.prepare import ImageError, Pixels, prepare
-from netsmith.data.shrink import shrink
 from netsmith.data.store import Store, locked, open_store, write_store
 from netsmith.errors import InputError
 from netsmith.run.preprocess import Preprocess
@@ -35,40 +33,6 @@ OnMissing = Callable[[Item, str], None]
 def cache_root() -> Path:
     """Folder of all caches: `NETSMITH_CACHE`, by default ~/.cache/netsmith; it may be deleted when no command runs."""
     return Path(os.environ.get("NETSMITH_CACHE") or Path.home() / ".cache" / "netsmith")
-
-
-@dataclass(frozen=True)
-class Masters:
-    """Training pictures, upright RGB, larger than the crops cut from them. Pickles without pixels.
-
-    Attributes:
-        store: the file they are in.
-        labels: int64 [N].
-        keys: content hashes of the N pictures.
-    """
-
-    store: Store
-    labels: NDArray[np.int64]
-    keys: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, index: int) -> Pixels:
-        """uint8 [H,W,3] view of one picture, read-only."""
-        return self.store[index]
-
-    @property
-    def shapes(self) -> NDArray[np.int64]:
-        """int64 [N,2]: height and width of each picture."""
-        return self.store.shapes
-
-    @property
-    def uniform(self) -> Pixels | None:
-        """uint8 [N,H,W,3] read-only view of all pictures when they have one shape, else None."""
-        if len(self) == 0 or (self.shapes != self.shapes[0]).any():
-            return None
-        return self.store.pixels.reshape(len(self), *(int(side) for side in self.shapes[0]), 3)
 
 
 @dataclass(frozen=True)
@@ -96,38 +60,6 @@ class Prepared:
         return self.store.pixels.reshape(-1, self.size, self.size, 3)
 
 
-def masters(
-    dataset: Dataset,
-    items: Sequence[Item],
-    *,
-    side: int,
-    folder: Path | None = None,
-    progress: Progress | None = None,
-    on_missing: OnMissing | None = None,
-    workers: int | None = None,
-) -> Masters:
-    """Training masters of `items`, see `shrink`: shorter side at most `side`, never enlarged, longer side at most
-    twice the shorter.
-
-    Args:
-        side: pixels, about 1.15 R.
-        folder: of the cache files, by default `pixels` in the cache root.
-        progress: called as progress(done, total) while building.
-        on_missing: told of pictures that cannot be read any more, which are then dropped; without it they raise
-            InputError.
-        workers: threads, by default one per CPU.
-    """
-    builder = _Builder(
-        dataset,
-        items,
-        {"kind": "masters", "side": side, "decoder": _decoders()},
-        lambda image: shrink(image, side=side),
-    )
-    store = builder.store(folder, progress, on_missing, workers, whole=False)
-    kept = [items[position] for position in store.kept]
-    return Masters(store, np.array([item.label for item in kept], np.int64), tuple(item.key for item in kept))
-
-
 def prepared(
     dataset: Dataset,
     items: Sequence[Item],
@@ -138,17 +70,36 @@ def prepared(
     on_missing: OnMissing | None = None,
     workers: int | None = None,
 ) -> Prepared:
-    """`prepare` of every item, computed once and verified on every opening. Other arguments as `masters`."""
+    """`prepare` of every item, computed once and verified on every opening.
+
+    Args:
+        dataset: reads them.
+        items: N pictures.
+        preprocess: of the network.
+        folder: of the cache files, by default `pixels` in the cache root.
+        progress: called as progress(done, total) while building.
+        on_missing: told of pictures that cannot be read any more, which are then dropped; without it they raise
+            InputError.
+        workers: threads, by default one per CPU.
+    """
     settings = {
         "kind": "prepared",
         "preprocess": preprocess.model_dump(mode="json", exclude={"mean", "std"}),
         "decoder": f"pillow {pillow_version}",
     }
     builder = _Builder(dataset, items, settings, lambda image: prepare(image, preprocess))
-    store = builder.store(folder, progress, on_missing, workers, whole=True)
+    store = builder.store(folder, progress, on_missing, workers)
     kept = [items[position] for position in store.kept]
     labels = np.array([item.label for item in kept], np.int64)
     return Prepared(store, preprocess.size, labels, tuple(item.key for item in kept))
+
+
+def refuse_unwritable(place: Path, error: OSError) -> None:
+    """Raise InputError where `error` says that the folder of a cache has no room or may not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        raise InputError(
+            f"decoded pictures cannot be kept in {place} ({error.strerror}); make room or set NETSMITH_CACHE"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -182,23 +133,18 @@ class _Builder:
         progress: Progress | None,
         on_missing: OnMissing | None,
         workers: int | None,
-        *,
-        whole: bool,
     ) -> Store:
         """The cache opened, and built first when there is none that holds or a picture it lacks is back."""
         place = folder if folder is not None else cache_root() / "pixels"
         path = place / f"{self.name}.pixels"
         try:
             with locked(path):
-                store = open_store(path, self.name, asked=len(self.items), whole=whole)
+                store = open_store(path, self.name, asked=len(self.items), whole=True)
                 if store is None or any(not isinstance(self.load(self.items[at]), str) for at, _ in store.dropped):
                     write_store(path, self.name, self.pictures(progress, workers, refuse=on_missing is None))
                     store = open_store(path, self.name, asked=len(self.items), whole=False)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-                raise InputError(
-                    f"decoded pictures cannot be kept in {place} ({error.strerror}); make room or set NETSMITH_CACHE"
-                ) from None
+            refuse_unwritable(place, error)
             raise
         assert store is not None, f"{path} does not hold what was just written"
         for at, reason in store.dropped:
@@ -216,11 +162,3 @@ class _Builder:
             yield picture
             if progress is not None:
                 progress(done, len(self.items))
-
-
-def _decoders() -> str:
-    """What decodes masters; its versions are part of a cache's name because pixels depend on them."""
-    try:
-        return f"pillow {pillow_version}, simplejpeg {importlib.metadata.version('simplejpeg')}"
-    except importlib.metadata.PackageNotFoundError:
-        return f"pillow {pillow_version}"

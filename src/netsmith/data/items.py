@@ -77,6 +77,7 @@ class Item:
         split: "train", "val", "test", or None while undecided.
         name: its name in the source.
         group: hex SHA-256 of the decoded pixels: duplicates share it, whatever their encoding.
+        height, width: of the upright picture, pixels.
     """
 
     key: str
@@ -84,6 +85,8 @@ class Item:
     split: Split | None
     name: str
     group: str
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Only training may use this: JPEGs are decoded at a fraction of their size (simpl
 
 import functools
 import importlib
+import io
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -35,13 +36,29 @@ def shrink(image: bytes | Pixels, *, side: int, max_pixels: int = MAX_PIXELS) ->
     else:
         pixels, height, width = decoded.pixels, decoded.height, decoded.width
     pixels = centre(pixels, MASTER_ASPECT * min(pixels.shape[:2]))
-    short = min(height, width)
-    if short <= side:
+    if min(height, width) <= side:
         return np.ascontiguousarray(pixels)
     # from the size of the file, not of the reduced decoding, so that every decoder gives the same shape
-    long = round(side * min(max(height, width), MASTER_ASPECT * short) / short)
-    shape = (side, long) if width <= height else (long, side)
-    return np.array(Image.fromarray(pixels).resize(shape, Image.Resampling.BICUBIC))
+    rows, columns = master_shape(height, width, side=side)
+    return np.array(Image.fromarray(pixels).resize((columns, rows), Image.Resampling.BICUBIC))
+
+
+def master_shape(height: int, width: int, *, side: int) -> tuple[int, int]:
+    """Height and width of the master of an upright picture of `height` x `width` pixels, known before it is decoded."""
+    short = min(height, width)
+    long = min(max(height, width), MASTER_ASPECT * short)
+    if short > side:
+        short, long = side, round(side * long / short)
+    return (long, short) if width <= height else (short, long)
+
+
+def whole_jpeg(encoded: bytes) -> Pixels:
+    """uint8 [H,W,3] of a JPEG that netsmith wrote itself, as fast as this machine can."""
+    simplejpeg = _simplejpeg()
+    if simplejpeg is not None:
+        return simplejpeg.decode_jpeg(encoded, "RGB")
+    with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as image:
+        return np.array(image)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
-"""Where pictures come from: a folder, a zip or tar file, a CSV, an `.npz`, or the name `digits`.
+"""Where pictures come from: a folder, a zip or tar file, tar shards, a CSV, an `.npz`, or the name `digits`.
 
 Opening lists and never decodes; what the list says is checked here, what the files hold is the audit's business.
 """
 
 import difflib
 import os
+import re
 from pathlib import Path
 
 from netsmith.data.archives import LIMITS, Limits, is_tar, is_zip, read_tar, read_zip
@@ -12,8 +13,11 @@ from netsmith.data.cache import cache_root
 from netsmith.data.folders import open_folder
 from netsmith.data.items import Source, printable
 from netsmith.data.layout import arrange
+from netsmith.data.shards import holds_labels, is_pattern, open_shards, shard_paths
 from netsmith.data.tables import open_csv, open_digits, open_npz
 from netsmith.errors import InputError
+
+_REMOTE = re.compile(r"(https?|s3|gs|hdfs)://|pipe:")
 
 
 def open_source(path: str | Path, *, scratch: Path | None = None) -> Source:
@@ -21,8 +25,9 @@ def open_source(path: str | Path, *, scratch: Path | None = None) -> Source:
 
     Args:
         path: a folder `CLASS/picture` or `{train,val,test}/CLASS/picture`; a zip or tar file of either, also with one
-            folder around; a CSV file `image_path,label[,split]`; an `.npz` file; or the word `digits` (a folder of
-            that name goes first).
+            folder around; tar shards with labels beside the pictures, such as train-{000..127}.tar or *.tar (see
+            `shards`); a CSV file `image_path,label[,split]`; an `.npz` file; or the word `digits` (a folder of that
+            name goes first).
         scratch: where a compressed tar is decompressed, by default `archives` in the cache.
 
     Returns: the listed source; nothing is decoded yet. When train and val are given but no test, val becomes test and
@@ -30,6 +35,11 @@ def open_source(path: str | Path, *, scratch: Path | None = None) -> Source:
     Raises: InputError for anything that cannot be used, in one sentence with the mend.
     """
     given = Path(path)
+    cache = scratch if scratch is not None else cache_root() / "archives"
+    if _REMOTE.match(str(path)):
+        raise InputError(f"{printable(str(path))} is not on this machine; fetch it and give the path of the file")
+    if is_pattern(str(path)) and not os.path.exists(given):
+        return open_shards(str(path), shard_paths(str(path)), scratch=cache, limits=LIMITS)
     if str(path) == "digits" and not os.path.exists(given):
         return open_digits()
     if not os.path.exists(given):  # unlike Path.exists, also for names that no file can have
@@ -39,7 +49,7 @@ def open_source(path: str | Path, *, scratch: Path | None = None) -> Source:
     if not given.is_file():
         raise InputError(f"{path} is neither a file nor a folder; give a folder, zip, tar, CSV or .npz")
     try:
-        return _open_file(given, scratch if scratch is not None else cache_root() / "archives", LIMITS)
+        return _open_file(given, cache, LIMITS)
     except PermissionError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); change its permissions") from None
 
@@ -55,6 +65,8 @@ def _open_file(path: Path, scratch: Path, limits: Limits) -> Source:
         reader, names = read_zip(path, limits=limits)
     elif is_tar(path) or ".tar" in path.suffixes:
         reader, names = read_tar(path, scratch=scratch, limits=limits)
+        if holds_labels(names):
+            return open_shards(str(path), [path], scratch=scratch, limits=limits)
     else:
         mend = "fetch it again" if path.suffix.lower() == ".zip" else "give a folder, zip, tar, CSV or .npz"
         raise InputError(f"{path} is not a data set netsmith can read; {mend}")

@@ -1,15 +1,16 @@
 """The file of a pixel cache: a header page, the pixels of all pictures one after the other, an index. Memory-mapped
 when read.
 
-Safety: a file appears under its name only when it is complete and synced (`run.files.replacing`); one process builds
-while others wait (a lock that the system drops when its holder dies); the temporary file of a killed build is removed
-by the next one; header, size and checksums are verified on opening, and what does not hold is no cache.
+Safety: a file appears under its name only when it is complete and synced; one process builds while others wait (a lock
+that the system drops when its holder dies); the temporary file of a killed build is removed by the next one; header,
+size and checksums are verified on opening, and what does not hold is no cache. A file that grows while it is read
+already (`shelves`) comes to the same bytes.
 """
 
 import fcntl
 import json
 import zlib
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 from netsmith.data.prepare import Pixels
 from netsmith.run.files import replacing
 
-_PAGE = 4096
+PAGE = 4096
+"""Bytes of the header; the pixels begin after them."""
 _MAGIC = "netsmith pixels 1"
 _BLOCK = 1 << 26
 
@@ -52,7 +54,7 @@ class Store:
     def pixels(self) -> Pixels:
         """uint8 [bytes of all pictures], mapped read-only."""
         total = int(self.offsets[-1])
-        return np.memmap(self.path, np.uint8, "r", _PAGE, (total,)) if total else np.zeros(0, np.uint8)
+        return np.memmap(self.path, np.uint8, "r", PAGE, (total,)) if total else np.zeros(0, np.uint8)
 
     def __getitem__(self, index: int) -> Pixels:
         """uint8 [H,W,3] view of one picture."""
@@ -65,14 +67,21 @@ class Store:
 
 
 @contextmanager
-def locked(path: Path) -> Generator[None]:
-    """Be the only process that opens or builds the cache `path`; what a killed build left behind is removed."""
+def locked(path: Path, *, wait: bool = True) -> Generator[bool]:
+    """Be the only process that opens or builds the cache `path`; what a killed build left behind is removed.
+
+    Gives whether it is so; without `wait` it may not be, and nothing is removed then.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_suffix(".lock"), "a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
         for stale in path.parent.glob(f".{path.name}.*.tmp"):
             stale.unlink(missing_ok=True)
-        yield
+        yield True
 
 
 def write_store(path: Path, name: str, pictures: Iterable[Pixels | str]) -> None:
@@ -82,7 +91,7 @@ def write_store(path: Path, name: str, pictures: Iterable[Pixels | str]) -> None
     dropped: list[tuple[int, str]] = []
     total = checksum = 0
     with replacing(path) as temporary, open(temporary, "wb") as handle:
-        handle.write(bytes(_PAGE))
+        handle.write(bytes(PAGE))
         for position, picture in enumerate(pictures):
             if isinstance(picture, str):
                 dropped.append((position, picture))
@@ -93,21 +102,35 @@ def write_store(path: Path, name: str, pictures: Iterable[Pixels | str]) -> None
             total += content.nbytes
             kept.append(position)
             shapes.append((picture.shape[0], picture.shape[1]))
-        tables = [np.array(kept, "<i8").tobytes(), np.array(shapes, "<i8").tobytes(), json.dumps(dropped).encode()]
-        index = b"".join(tables)
+        index = encoded_index(kept, shapes, dropped)
         handle.write(index)
-        header = {
-            "magic": _MAGIC,
-            "name": name,
-            "asked": len(kept) + len(dropped),
-            "kept": len(kept),
-            "pixel_bytes": total,
-            "pixel_crc32": checksum,
-            "index_bytes": len(index),
-            "index_crc32": zlib.crc32(index),
-        }
         handle.seek(0)
-        handle.write(json.dumps(header).encode())
+        handle.write(encoded_header(name, index, (len(kept), len(dropped)), pixel_bytes=total, pixel_crc32=checksum))
+
+
+def encoded_index(
+    kept: Sequence[int] | NDArray[np.int64],
+    shapes: Sequence[tuple[int, int]] | NDArray[np.int64],
+    dropped: Sequence[tuple[int, str]] = (),
+) -> bytes:
+    """The index of a cache file; see `Store` for the arguments."""
+    tables = [np.array(kept, "<i8").tobytes(), np.array(shapes, "<i8").tobytes(), json.dumps(list(dropped)).encode()]
+    return b"".join(tables)
+
+
+def encoded_header(name: str, index: bytes, counts: tuple[int, int], *, pixel_bytes: int, pixel_crc32: int) -> bytes:
+    """What the header page of a cache file begins with; `counts` are the pictures that are kept and dropped."""
+    header = {
+        "magic": _MAGIC,
+        "name": name,
+        "asked": sum(counts),
+        "kept": counts[0],
+        "pixel_bytes": pixel_bytes,
+        "pixel_crc32": pixel_crc32,
+        "index_bytes": len(index),
+        "index_crc32": zlib.crc32(index),
+    }
+    return json.dumps(header).encode()
 
 
 def open_store(path: Path, name: str, *, asked: int, whole: bool) -> Store | None:
@@ -120,13 +143,13 @@ def open_store(path: Path, name: str, *, asked: int, whole: bool) -> Store | Non
     """
     try:
         with open(path, "rb") as handle:
-            header = json.loads(handle.read(_PAGE).rstrip(b"\0"))
+            header = json.loads(handle.read(PAGE).rstrip(b"\0"))
             count, pixel_bytes, index_bytes = header["kept"], header["pixel_bytes"], header["index_bytes"]
             if (header["magic"], header["name"], header["asked"]) != (_MAGIC, name, asked):
                 return None
-            if path.stat().st_size != _PAGE + pixel_bytes + index_bytes:
+            if path.stat().st_size != PAGE + pixel_bytes + index_bytes:
                 return None
-            handle.seek(_PAGE + pixel_bytes)
+            handle.seek(PAGE + pixel_bytes)
             index = handle.read(index_bytes)
             if zlib.crc32(index) != header["index_crc32"]:
                 return None
@@ -137,7 +160,7 @@ def open_store(path: Path, name: str, *, asked: int, whole: bool) -> Store | Non
             if store.offsets[-1] != pixel_bytes:
                 return None
             if whole:
-                handle.seek(_PAGE)
+                handle.seek(PAGE)
                 checksum, left = 0, pixel_bytes
                 while left and (block := handle.read(min(_BLOCK, left))):
                     checksum, left = zlib.crc32(block, checksum), left - len(block)

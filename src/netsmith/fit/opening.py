@@ -2,17 +2,18 @@
 resume."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from netsmith.data.audit import Audit
-from netsmith.data.cache import Masters, masters
-from netsmith.data.items import Dataset, Item, printable
+from netsmith.data.items import Dataset
+from netsmith.data.masters import Masters, encoding_that_fits, masters
 from netsmith.data.splits import from_data_json, split, to_data_json
 from netsmith.errors import InputError
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
-from netsmith.run.progress import Progress
+from netsmith.run.plan import Plan
 
 MASTER_MARGIN = 1.15
 """Side of the training masters over the largest resolution, so that random crops have something to choose from."""
@@ -81,22 +82,27 @@ def _record(audited: Audit, dataset: Dataset, ledger: Ledger) -> None:
     ledger.add("split", verdict="done", reason="by content hash", after={**sizes, "notes": list(dataset.notes)})
 
 
-def training_pictures(dataset: Dataset, *, largest: int, progress: Progress) -> Masters:
-    """The training split as masters, large enough for random crops at a resolution of `largest` pixels.
+def training_pictures(
+    dataset: Dataset, *, largest: int, plan: Plan, warn: Callable[[str], None], folder: Path | None = None
+) -> Masters:
+    """The training split as masters, large enough for random crops at a resolution of `largest` pixels; nothing is
+    decoded yet.
+
+    Args:
+        dataset: with its splits.
+        largest: pixels.
+        plan: whether they are re-encoded for want of room is a row of it.
+        warn: told when they cannot be kept as they are.
+        folder: of the cache files, by default in the cache root.
 
     Raises:
-        InputError: a picture that was audited cannot be read any more.
+        InputError: the cache cannot be written.
     """
-
-    def missing(item: Item, reason: str) -> None:
-        raise InputError(
-            f"{printable(item.name)} cannot be read any more ({reason}); put it back and go on with the same command"
-        )
-
-    return masters(
-        dataset,
-        dataset.subset("train"),
-        side=round(MASTER_MARGIN * largest),
-        progress=lambda done, total: progress("decoding training pictures", done, total),
-        on_missing=missing,
+    items, side = dataset.subset("train"), round(MASTER_MARGIN * largest)
+    encoding = plan.decide(
+        "pictures",
+        at=0,
+        compute=lambda: encoding_that_fits(items, side=side, folder=folder),
+        why="what the disk of the cache has room for",
     )
+    return masters(dataset, items, side=side, encoding=encoding, folder=folder, warn=warn)

@@ -135,7 +135,9 @@ def _train_and_finish(
         return preprocess_for(look, size)
 
     largest = max(entry.candidate.layout.input.size[0] for entry in field.entries)
-    pictures = training_pictures(finisher.dataset, largest=largest, progress=session.progress)
+    pictures = training_pictures(finisher.dataset, largest=largest, plan=finisher.plan, warn=session.warn)
+    # All of them now: the race measures how fast candidates train, which decoding beside them would slow unevenly.
+    pictures.fill(progress=lambda done, total: session.progress("decoding training pictures", done, total))
     track = Track(
         finisher=finisher,
         masters=pictures,

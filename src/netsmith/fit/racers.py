@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from netsmith.data.cache import Masters
+from netsmith.data.masters import Masters
 from netsmith.fit.field import Entry
 from netsmith.fit.finish import Finisher
 from netsmith.run.clock import Clock

@@ -247,7 +247,7 @@ def _train(job: TrainJob, session: Session, run: RunFolder, opened: _Opened | No
     preprocess = _preprocess(recipe, look_at(opened.audited))
 
     pictures = training_pictures(
-        dataset, largest=max(recipe.img_size, recipe.train_size or 0), progress=session.progress
+        dataset, largest=max(recipe.img_size, recipe.train_size or 0), plan=plan, warn=session.warn
     )
     trained = train(
         opened.network,

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from netsmith.data.cache import Masters, Prepared
+from netsmith.data.cache import Prepared
+from netsmith.data.masters import Masters, filled_ahead
 from netsmith.run.preprocess import Preprocess
 from netsmith.train.augment import Augmentation, Images
 from netsmith.train.draws import permutation, stream_key
@@ -135,6 +136,16 @@ class Feed:
             start: first step.
             workers: threads; 0 prepares each batch when it is asked for.
         """
+        with filled_ahead(self.images, self._from(start)):
+            yield from self._batches(start, workers)
+
+    def _from(self, step: int) -> Generator[int]:
+        """All pictures, in the order in which batches from `step` on need them."""
+        epoch, position = divmod(step * self.batch_size, len(self.labels))
+        yield from self.order(epoch)[position:].tolist()
+        yield from range(len(self.labels))
+
+    def _batches(self, start: int, workers: int) -> Generator[Batch, None, None]:
         if workers == 0:
             step = start
             while True:
