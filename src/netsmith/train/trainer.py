@@ -23,7 +23,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from netsmith.errors import CheckError
+from netsmith.errors import CheckError, InputError
 from netsmith.run.clock import Clock, seconds_of
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
@@ -208,7 +208,7 @@ class Trainer:
 
         Raises:
             CheckError: loss or weights are not finite; the checkpoints before stay.
-            InputError: the plan cannot be written.
+            InputError: a picture cannot be read any more; a checkpoint was written.
             Interrupted: Ctrl-C or SIGTERM came; the step was finished and a checkpoint written.
         """
         torch.set_num_threads(self._threads)
@@ -217,7 +217,12 @@ class Trainer:
             self._planner.at_marks(self.step)
             while not self.finished and (until is None or self.step < until):
                 began = self._clock.now()
-                self._update(next(batches))
+                try:
+                    batch = next(batches)
+                except InputError:  # a picture is gone: what was learned stays
+                    self.save()
+                    raise
+                self._update(batch)
                 self._pacing.stepped(self._clock.now() - began)
                 self._between_updates()
                 if interrupts.received is not None:
