@@ -52,7 +52,7 @@ class Difference:
 
 def torchvision_model(name: str) -> nn.Module:
     """torchvision's network with random weights; ImportError where it is not installed."""
-    _without_operators()
+    without_operators()
     import torchvision
 
     same = name.removesuffix("_v1") if name in V1 else name
@@ -66,13 +66,13 @@ def torchvision_model(name: str) -> nn.Module:
 
 def timm_model(name: str) -> nn.Module:
     """timm's network of our name with random weights; ImportError where it is not installed."""
-    _without_operators()
+    without_operators()
     import timm
 
     return timm.create_model(TIMM[name])
 
 
-def _without_operators() -> None:
+def without_operators() -> None:
     """Let torchvision import beside a torch that has not its compiled operators, which no network here needs."""
     sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("absent"))
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsmith.train.draws import bits, permutation, stream_key, uniforms
+from netsmith.train.draws import bits, permutation, permutations, stream_key, uniforms
 
 MASK = 2**64 - 1
 
@@ -57,3 +57,12 @@ def test_permutations_hold_everything_once_and_change_with_the_epoch() -> None:
     first, second = (permutation(stream_key(0, "order", epoch), 1000) for epoch in (0, 1))
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(1000))
     assert (first == second).sum() < 10
+
+
+def test_rows_of_permutations_do_not_depend_on_the_others() -> None:
+    key = stream_key(2, "class order", 0)
+    together = permutations(key, np.arange(30), 7)
+    assert (np.sort(together, axis=1) == np.arange(7)).all()
+    assert (permutations(key, np.array([4, 21]), 7) == together[[4, 21]]).all()
+    assert (permutation(key, 7) == together[0]).all()
+    assert len(np.unique(together, axis=0)) == 30

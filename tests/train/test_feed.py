@@ -2,22 +2,24 @@
 
 import threading
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
-from tiny_training import tiny_recipe
+from tiny_training import tiny_data, tiny_recipe
 
 from netsmith.run.preprocess import Preprocess
-from netsmith.train.augment import Augmentation
+from netsmith.train.augment.mixing import Mixing
+from netsmith.train.augment.pipeline import Augmentation
 from netsmith.train.feed import Batch, Feed
 
 
-def feed(count: int, batch_size: int, *, seed: int = 0, images: object = None) -> Feed:
+def feed(count: int, batch_size: int, *, seed: int = 0, images: object = None, mixing: Mixing | None = None) -> Feed:
     pixels = np.zeros((count, 8, 8, 3), dtype=np.uint8) if images is None else images
     augmentation = Augmentation.of(tiny_recipe(), Preprocess(size=8))
-    return Feed(pixels, np.arange(count), augmentation=augmentation, batch_size=batch_size, seed=seed)  # pyright: ignore
+    return Feed(pixels, np.arange(count), augmentation=augmentation, batch_size=batch_size, seed=seed, mixing=mixing)  # pyright: ignore
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -47,6 +49,67 @@ def test_pictures_stay_with_their_labels_across_an_epoch_boundary() -> None:
     for step in range(5):
         batch = source.batch(step)
         assert batch.images[:, 0, 0, 0].tolist() == batch.targets.tolist()
+
+
+def everything() -> Feed:
+    """All that a recipe can do to pictures, on pictures of all classes of unequal size."""
+    data = tiny_data()
+    recipe = tiny_recipe(
+        crop_scale=(0.3, 1.0),
+        shift=0.2,
+        rotate=20.0,
+        auto_augment="randaugment",
+        color_jitter=(0.4, 0.4, 0.4, 0.1),
+        random_erase=0.5,
+        mixup=0.4,
+        cutmix=1.0,
+        class_balance="sampling",
+    )
+    few = data.labels + (np.arange(len(data.labels)) % 5 > 1)
+    return Feed.of(replace(data, labels=few), recipe, batch_size=8)
+
+
+def test_a_recipe_reaches_the_batches() -> None:
+    plain = Feed.of(tiny_data(), tiny_recipe(crop_scale=None, pad=0, flip=False), batch_size=8)
+    batch = plain.batch(1)
+    chosen = plain.order(0)[8:16]
+    assert (batch.images.permute(0, 2, 3, 1).numpy() == np.asarray(plain.images)[chosen]).all()
+    assert batch.targets.tolist() == plain.labels[chosen].tolist()
+    for change in (
+        {"rotate": 30.0},
+        {"auto_augment": "trivialaugment"},
+        {"color_jitter": (0.4, 0.0, 0.0, 0.0)},
+        {"random_erase": 1.0},
+        {"mixup": 1.0},
+        {"cutmix": 1.0},
+        {"class_balance": "sampling"},
+    ):
+        other = Feed.of(tiny_data(), tiny_recipe(crop_scale=None, pad=0, flip=False, **change), batch_size=8)
+        assert not torch.equal(other.batch(1).images, batch.images), change
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_all_that_is_random_is_a_function_of_the_step(workers: int) -> None:
+    expected = [everything().batch(step) for step in range(3, 11)]
+    with closing(everything().batches(3, workers=workers)) as batches:
+        assert all(same(got, wanted) for got, wanted in zip(islice(batches, 8), expected, strict=True))
+    assert all(batch.images.is_contiguous(memory_format=torch.channels_last) for batch in expected)
+
+
+def test_mixed_labels_keep_every_picture_once_as_itself_and_once_as_partner() -> None:
+    count = 24
+    source = feed(count, 8, mixing=Mixing(mixup=1.0, cutmix=0.0))
+    alone = feed(count, 8)
+    shares = torch.zeros(count)
+    for step in range(3):
+        targets, labels = source.batch(step).targets, alone.batch(step).targets
+        assert targets.shape == (8, count)
+        torch.testing.assert_close(targets.sum(dim=1), torch.ones(8))
+        share = targets[0, labels[0]]
+        torch.testing.assert_close(targets[torch.arange(8), labels], share.expand(8))
+        torch.testing.assert_close(targets[torch.arange(8), labels.roll(1)], (1 - share).expand(8))
+        shares += targets.sum(dim=0)
+    torch.testing.assert_close(shares, torch.ones(count))
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

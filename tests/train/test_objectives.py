@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from netsmith.train.objectives import Classify, Normalize
+from netsmith.train.objectives import Classify, Normalize, balanced_weights
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -73,3 +73,59 @@ def test_auxiliary_losses_are_added_with_their_weight_and_train_their_branch() -
     assert network.side.weight.grad is not None
     alone = Classify(network, mean=MEAN, std=STD)(images(), targets)
     assert alone.loss.item() == pytest.approx(main.item(), rel=1e-6)
+
+
+def linear() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(108, 5))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_shares_of_classes_are_the_losses_in_their_shares(smoothing: float) -> None:
+    objective = Classify(linear(), mean=MEAN, std=STD, smoothing=smoothing)
+    one, other = torch.tensor([0, 4, 2, 2]), torch.tensor([1, 1, 2, 3])
+    mixed = 0.3 * nn.functional.one_hot(one, 5) + 0.7 * nn.functional.one_hot(other, 5)
+    expected = 0.3 * objective(images(), one).loss + 0.7 * objective(images(), other).loss
+    assert objective(images(), mixed).loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_weights_make_classes_count_alike_and_a_picture_one() -> None:
+    labels = np.array([0] * 90 + [1] * 9 + [2])
+    weights = np.array(balanced_weights(labels))
+    np.testing.assert_allclose(np.bincount(labels) * weights, 100 / 3)
+    assert weights[labels].mean() == pytest.approx(1.0)
+    assert balanced_weights(np.array([0, 1, 2, 2, 1, 0])) == [1.0, 1.0, 1.0]
+
+
+def test_weights_without_smoothing_are_torchs_over_the_batch_size() -> None:
+    network, targets = linear(), torch.tensor([0, 4, 2, 2])
+    weights = [0.2, 1.0, 3.0, 1.0, 0.7]
+    outcome = Classify(network, mean=MEAN, std=STD, class_weights=weights)(images(), targets)
+    theirs = nn.functional.cross_entropy(outcome.logits, targets, weight=torch.tensor(weights), reduction="sum") / 4
+    assert outcome.loss.item() == pytest.approx(theirs.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_a_weighted_loss_is_that_of_balanced_sampling(smoothing: float) -> None:
+    """All pictures once with weights, every class equally often without: the same loss and the same gradient."""
+    pixels, targets = images(6), torch.tensor([0, 0, 0, 1, 1, 2])
+    network = nn.Sequential(nn.Flatten(), nn.Linear(108, 3))
+    weights = balanced_weights(targets.numpy())
+    weighted = Classify(network, mean=MEAN, std=STD, smoothing=smoothing, class_weights=weights)(pixels, targets).loss
+    chosen = torch.tensor([0, 1, 2, 0, 1, 2, 3, 4, 3, 4, 3, 4, 5, 5, 5, 5, 5, 5])
+    sampled = Classify(network, mean=MEAN, std=STD, smoothing=smoothing)(pixels[chosen], targets[chosen]).loss
+    assert weighted.item() == pytest.approx(sampled.item(), rel=1e-5)
+    ours, theirs = (torch.autograd.grad(loss, network[1].weight)[0] for loss in (weighted, sampled))
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weights_of_parts_and_of_mixtures(smoothing: float) -> None:
+    network, targets = linear(), torch.tensor([0, 4, 2, 2])
+    objective = Classify(network, mean=MEAN, std=STD, smoothing=smoothing, class_weights=[0.2, 1.0, 3.0, 1.0, 0.7])
+    whole = objective(images(), targets).loss
+    halves = [objective(images()[part], targets[part]).loss for part in (slice(0, 2), slice(2, 4))]
+    assert whole.item() == pytest.approx(sum(halves).item() / 2, rel=1e-6), "accumulation is the large batch"
+    mixed = 0.4 * nn.functional.one_hot(targets, 5) + 0.6 * nn.functional.one_hot(targets.roll(1), 5)
+    expected = 0.4 * whole + 0.6 * objective(images(), targets.roll(1)).loss
+    assert objective(images(), mixed).loss.item() == pytest.approx(expected.item(), rel=1e-5)

@@ -57,12 +57,21 @@ def train(
     clip_grad: Number = None,
     drop: Number = None,
     drop_path: Number = None,
+    class_balance: Annotated[Literal["none", "sampling", "loss"] | None, Parameter(group=_GROUP)] = None,
     flip: Annotated[bool | None, Parameter(negative="--no-flip", group=_GROUP)] = None,
     pad: Count = None,
     shift: Number = None,
     random_crop: Annotated[bool | None, Parameter(negative="--no-random-crop", group=_GROUP)] = None,
     scale: Pair = None,
     ratio: Pair = None,
+    rotate: Number = None,
+    auto_augment: Annotated[Literal["none", "randaugment", "trivialaugment"] | None, Parameter(group=_GROUP)] = None,
+    ra_ops: Count = None,
+    ra_magnitude: Count = None,
+    color_jitter: Annotated[tuple[float, float, float, float] | None, Parameter(group=_GROUP)] = None,
+    random_erase: Number = None,
+    mixup: Number = None,
+    cutmix: Number = None,
     seed: Count = None,
     device: Annotated[str | None, Parameter(group=_GROUP)] = None,
     amp: Annotated[bool | None, Parameter(negative="--no-amp", group=_GROUP)] = None,
@@ -107,12 +116,21 @@ def train(
         clip_grad: Largest norm of the gradient; 0 for no limit.
         drop: Dropout before the classifier.
         drop_path: Stochastic depth of the last block.
+        class_balance: For classes of very unequal size: sampling shows each equally often, loss weighs rare ones up.
         flip: Mirror half of the pictures.
         pad: Border in pixels before a random crop back.
         shift: Largest random translation as a share of the side.
         random_crop: Random resized crops.
         scale: Smallest and largest share of the area they keep.
         ratio: Smallest and largest width over height of them.
+        rotate: Largest random rotation in degrees; 10 suits scans and scenes, 180 what has no upright.
+        auto_augment: Random operations on colour and geometry, for long runs; trivialaugment needs no tuning.
+        ra_ops: Operations per picture of randaugment.
+        ra_magnitude: Their strength, 0 to 30.
+        color_jitter: Largest change of brightness, contrast, saturation and hue (0.5 at most), as 0.4 0.4 0.4 0.1.
+        random_erase: Probability of erasing a box, so that no single part decides; 0.1 to 0.25 is usual.
+        mixup: Blend pairs of pictures and their labels; 0.2 is usual, for long runs.
+        cutmix: Paste boxes of one picture into another, labels alike; 1 is usual. With --mixup: one of both per batch.
         seed: Of splits, initial weights, order and augmentation.
         device: auto, cpu or cuda.
         amp: bfloat16 activations, or float32 ones; measured if not given with --time.
@@ -150,12 +168,21 @@ def train(
         ("--clip-grad", "grad_clip", clip_grad),
         ("--drop", "drop_rate", drop),
         ("--drop-path", "drop_path", drop_path),
+        ("--class-balance", "class_balance", class_balance),
         ("--flip", "flip", flip),
         ("--pad", "pad", pad),
         ("--shift", "shift", shift),
         ("--random-crop", "crop_scale", None if scale else random_crop),
         ("--scale", "crop_scale", scale),
         ("--ratio", "crop_ratio", ratio),
+        ("--rotate", "rotate", rotate),
+        ("--auto-augment", "auto_augment", auto_augment),
+        ("--ra-ops", "ra_ops", ra_ops),
+        ("--ra-magnitude", "ra_magnitude", ra_magnitude),
+        ("--color-jitter", "color_jitter", color_jitter),
+        ("--random-erase", "random_erase", random_erase),
+        ("--mixup", "mixup", mixup),
+        ("--cutmix", "cutmix", cutmix),
         ("--seed", "seed", seed),
         ("--device", "device", device),
         ("--amp", "dtype", amp),

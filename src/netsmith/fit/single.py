@@ -44,6 +44,11 @@ ADAMW = {"lr": 2e-3, "weight_decay": 0.05}
 """What AdamW has instead of the defaults of SGD."""
 FINE_TUNING = {"sgd": {"lr": 0.01}, "adamw": {"lr": 3e-4}}
 """What published weights are trained on with: steps small enough to keep what they know."""
+UNEQUAL = (
+    "training sees the classes as unequal as they are, and small ones count little; --class-balance sampling shows "
+    "each equally often, --class-balance loss weighs rare pictures up"
+)
+"""What is said of classes of very unequal size when nothing is done about it."""
 FREE = frozenset({"time_s", "device", "threads", "workers"})
 """What a resumed run may have anew; what became of the rest is in its plan and its weights."""
 
@@ -233,6 +238,8 @@ def _train(job: TrainJob, session: Session, run: RunFolder, opened: _Opened | No
     session.enter(run, ledger)
     for line in opened.audited.summary():
         session.say(line)
+    if recipe.class_balance == "none" and any(finding.kind == "imbalance" for finding in opened.audited.findings):
+        session.say(UNEQUAL)
     dataset = record_split(opened.audited, seed=recipe.seed, run=run, ledger=ledger)
     plan = Plan(run.plan)
     finisher = Finisher(

@@ -50,10 +50,23 @@ class Recipe(BaseModel):
         shift: largest random translation as a share of R; 0 is off.
         crop_scale: smallest and largest share of the area that a random resized crop keeps, or None for no such crop.
         crop_ratio: smallest and largest width / height of that crop.
+        rotate: largest random rotation, degrees; 0 is off.
+        auto_augment: "randaugment" (Cubuk et al. 2020) or "trivialaugment" (Müller and Hutter 2021, wide): randomly
+            chosen operations on colour and geometry, with torchvision's tables; or "none".
+        ra_ops: operations per picture of "randaugment".
+        ra_magnitude: strength of each of them, 0 to 30.
+        color_jitter: largest change of brightness, contrast and saturation as a share, and of hue as a share of the
+            colour circle; zeros are off.
+        random_erase: probability that a box of the picture is erased (Zhong et al. 2020).
+        mixup: alpha of the blends of two pictures and of their labels (Zhang et al. 2018); 0 is off.
+        cutmix: alpha of pictures with a box of another, and labels alike (Yun et al. 2019); 0 is off. With `mixup`
+            too, each batch gets one of the two.
         ema: decay per step of the averaged weights that are evaluated, or None for the weights themselves.
         grad_clip: largest norm of the gradient, or None.
         drop_rate: dropout before the classifier, where the network has none of its own.
         drop_path: probability of skipping the last residual block; earlier blocks skip less, linearly.
+        class_balance: "sampling" shows every class equally often, "loss" weighs each picture's loss by the inverse of
+            its class's share instead (Cui et al. 2019, section 4.1); "none" takes the pictures as they are.
         seed: of initialisation, order and augmentation.
         device: "auto" takes CUDA where there is a device, else the CPU.
         dtype: of activations; "auto" is measured on the machine.
@@ -87,12 +100,21 @@ class Recipe(BaseModel):
     grad_clip: float | None = Field(default=None, gt=0.0)
     drop_rate: float = Field(default=0.0, ge=0.0, lt=1.0)
     drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
+    class_balance: Literal["none", "sampling", "loss"] = "none"
 
     flip: bool = True
     pad: int = Field(default=0, ge=0)
     shift: Share = 0.0
     crop_scale: tuple[Share, Share] | None = (0.35, 1.0)
     crop_ratio: tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]] = (0.75, 4 / 3)
+    rotate: float = Field(default=0.0, ge=0.0, le=180.0)
+    auto_augment: Literal["none", "randaugment", "trivialaugment"] = "none"
+    ra_ops: int = Field(default=2, ge=1, le=16)
+    ra_magnitude: int = Field(default=9, ge=0, le=30)
+    color_jitter: tuple[Share, Share, Share, Annotated[float, Field(ge=0.0, le=0.5)]] = (0.0, 0.0, 0.0, 0.0)
+    random_erase: Share = 0.0
+    mixup: float = Field(default=0.0, ge=0.0, le=100.0)
+    cutmix: float = Field(default=0.0, ge=0.0, le=100.0)
 
     seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = Field(

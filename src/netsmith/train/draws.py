@@ -57,3 +57,37 @@ def uniforms(key: int, positions: NDArray[np.integer], draws: int = 1) -> NDArra
 def permutation(key: int, length: int) -> NDArray[np.int64]:
     """An order of 0 ... length - 1, int64 [length]: the ranks of `length` hashes."""
     return np.argsort(bits(key, np.arange(length))[:, 0], kind="stable").astype(np.int64)
+
+
+def permutations(key: int, rows: NDArray[np.integer], length: int) -> NDArray[np.int64]:
+    """One order of 0 ... length - 1 for every row, the same whichever other rows are asked for.
+
+    Args:
+        key: of the stream, see `stream_key`.
+        rows: [N] integers >= 0.
+        length: at least 1; a stream must always be read with the same one.
+
+    Returns:
+        int64 [N, length].
+    """
+    return np.argsort(bits(key, rows, length), axis=1, kind="stable").astype(np.int64)
+
+
+def beta(uniforms: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    """Numbers of the symmetric distribution Beta(alpha, alpha), two draws each.
+
+    Source: Devroye, "Random variate generation in one line of code", WSC 1996 (by Bailey's polar method for Student's
+    t with 2 alpha degrees of freedom, of which this is a function): exact for every alpha, without rejection.
+
+    Args:
+        uniforms: [N,2] in [0, 1).
+        alpha: above 0.
+
+    Returns:
+        float64 [N] in [0, 1].
+    """
+    radius = 1.0 - uniforms[:, 0]  # (0, 1]
+    turn = np.cos(2.0 * np.pi * uniforms[:, 1])
+    with np.errstate(over="ignore", divide="ignore"):  # an infinite t is an end of the interval
+        t = np.sqrt(np.expm1(-np.log(radius) / alpha)) * turn
+        return 0.5 + 0.5 * np.sign(t) / np.sqrt(1.0 + 1.0 / (t * t))

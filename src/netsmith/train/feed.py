@@ -1,10 +1,11 @@
 """Batches as a pure function of the step, prepared ahead by threads.
 
 The training split is read as one endless stream: the order of epoch 0, then that of epoch 1, and so on, each a fresh
-permutation. Batch number s holds the stream's places s * B ... s * B + B - 1, so it may begin in one epoch and end
-in the next. Hence
+permutation (or, balanced, one that shows every class equally often, see `order`). Batch number s holds the stream's
+places s * B ... s * B + B - 1, so it may begin in one epoch and end in the next. Hence
 
-- every picture is seen exactly once per epoch and nothing is dropped or repeated to fill up;
+- every picture is seen exactly once per epoch and nothing is dropped or repeated to fill up; mixed pictures come once
+  themselves and once as the partner of the next in the batch;
 - every batch has exactly B pictures (batch norm never meets a stray single one), also when the split is smaller than B;
 - training can go on at any step without replaying the earlier ones, and batches do not depend on the number of workers.
 
@@ -27,8 +28,10 @@ from numpy.typing import NDArray
 from netsmith.data.cache import Prepared
 from netsmith.data.masters import Masters, filled_ahead
 from netsmith.run.preprocess import Preprocess
-from netsmith.train.augment import Augmentation, Images
-from netsmith.train.draws import permutation, stream_key
+from netsmith.run.recipe import Recipe
+from netsmith.train.augment.mixing import Mixing, mix, mixed_targets
+from netsmith.train.augment.pipeline import Augmentation, Images
+from netsmith.train.order import balanced_order, plain_order
 
 AHEAD = 3  # batches ready or in work per worker
 
@@ -39,7 +42,7 @@ class Batch:
 
     Attributes:
         images: uint8 [B,3,R,R], channels last in memory.
-        targets: int64 [B].
+        targets: int64 [B], or where pictures are mixed float32 [B,C], the share of each class.
     """
 
     images: torch.Tensor
@@ -83,6 +86,8 @@ class Feed:
         augmentation: what is done to them.
         batch_size: B >= 1.
         seed: of the run.
+        mixing: of the pictures of a batch, or None.
+        balanced: show every class equally often.
     """
 
     def __init__(
@@ -93,6 +98,8 @@ class Feed:
         augmentation: Augmentation,
         batch_size: int,
         seed: int,
+        mixing: Mixing | None = None,
+        balanced: bool = False,
     ) -> None:
         assert len(images) == len(labels) > 0, (len(images), len(labels))
         self.images = images
@@ -100,10 +107,28 @@ class Feed:
         self.augmentation = augmentation
         self.batch_size = batch_size
         self.seed = seed
-        self._order = lru_cache(maxsize=4)(self._permute)
+        self.mixing = mixing
+        self.balanced = balanced
+        self.classes = 1 + int(labels.max())
+        self._order = lru_cache(maxsize=4)(self._order_of)
 
-    def _permute(self, epoch: int) -> NDArray[np.int64]:
-        return permutation(stream_key(self.seed, "order", epoch), len(self.labels))
+    @classmethod
+    def of(cls, data: TrainingData, recipe: Recipe, *, batch_size: int) -> Self:
+        """What `recipe` makes of the training pictures."""
+        return cls(
+            data.images,
+            data.labels,
+            augmentation=Augmentation.of(recipe, data.preprocess),
+            batch_size=batch_size,
+            seed=recipe.seed,
+            mixing=Mixing.of(recipe),
+            balanced=recipe.class_balance == "sampling",
+        )
+
+    def _order_of(self, epoch: int) -> NDArray[np.int64]:
+        if self.balanced:
+            return balanced_order(self.labels, seed=self.seed, epoch=epoch)
+        return plain_order(len(self.labels), seed=self.seed, epoch=epoch)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The order in which an epoch visits the pictures, int64 [N]."""
@@ -114,17 +139,19 @@ class Feed:
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs, positions = np.divmod(places, len(self.labels))
         parts = [self._part(epoch, positions[epochs == epoch]) for epoch in np.unique(epochs).tolist()]
-        if len(parts) == 1:
-            return parts[0]
-        images = torch.cat([part.images for part in parts])
-        return Batch(images, torch.cat([part.targets for part in parts]))
+        images = parts[0][0] if len(parts) == 1 else torch.cat([images for images, _ in parts])
+        labels = np.concatenate([labels for _, labels in parts])
+        if self.mixing is None:
+            return Batch(images, torch.from_numpy(labels))
+        mixture = self.mixing.draw(seed=self.seed, step=step, size=self.augmentation.size)
+        return Batch(mix(images, mixture), mixed_targets(labels, mixture, classes=self.classes))
 
-    def _part(self, epoch: int, positions: NDArray[np.int64]) -> Batch:
+    def _part(self, epoch: int, positions: NDArray[np.int64]) -> tuple[torch.Tensor, NDArray[np.int64]]:
         chosen = self.order(epoch)[positions]
         sources = [self.images[index] for index in chosen.tolist()]
         shapes = np.array([source.shape[:2] for source in sources], dtype=np.int64)
-        moves = self.augmentation.draw(shapes, seed=self.seed, epoch=epoch, positions=positions)
-        return Batch(self.augmentation.render(sources, moves), torch.from_numpy(self.labels[chosen]))
+        changes = self.augmentation.draw(shapes, seed=self.seed, epoch=epoch, positions=positions)
+        return self.augmentation.render(sources, changes), self.labels[chosen]
 
     def batches(self, start: int, *, workers: int = 1) -> Generator[Batch, None, None]:
         """Batches of steps `start`, `start` + 1, ... without end, prepared ahead.

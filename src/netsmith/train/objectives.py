@@ -7,13 +7,17 @@ part of what is trained and runs on the device.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, Self, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netsmith.arch.layout import Layout
+from netsmith.run.preprocess import Preprocess
+from netsmith.run.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,7 @@ class Normalize(nn.Module):
     """(x / 255 - mean) / std for uint8 pictures, in float32.
 
     The cast to a narrower dtype is left to autocast at the first convolution: 255 * mean is not exact in bfloat16,
-        and the shift would
-    differ from the one that evaluation and the exported graph apply.
+    and the shift would differ from the one that evaluation and the exported graph apply.
 
     Args:
         mean, std: per channel, in units of [0, 1] pixel values.
@@ -62,8 +65,27 @@ def auxiliary_weights(network: nn.Module) -> dict[str, float]:
     return {each.name: each.weight for each in layout.auxiliary} if isinstance(layout, Layout) else {}
 
 
+def balanced_weights(labels: NDArray[np.int64]) -> list[float]:
+    """What each class's pictures count for so that all classes count alike and a picture 1 on average.
+
+    Args:
+        labels: int64 [N] of the training pictures; every class 0 ... C - 1 has at least one.
+
+    Returns:
+        C weights, N / (C * pictures of the class).
+    """
+    counts = np.bincount(labels)
+    assert counts.all(), "every class has pictures to train on"
+    return (len(labels) / (len(counts) * counts)).tolist()
+
+
 class Classify(nn.Module):
     """Cross-entropy with label smoothing, and of auxiliary classifiers where the network has them.
+
+    With class weights the loss of a picture, smoothing included, counts as often as its class weighs, and the batch is
+    divided by its size: so it is the loss of class-balanced sampling in expectation, and the mean of the losses of
+    its parts. torch's own weights act on smoothed labels class by class, which pushes every answer towards the rare
+    classes, and divide by the sum over the batch. A mixed picture has the losses of its two labels in their shares.
 
     Args:
         network: `forward(x)` -> logits; with `auxiliary`, `forward_all(x)` -> mapping with "logits" and the
@@ -72,7 +94,10 @@ class Classify(nn.Module):
         smoothing: probability spread over all classes (Szegedy et al. 2016, section 7).
         auxiliary: weight of each auxiliary output's loss by its name, such as {"aux1": 0.3, "aux2": 0.3} (Szegedy et
             al. 2015, section 5) or {"aux": 0.4}.
+        class_weights: of each class, or None for all alike.
     """
+
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -82,19 +107,50 @@ class Classify(nn.Module):
         std: Sequence[float],
         smoothing: float = 0.0,
         auxiliary: Mapping[str, float] | None = None,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.normalize = Normalize(mean, std)
         self.smoothing = smoothing
         self.auxiliary = dict(auxiliary or {})
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    @classmethod
+    def of(
+        cls,
+        network: nn.Module,
+        recipe: Recipe,
+        preprocess: Preprocess,
+        *,
+        labels: NDArray[np.int64],
+        auxiliary: Mapping[str, float] | None = None,
+    ) -> Self:
+        """What `recipe` minimises.
+
+        Args:
+            network: as above.
+            recipe: its `smoothing` and `class_balance` are used.
+            preprocess: of the network's input.
+            labels: int64 [N] of the training pictures.
+            auxiliary: weights of auxiliary losses; the layout's when None.
+        """
+        return cls(
+            network,
+            mean=preprocess.mean,
+            std=preprocess.std,
+            smoothing=recipe.smoothing,
+            auxiliary=auxiliary_weights(network) if auxiliary is None else auxiliary,
+            class_weights=balanced_weights(labels) if recipe.class_balance == "loss" else None,
+        )
 
     def forward(self, images: Tensor, targets: Tensor) -> Outcome:
         """The loss of a batch.
 
         Args:
             images: uint8 or float [N,3,R,R], 0 to 255.
-            targets: int64 [N].
+            targets: int64 [N], or float [N,C], the share of each class.
         """
         x = self.normalize(images)
         if not self.auxiliary:
@@ -108,4 +164,9 @@ class Classify(nn.Module):
         return Outcome(loss, logits)
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets, label_smoothing=self.smoothing)
+        if self.class_weights is None:
+            return F.cross_entropy(logits, targets, label_smoothing=self.smoothing)
+        shares = targets if targets.is_floating_point() else F.one_hot(targets, logits.shape[1])
+        weighted = shares * self.class_weights
+        spread = weighted.sum(dim=1, keepdim=True) / logits.shape[1]
+        return F.cross_entropy(logits, torch.lerp(weighted, spread.expand_as(weighted), self.smoothing))

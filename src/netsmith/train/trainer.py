@@ -28,14 +28,13 @@ from netsmith.run.clock import Clock, seconds_of
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
-from netsmith.train.augment import Augmentation
 from netsmith.train.checkpoints import Identity
 from netsmith.train.draws import stream_key
 from netsmith.train.evaluate import Evaluation, evaluate_network
 from netsmith.train.feed import Batch, Feed, TrainingData
 from netsmith.train.interrupt import Interrupts
 from netsmith.train.memory import keep_large_blocks
-from netsmith.train.objectives import Classify, auxiliary_weights
+from netsmith.train.objectives import Classify
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
 from netsmith.train.precision import Timing, candidates, thread_counts
@@ -110,21 +109,10 @@ class Trainer:
         timed = self._planner.timed
         counts = thread_counts(recipe, measured=timed)
         torch.set_num_threads(counts[0])
-        preprocess = data.preprocess
-        self.objective = Classify(
-            network,
-            mean=preprocess.mean,
-            std=preprocess.std,
-            smoothing=recipe.smoothing,
-            auxiliary=auxiliary_weights(network) if auxiliary is None else auxiliary,
-        ).to(self.device)
-        self.feed = Feed(
-            data.images,
-            data.labels,
-            augmentation=Augmentation.of(recipe, preprocess),
-            batch_size=self.batch_size,
-            seed=recipe.seed,
+        self.objective = Classify.of(network, recipe, data.preprocess, labels=data.labels, auxiliary=auxiliary).to(
+            self.device
         )
+        self.feed = Feed.of(data, recipe, batch_size=self.batch_size)
         trials = Trials(self.objective, recipe, self._first_batch, pacing=self._pacing, clock=clock)
         ways = candidates(recipe, self.device, measured=timed)
         self.precision = self._planner.precision(ways, trials.precisions)

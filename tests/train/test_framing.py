@@ -1,4 +1,4 @@
-"""Augmentation against plain references: one picture at a time, Pillow for resizing, numpy.pad for borders."""
+"""Framing against plain references: one picture at a time, Pillow for resizing, numpy.pad for borders."""
 
 import math
 
@@ -9,7 +9,8 @@ from PIL import Image
 
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
-from netsmith.train.augment import CROP_TRIES, Augmentation, Moves, random_boxes
+from netsmith.train.augment.framing import CROP_TRIES, Moves, random_boxes
+from netsmith.train.augment.pipeline import Augmentation, Changes
 
 Array = np.ndarray
 
@@ -30,11 +31,11 @@ def augmentation(size: int, *, squash: bool = False, crop: float = 1.0, **recipe
 def run(augment: Augmentation, sources: list[Array], **key: int) -> tuple[Array, Moves]:
     positions = np.arange(len(sources))
     shapes = np.array([source.shape[:2] for source in sources])
-    moves = augment.draw(shapes, seed=key.get("seed", 0), epoch=key.get("epoch", 0), positions=positions)
-    images = augment.render(sources, moves)
+    changes = augment.draw(shapes, seed=key.get("seed", 0), epoch=key.get("epoch", 0), positions=positions)
+    images = augment.render(sources, changes)
     assert images.dtype == torch.uint8
     assert images.is_contiguous(memory_format=torch.channels_last)
-    return images.permute(0, 2, 3, 1).numpy(), moves
+    return images.permute(0, 2, 3, 1).numpy(), changes.moves
 
 
 def resized(image: Array, size: int) -> Array:
@@ -112,7 +113,7 @@ def test_a_shift_beyond_the_picture_leaves_the_border_colour() -> None:
     augment = augmentation(8)
     one = np.ones(1, dtype=np.int64)
     moves = Moves(0 * one, 0 * one, 8 * one, 8 * one, 9 * one, 0 * one, one == 0)
-    image = augment.render([picture(8, 8)], moves)
+    image = augment.render([picture(8, 8)], Changes(moves))
     assert image[0, :, 0, 0].tolist() == list(augment.border)
     assert (image == image[:, :, :1, :1]).all()
 
@@ -131,13 +132,14 @@ def test_without_a_crop_the_framing_is_that_of_evaluation() -> None:
 def test_draws_are_a_function_of_seed_epoch_and_position_alone() -> None:
     augment = augmentation(16, crop_scale=(0.2, 1.0), pad=2, flip=True)
     shapes = np.full((64, 2), 30)
-    whole = augment.draw(shapes, seed=1, epoch=2, positions=np.arange(64))
-    part = augment.draw(shapes[:9], seed=1, epoch=2, positions=np.arange(20, 29))
+    whole = augment.draw(shapes, seed=1, epoch=2, positions=np.arange(64)).moves
+    part = augment.draw(shapes[:9], seed=1, epoch=2, positions=np.arange(20, 29)).moves
     for name in ("top", "left", "height", "width", "down", "right", "flip"):
         assert (getattr(whole, name)[20:29] == getattr(part, name)).all(), name
-    other = augment.draw(shapes, seed=1, epoch=3, positions=np.arange(64))
+    other = augment.draw(shapes, seed=1, epoch=3, positions=np.arange(64)).moves
     assert (whole.down != other.down).any()
-    without_flip = augmentation(16, crop_scale=(0.2, 1.0), pad=2).draw(shapes, seed=1, epoch=2, positions=np.arange(64))
+    other_augment = augmentation(16, crop_scale=(0.2, 1.0), pad=2)
+    without_flip = other_augment.draw(shapes, seed=1, epoch=2, positions=np.arange(64)).moves
     assert (without_flip.top == whole.top).all()
     assert (without_flip.down == whole.down).all()
     assert not without_flip.flip.any()

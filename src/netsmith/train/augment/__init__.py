@@ -1,0 +1,1 @@
+"""What happens to training pictures: drawn first, then carried out, on whole batches of uint8."""

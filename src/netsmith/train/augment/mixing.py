@@ -1,0 +1,114 @@
+"""Mixup and cutmix: each picture of a batch is mixed with its neighbour, and so are their labels.
+
+Choices made on purpose:
+
+- The partner of a picture is the one before it in its batch, the first one's the last. The order is a fresh
+  permutation, so this is a random pairing; a batch stays a function of its step, and in an epoch every picture still
+  comes once, and once more as a partner.
+- One draw for the whole batch, and where both are asked for, one of the two with equal chance.
+- The mixture of mixup is rounded to whole grey levels, halves to even ones. Its error is at most half a level and
+  none on average: as large as what rounding to 8 bits did to the pictures themselves, and far below bfloat16's
+  steps. Batches stay uint8, a quarter of the memory to move; the labels keep the exact share.
+- The area of a box that cutmix cuts at the picture's edge counts, not the area drawn.
+
+Source: Zhang et al. 2018 (mixup), Yun et al. 2019 (cutmix); drawn as torchvision's MixUp and CutMix draw.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from netsmith.run.recipe import Recipe
+from netsmith.train.draws import beta, stream_key, uniforms
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How the pictures of a batch are mixed.
+
+    Attributes:
+        share: of each picture itself in its label, 0 to 1; the rest is its partner's.
+        box: top, left, bottom, right in pixels of what the partner replaces; None where the two are blended.
+    """
+
+    share: float
+    box: tuple[int, int, int, int] | None
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """The part of a recipe that mixes pictures; at least one of the two is above 0.
+
+    Attributes:
+        mixup, cutmix: alpha of the Beta(alpha, alpha) that shares are drawn from; 0 is off.
+    """
+
+    mixup: float
+    cutmix: float
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self | None:
+        """What `recipe` asks for, None where it asks for neither."""
+        return cls(recipe.mixup, recipe.cutmix) if recipe.mixup or recipe.cutmix else None
+
+    def draw(self, *, seed: int, step: int, size: int) -> Mixture:
+        """Decide how the batch of a step is mixed.
+
+        Args:
+            seed: of the run.
+            step: number of the batch.
+            size: side of its pictures, pixels.
+        """
+        draws = uniforms(stream_key(seed, "mixing", 0), np.array([step]), 5)
+        cut = draws[0, 0] < 0.5 if self.mixup and self.cutmix else bool(self.cutmix)
+        share = float(beta(draws[:, 1:3], self.cutmix if cut else self.mixup)[0])
+        if not cut:
+            return Mixture(share, None)
+        down, right = (math.floor(draw * size) for draw in draws[0, 3:].tolist())
+        reach = int(0.5 * math.sqrt(1.0 - share) * size)
+        top, left = max(down - reach, 0), max(right - reach, 0)
+        bottom, right = min(down + reach, size), min(right + reach, size)
+        return Mixture(1.0 - (bottom - top) * (right - left) / size**2, (top, left, bottom, right))
+
+
+def mix(images: Tensor, mixture: Mixture) -> Tensor:
+    """Mix each picture with the one before it, the first with the last.
+
+    Args:
+        images: uint8 [B,3,R,R]; they may be written to.
+        mixture: how.
+
+    Returns:
+        uint8 [B,3,R,R] in the same memory layout.
+    """
+    if mixture.box is not None:
+        top, left, bottom, right = mixture.box
+        place = (slice(None), slice(None), slice(top, bottom), slice(left, right))
+        images[place] = images[place].roll(1, 0)
+        return images
+    mixed = torch.empty_like(images)
+    for place in range(len(images)):  # one by one: the floats of one picture stay in the cache
+        blend = images[place].float().mul_(mixture.share)
+        mixed[place] = blend.add_(images[place - 1], alpha=1.0 - mixture.share).round_()
+    return mixed
+
+
+def mixed_targets(labels: NDArray[np.int64], mixture: Mixture, *, classes: int) -> Tensor:
+    """What the mixed pictures show.
+
+    Args:
+        labels: int64 [B].
+        mixture: how the pictures were mixed.
+        classes: C.
+
+    Returns:
+        float32 [B,C], rows with sum 1.
+    """
+    certain = F.one_hot(torch.from_numpy(labels), classes).float()
+    return certain.mul(mixture.share).add_(certain.roll(1, 0), alpha=1.0 - mixture.share)

@@ -1,0 +1,179 @@
+"""Augmentation of uint8 pictures, in torchvision's order: framing (crop, translation, flip), rotation, a policy's
+operations, colour jitter, erasing. Mixing follows, on batches (`mixing`).
+
+Choices made on purpose:
+
+- What happens to a picture is drawn first, for a whole batch at once (`draw`), as plain arrays that a test can look
+  at; carrying it out (`render`) has no randomness.
+- The draws of one feature do not move when another is switched: each has its own stream.
+- Pictures that drew the same operation are changed together: per picture a call would cost more than the work on
+  small ones.
+- Pictures stay uint8 between operations, as in torchvision: each is exact by itself and can be compared with Pillow.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from netsmith.run.preprocess import Preprocess
+from netsmith.run.recipe import Recipe
+from netsmith.train.augment.erasing import ERASE_DRAWS, erase, erased_boxes
+from netsmith.train.augment.framing import CROP_TRIES, Colour, Moves, centre_boxes, frame, random_boxes
+from netsmith.train.augment.geometry import rotation, warp
+from netsmith.train.augment.jitter import JITTER_DRAWS, Jitter, apply_jitter, draw_jitter
+from netsmith.train.augment.policies import Drawn, Policy, apply_policy
+from netsmith.train.draws import stream_key, uniforms
+
+# Training pictures are resized by torch's vectorised uint8 kernels, which have no Lanczos.
+_MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "bicubic"}
+
+
+class Images(Protocol):
+    """Pictures by index: an array uint8 [N,H,W,3] or a cache of pictures of many sizes."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
+        """uint8 [H,W,3]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What happens to each of B pictures, in this order; None is nothing.
+
+    Attributes:
+        moves: framing.
+        angle: float64 [B], degrees of rotation, counter-clockwise.
+        policy: operations of RandAugment or TrivialAugment.
+        jitter: of colours.
+        erased: int64 [B,4], boxes, see `erasing`.
+    """
+
+    moves: Moves
+    angle: NDArray[np.float64] | None = None
+    policy: Drawn | None = None
+    jitter: Jitter | None = None
+    erased: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The part of a recipe that changes pictures.
+
+    Attributes:
+        size: R, pixels.
+        crop_scale, crop_ratio: of the random resized crop, or None for evaluation's framing.
+        squash, centre: evaluation's framing: the whole picture, or the central square times `centre`.
+        pad: largest translation in pixels by pad-crop.
+        shift: largest further translation in pixels.
+        flip: mirror half of the pictures.
+        mode: interpolation, as torch names it.
+        border: colour of uncovered and erased pixels.
+        rotate: largest rotation, degrees.
+        policy: RandAugment, TrivialAugment or None.
+        color_jitter: largest change of brightness, contrast, saturation and hue.
+        random_erase: probability of erasing a box.
+    """
+
+    size: int
+    crop_scale: tuple[float, float] | None
+    crop_ratio: tuple[float, float]
+    squash: bool
+    centre: float
+    pad: int
+    shift: int
+    flip: bool
+    mode: str
+    border: Colour
+    rotate: float
+    policy: Policy | None
+    color_jitter: tuple[float, float, float, float]
+    random_erase: float
+
+    @classmethod
+    def of(cls, recipe: Recipe, preprocess: Preprocess) -> Self:
+        """What `recipe` asks for, framed and bordered as `preprocess` says."""
+        size = recipe.train_size or preprocess.size
+        red, green, blue = (round(255 * value) for value in preprocess.mean)
+        return cls(
+            size=size,
+            crop_scale=recipe.crop_scale,
+            crop_ratio=recipe.crop_ratio,
+            squash=preprocess.resize == "squash",
+            centre=preprocess.crop,
+            pad=recipe.pad,
+            shift=round(recipe.shift * size),
+            flip=recipe.flip,
+            mode=_MODES[preprocess.interpolation],
+            border=(red, green, blue),
+            rotate=recipe.rotate,
+            policy=Policy.of(recipe, size=size),
+            color_jitter=recipe.color_jitter,
+            random_erase=recipe.random_erase,
+        )
+
+    def draw(self, shapes: NDArray[np.int64], *, seed: int, epoch: int, positions: NDArray[np.integer]) -> Changes:
+        """Decide what happens to each picture.
+
+        Args:
+            shapes: int64 [B,2], height and width of the source pictures.
+            seed: of the run.
+            epoch: pass over the data.
+            positions: [B], place of each picture in the order of that epoch.
+
+        Returns:
+            The changes, a function of the arguments; those of one position do not depend on the others in the batch.
+        """
+
+        def stream(name: str, draws: int) -> NDArray[np.float64]:
+            return uniforms(stream_key(seed, name, epoch), positions, draws)
+
+        if self.crop_scale is None:
+            top, left, height, width = centre_boxes(shapes, squash=self.squash, centre=self.centre)
+        else:
+            tries = stream("crop", 2 * CROP_TRIES + 2)
+            top, left, height, width = random_boxes(shapes, tries, scale=self.crop_scale, ratio=self.crop_ratio)
+        offsets = np.zeros((len(shapes), 2), dtype=np.int64)
+        for name, reach in (("pad", self.pad), ("shift", self.shift)):
+            if reach:
+                offsets += np.floor(stream(name, 2) * (2 * reach + 1)).astype(np.int64) - reach
+        flip = stream("flip", 1)[:, 0] < 0.5 if self.flip else np.zeros(len(shapes), dtype=np.bool_)
+        return Changes(
+            moves=Moves(top, left, height, width, offsets[:, 0], offsets[:, 1], flip),
+            angle=self.rotate * (2.0 * stream("rotate", 1)[:, 0] - 1.0) if self.rotate else None,
+            policy=self.policy.draw(stream("policy", 3 * self.policy.rounds)) if self.policy else None,
+            jitter=draw_jitter(stream("jitter", JITTER_DRAWS), self.color_jitter) if any(self.color_jitter) else None,
+            erased=erased_boxes(stream("erase", ERASE_DRAWS), size=self.size, probability=self.random_erase)
+            if self.random_erase
+            else None,
+        )
+
+    def render(self, sources: Sequence[NDArray[np.uint8]], changes: Changes) -> torch.Tensor:
+        """Carry out `changes`.
+
+        Args:
+            sources: B pictures uint8 [H,W,3].
+            changes: for the same B pictures.
+
+        Returns:
+            uint8 [B,3,R,R], channels last in memory.
+        """
+        framed = frame(sources, changes.moves, size=self.size, mode=self.mode, border=self.border)
+        images = torch.from_numpy(framed).permute(0, 3, 1, 2)
+        if changes.angle is not None or changes.policy is not None or changes.jitter is not None:
+            images = images.contiguous()  # one plane per channel, as the operations want it
+            if changes.angle is not None:
+                images = warp(images, rotation(torch.from_numpy(changes.angle)), self.border)
+            if changes.policy is not None:
+                apply_policy(images, changes.policy, border=self.border)
+            if changes.jitter is not None:
+                apply_jitter(images, changes.jitter)
+            images = images.contiguous(memory_format=torch.channels_last)
+        if changes.erased is not None:
+            erase(images.permute(0, 2, 3, 1).numpy(), changes.erased, self.border)
+        return images
