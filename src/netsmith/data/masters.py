@@ -176,7 +176,7 @@ class _Place:
 
     @staticmethod
     def of(items: Sequence[Item], *, side: int, folder: Path | None) -> "_Place":
-        settings = {"kind": "masters", "side": side, "decoder": _decoders()}
+        settings = {"kind": "masters", "side": side, "decoder": _decoders(), "scaling": "powers of two"}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for item in items:
             digest.update(bytes.fromhex(item.key))

@@ -1,13 +1,14 @@
 """Training masters: a picture decoded fast and reduced once, larger than the crops that training takes from it.
 
-Only training may use this: JPEGs are decoded at a fraction of their size (simplejpeg where installed, else Pillow's
-`draft`), which changes pixels slightly. Evaluation goes through `prepare`.
+Only training may use this: JPEGs are decoded at a half, quarter or eighth of their size where the master is smaller
+(simplejpeg where installed, else Pillow's `draft`), which changes pixels slightly: `benchmarks/decode.py` says how
+much, and what it does to accuracy. The fractions between, which libjpeg also has, are slower than the next larger power
+of two. Evaluation goes through `prepare`.
 """
 
 import functools
 import importlib
 import io
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,19 +78,24 @@ def _fast_jpeg(encoded: bytes, side: int, max_pixels: int) -> _Reduced | None:
             return None
         turn = orientation(image)
         size = image.size
-        scale = min(1.0, side / min(size))
-        width, height = (math.ceil(length * scale) for length in size)
+        power = _power(min(size), side)
         simplejpeg = _simplejpeg()
         try:
             if simplejpeg is not None:
-                pixels = simplejpeg.decode_jpeg(encoded, "RGB", min_height=height, min_width=width, min_factor=2)
+                width, height = (-(-length // power) for length in size)
+                pixels = simplejpeg.decode_jpeg(encoded, "RGB", min_height=height, min_width=width, min_factor=power)
             else:
-                image.draft("RGB", (width, height))
+                image.draft("RGB", (size[0] // power, size[1] // power))
                 pixels = np.array(image.convert("RGB"))
         except (ValueError, OSError):  # damaged, or a kind of JPEG this decoder lacks: the exact decoder says which
             return None
     upright = np.array(turned(Image.fromarray(pixels), turn)) if turn != 1 else pixels
     return _Reduced(upright, *(size if turn >= 5 else size[::-1]))
+
+
+def _power(short: int, side: int) -> int:
+    """The largest power of two up to 8 by which a shorter side can be divided and still be `side` pixels."""
+    return next((power for power in (8, 4, 2) if -(-short // power) >= side), 1)
 
 
 @functools.cache
