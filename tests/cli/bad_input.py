@@ -111,6 +111,13 @@ def make_archives(root: Path) -> None:
         for _ in range(100):
             file.write(bytes(1 << 20))
     (root / "bomb.tar.gz").write_bytes(gzip.compress(bytes(80 << 20), compresslevel=1))
+    for shard, label in (("shard-000", "1"), ("shard-001", "cat"), ("bare-000", None)):
+        with tarfile.open(root / f"{shard}.tar", "w") as archive:
+            for name, content in {"0.png": GOOD["cat/0.png"], "0.cls": label}.items():
+                data = content.encode() if isinstance(content, str) else content or b""
+                member = tarfile.TarInfo(name if content is not None else "0.txt")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
 
 
 def make_arrays(root: Path) -> None:

@@ -22,7 +22,7 @@ from netsmith.data.audit import audit
 from netsmith.data.items import Dataset
 from netsmith.data.masters import Encoding, Masters, encoding_that_fits, filled_ahead, masters
 from netsmith.data.prepare import decode
-from netsmith.data.shrink import shrink
+from netsmith.data.shrink import master_shape, shrink
 from netsmith.data.sources import open_source
 from netsmith.data.store import write_store
 from netsmith.errors import InputError
@@ -358,6 +358,36 @@ def test_grey_arrays(tmp_path: Path) -> None:
     found = opened(dataset, tmp_path / "c")
     found.fill()
     np.testing.assert_array_equal(found.uniform, images[..., None].repeat(3, 3))
+
+
+@pytest.mark.parametrize("simplejpeg", [True, False])
+def test_shapes_are_known_before_anything_is_decoded(simplejpeg: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not simplejpeg:
+        monkeypatch.setattr("netsmith.data.shrink._simplejpeg", lambda: None)
+    draw = np.random.default_rng(0)
+    for form in ("JPEG", "PNG"):
+        for _ in range(60):
+            height, width, side = (int(number) for number in draw.integers(1, 150, 3))
+            content = encoded(noise(1, height, width), form)
+            assert shrink(content, side=side).shape[:2] == master_shape(height, width, side=side), (form, height, width)
+
+
+def test_jpegs_are_decoded_at_the_smallest_power_of_two_that_suffices(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(noise(1, 161, 322), "JPEG")
+    for side, decoded in ((162, 161), (82, 161), (81, 81), (60, 81), (41, 41), (40, 41), (21, 21), (2, 21)):
+        for name in ("simplejpeg", "pillow"):
+            seen: list[tuple[int, ...]] = []
+
+            def watched(pixels: np.ndarray, limit: int, seen: list[tuple[int, ...]] = seen) -> np.ndarray:
+                seen.append(pixels.shape)
+                return pixels
+
+            with monkeypatch.context() as patch:
+                patch.setattr("netsmith.data.shrink.centre", watched)
+                if name == "pillow":
+                    patch.setattr("netsmith.data.shrink._simplejpeg", lambda: None)
+                shrink(content, side=side)
+            assert [shape[0] for shape in seen] == [decoded], (name, side)
 
 
 @pytest.mark.slow
