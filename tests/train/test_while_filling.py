@@ -21,7 +21,7 @@ from netsmith.errors import InputError
 from netsmith.run.clock import SystemClock
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
-from netsmith.train.augment import Augmentation
+from netsmith.train.augment.pipeline import Augmentation
 from netsmith.train.checkpoints import steps_saved
 from netsmith.train.feed import Feed, TrainingData
 from netsmith.train.trainer import Trainer
