@@ -29,6 +29,14 @@ def test_squeeze_excitation_is_a_gate_from_the_mean() -> None:
     np.testing.assert_allclose(layer(x).detach().numpy(), x.numpy() * gate[:, :, None, None], rtol=1e-5, atol=1e-6)
 
 
+def test_squeeze_excitation_s_gradients_are_those_of_finite_differences_twice_over() -> None:
+    torch.manual_seed(0)
+    layer = SqueezeExcitation(3, 2, activation="silu").double()
+    x = torch.randn(2, 3, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, (x,))
+    assert torch.autograd.gradgradcheck(layer, (x,))
+
+
 @pytest.mark.parametrize(("side", "stride"), [(8, 2), (7, 2), (5, 1), (7, 3)])
 def test_zero_pad_shortcut(side: int, stride: int) -> None:
     x = np.random.default_rng(0).normal(size=(2, 3, side, side)).astype(np.float32)

@@ -1,7 +1,7 @@
 """What the machine decides about a run, each choice a row of the plan that is obeyed where it is found.
 
-Kinds: "threads", "dtype", "channels_last" at step 0; "total_steps" at step 0 and, in a timed run, at every mark of
-progress.
+Kinds: "threads", "depthwise", "dtype", "channels_last" at step 0; "total_steps" at step 0 and, in a timed run, at every
+mark of progress.
 """
 
 import math
@@ -12,6 +12,7 @@ from typing import Any
 from netsmith.errors import InputError
 from netsmith.run.plan import Plan
 from netsmith.train.checkpoints import FULL_DISK
+from netsmith.train.depthwise import Float32Parts
 from netsmith.train.pacing import Pacing
 from netsmith.train.precision import Precision, Timing, Way, fastest
 from netsmith.train.timing import MARKS, Length, marks_passed, progress
@@ -54,6 +55,10 @@ class Planner:
             dtype=self._decide("dtype", 0, lambda: chosen().dtype, why=self._why()),
             channels_last=self._decide("channels_last", 0, lambda: chosen().channels_last, why=self._why()),
         )
+
+    def depthwise(self, measure: Callable[[], Float32Parts]) -> Float32Parts:
+        """Gradients of depthwise convolutions that are float32 under bfloat16."""
+        return Float32Parts.from_plan(self._decide("depthwise", 0, lambda: measure().to_plan(), why=self._why()))
 
     def threads(self, ways: Sequence[int], measure: Measure[int]) -> int:
         """CPU threads of the computation; arguments as `precision`."""

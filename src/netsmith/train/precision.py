@@ -2,8 +2,8 @@
 
 - Weights, gradients and optimizer stay float32; bfloat16 means autocast of the activations, which needs no loss
   scaling.
-- On a CPU depthwise convolutions stay float32 under bfloat16: their bfloat16 backward is up to 20 times slower than
-  float32.
+- On a CPU some gradients of depthwise convolutions are float32 under bfloat16, where they are many times faster; see
+  `depthwise`.
 - bfloat16 pays only where the processor has its instructions and the channels are not tiny, channels_last nearly
   always: neither is assumed, both are measured with whole updates on a copy of the network, and a faster way must
       win by a margin that noise does not reach.
@@ -12,8 +12,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from types import MethodType
-from typing import Generic, TypeGuard, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from netsmith.run.clock import Clock
 from netsmith.run.machine import machine
 from netsmith.run.recipe import Recipe
+from netsmith.train.depthwise import Float32Parts, use
 
 MARGIN = 1.1  # how much faster another way than the default must be
 WARM_UPS = 2  # the first updates build and cache kernels
@@ -38,10 +38,12 @@ class Precision:
     Attributes:
         dtype: "float32" or "bfloat16", of the activations.
         channels_last: layout of activations and 4-D weights.
+        depthwise: gradients of depthwise convolutions that are float32 under bfloat16 on a CPU; None: by a rule.
     """
 
     dtype: str = "float32"
     channels_last: bool = True
+    depthwise: Float32Parts | None = None
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """The context of the forward call."""
@@ -54,7 +56,7 @@ class Precision:
         return images.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
     def apply(self, network: nn.Module) -> None:
-        """Give weights their layout and depthwise convolutions their dtype, in place.
+        """Give weights their layout and the gradients of depthwise convolutions their dtype, in place.
 
         Parameters stay the same objects, so an optimizer that holds them goes on.
         """
@@ -63,20 +65,8 @@ class Precision:
         for parameter in network.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=layout)
-        for module in network.modules():
-            if _is_depthwise(module):
-                vars(module).pop("forward", None)
-                if self.dtype != "float32" and module.weight.device.type == "cpu":
-                    module.forward = MethodType(_float32_forward, module)
-
-
-def _is_depthwise(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
-
-
-def _float32_forward(self: nn.Conv2d, input: Tensor) -> Tensor:
-    with torch.autocast(input.device.type, enabled=False):
-        return type(self).forward(self, input.float())
+        mixed = self.dtype != "float32" and all(each.device.type == "cpu" for each in network.parameters())
+        use(network, (self.depthwise or Float32Parts.by_rule(network)) if mixed else None)
 
 
 Way = TypeVar("Way")
@@ -148,7 +138,8 @@ def measure(
         ways: the default first.
         updates: gives for a way a function that does one update on a copy of the network.
         clock: reads time.
-        seconds: about how long to measure in all; the default is timed in any case, others only while time is left.
+        seconds: about how long to measure in all; the default and the first other way are timed in any case (on a slow
+            start the second is often the fast one), more only while time is left.
 
     Returns:
         One timing per way that was tried, the default first.
@@ -156,7 +147,7 @@ def measure(
     started = clock.now()
     timings: list[Timing[Way]] = []
     for way in ways:
-        if timings and clock.now() - started + (WARM_UPS + 1) * timings[0].seconds > OVERRUN * seconds:
+        if len(timings) > 1 and clock.now() - started + (WARM_UPS + 1) * timings[0].seconds > OVERRUN * seconds:
             break  # not even one more after its warm-up would fit
         best = min((timing.seconds for timing in timings), default=float("inf"))
         update = updates(way)

@@ -17,6 +17,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,6 +30,7 @@ from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 from netsmith.train.checkpoints import Identity
+from netsmith.train.depthwise import Float32Parts, kinds_of
 from netsmith.train.draws import stream_key
 from netsmith.train.evaluate import Evaluation, evaluate_network
 from netsmith.train.feed import Batch, Feed, TrainingData
@@ -115,7 +117,11 @@ class Trainer:
         self.feed = Feed.of(data, recipe, batch_size=self.batch_size)
         trials = Trials(self.objective, recipe, self._first_batch, pacing=self._pacing, clock=clock)
         ways = candidates(recipe, self.device, measured=timed)
-        self.precision = self._planner.precision(ways, trials.precisions)
+        depthwise = None
+        if timed and self.device.type == "cpu" and kinds_of(network) and any(way.dtype == "bfloat16" for way in ways):
+            depthwise = self._planner.depthwise(lambda: Float32Parts.measured(network, clock=clock))
+        ways = [replace(way, depthwise=depthwise) for way in ways]
+        self.precision = replace(self._planner.precision(ways, trials.precisions), depthwise=depthwise)
 
         def measure_threads(ways: Sequence[int], seconds: float) -> list[Timing[int]]:
             return trials.threads(ways, seconds, precision=self.precision)
