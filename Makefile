@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DATA ?= ../shared/data
 REFERENCES := torchvision timm huggingface_hub
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format bench gpu-check check-reference pictures clean
+.PHONY: help install demo test test-slow check format bench bench-train gpu-check check-reference pictures clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -56,8 +57,12 @@ format: .venv/dev.stamp  ## rewrite the files as `check` wants them
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: .venv/dev.stamp  ## measure on this machine; rows go to benchmarks/results.csv
-	@for script in $(wildcard benchmarks/bench_*.py); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+bench: bench-train  ## measure on this machine, hours of it; rows go to benchmarks/results.csv
+	$(BIN)/python benchmarks/finetune_flowers.py --data $(DATA) -o runs/finetune_flowers
+	$(BIN)/python benchmarks/fit_imagenette.py --data $(DATA) -o runs/fit_imagenette
+
+bench-train: .venv/dev.stamp  ## training speed against the loops people write, an hour of a quiet machine
+	$(BIN)/python benchmarks/train_speed.py --data $(DATA)
 
 gpu-check: .venv/dev.stamp  ## the tests that need a CUDA device
 	$(BIN)/pytest -m gpu
