@@ -131,6 +131,12 @@ ONE_EPOCH = ["digits", "--model", "resnet18", "--epochs", "1"]
         (["digits", "--model", "resnet18", "--epochs", "1", "-c", "none.yaml"], "there is no recipe none.yaml"),
         (["digits", "--model", "resnet18", "--epochs", "1", "-b", "1"], "needs 2 pictures or more"),
         (["digits", "--model", "resnet18", "--epochs", "1", "--opt", "lion"], "--opt"),
+        ([*ONE_EPOCH, "--grad-accum", "0"], "--grad-accum is 0; it must be at least 1"),
+        ([*ONE_EPOCH, "-b", "8", "--grad-accum", "5"], "batch norm needs 2 in each; give at most 4, or a larger"),
+        ([*ONE_EPOCH, "--on-nan", "ignore"], "--on-nan"),
+        ([*ONE_EPOCH, "--device", "cpu", "--amp-dtype", "float16"], "--amp-dtype float16 needs a CUDA device"),
+        ([*ONE_EPOCH, "--no-amp", "--amp-dtype", "bfloat16"], "do not go together; leave one out"),
+        ([*ONE_EPOCH, "--amp-dtype", "float8"], "--amp-dtype"),
     ],
 )
 def test_mistakes_are_one_sentence_and_write_nothing(

@@ -88,3 +88,10 @@ def test_values_must_be_json(tmp_path, value):
     with pytest.raises((ValueError, TypeError)):
         plan.record("threads", value, at=0, why="")
     assert not plan.path.exists()
+
+
+def test_rows_of_accidents_come_in_any_order(tmp_path):
+    plan = Plan(tmp_path / "plan.jsonl")
+    assert plan.add("grad_accum", 2, at=50, why="memory ran out") == 2
+    assert plan.add("grad_accum", 4, at=20, why="a smaller machine") == 4
+    assert [(row.at, row.value) for row in Plan(plan.path).rows] == [(50, 2), (20, 4)]

@@ -66,7 +66,7 @@ def test_learns_and_records(tmp_path: Path) -> None:
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
 
 
-@pytest.mark.parametrize("opt", ["sgd", "adamw"])
+@pytest.mark.parametrize("opt", ["sgd", "adamw", "rmsprop", "muon"])
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path, opt: str) -> None:
     def bits(name: str, **changes: Any) -> str:
         trainer = make(tmp_path / name, opt=opt, lr=0.02, **changes)
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path, 
     assert bits("d", seed=1) != first
 
 
-@pytest.mark.parametrize("opt", ["sgd", "adamw"])
+@pytest.mark.parametrize("opt", ["sgd", "adamw", "rmsprop", "muon"])
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_stopping_anywhere_and_going_on_changes_no_bit(tmp_path: Path, opt: str, ema: float | None) -> None:
     settings: dict[str, Any] = {"opt": opt, "ema": ema, "lr": 0.02, "dtype": "bfloat16", "epochs": 2.0}
@@ -387,6 +387,20 @@ def test_another_recipe_is_refused_but_another_time_is_not(tmp_path: Path) -> No
     with pytest.raises(InputError, match="is of another network"):
         make(tmp_path, network=tiny_network(width=16)).resume()
     assert make(tmp_path, workers=0, threads=2).resume()
+
+
+def test_a_checkpoint_from_before_a_field_of_the_recipe_was_there_counts_as_its_default(tmp_path: Path) -> None:
+    first = make(tmp_path)
+    first.advance(3)
+    first.save()
+    path = tmp_path / "checkpoints/step-00000003.json"
+    record = json.loads(path.read_text())
+    for field in ("grad_accum", "crop_ratio"):
+        del record["identity"]["recipe"][field]
+    path.write_text(json.dumps(record))
+    assert make(tmp_path).resume()
+    with pytest.raises(InputError, match="with grad_accum 1 and not 2"):
+        make(tmp_path, grad_accum=2).resume()
 
 
 def test_batch_norm_and_one_picture_per_step_do_not_go_together(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from tiny_training import tiny_network, tiny_recipe, weights_hash
 from torch import Tensor, nn
 
 from netsmith.run.clock import Clock, FakeClock, SystemClock
+from netsmith.train.accumulation import Parts
 from netsmith.train.feed import Batch
 from netsmith.train.objectives import Classify
 from netsmith.train.pacing import Pacing
@@ -39,7 +40,8 @@ def trials(network: nn.Module, clock: Clock, *, per_step: float = 0.0) -> Trials
     pacing = Pacing(clock, seconds=100.0, checkpoint_seconds=10.0, evaluation_steps=0.0)
     pacing.per_step = per_step
     objective = Classify(network, mean=(0.5,) * 3, std=(0.25,) * 3)
-    return Trials(objective, tiny_recipe(), batch, pacing=pacing, clock=clock)
+    parts = Parts(network, tiny_recipe(), batch_size=64)
+    return Trials(objective, tiny_recipe(), batch, parts=parts, pacing=pacing, clock=clock)
 
 
 def test_the_network_and_torch_are_as_before() -> None:
@@ -76,3 +78,25 @@ def test_a_known_pace_is_not_measured_again() -> None:
     found = trials(Timed(clock, 1.0), clock, per_step=64.0).threads([1, 2], 1.0, precision=FP32)
     assert [timing.way for timing in found] == [1]
     assert clock.now() == 0.0
+
+
+class Narrow(nn.Module):
+    """Too little memory for more than `most` pictures at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.inner, self.most = tiny_network(), most
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return self.inner(x)
+
+
+def test_memory_that_runs_out_while_measuring_divides_the_batch() -> None:
+    objective = Classify(Narrow(10), mean=(0.5,) * 3, std=(0.25,) * 3)
+    parts = Parts(objective.network, tiny_recipe(), batch_size=64)
+    pacing = Pacing(SystemClock(), seconds=100.0, checkpoint_seconds=10.0, evaluation_steps=0.0)
+    found = Trials(objective, tiny_recipe(), batch, parts=parts, pacing=pacing, clock=SystemClock())
+    assert found.precisions([FP32], 1.0)[0].seconds > 0
+    assert parts.at(0) == 8

@@ -42,7 +42,7 @@ def train(
     img_size: Count = None,
     train_size: Count = None,
     batch_size: Annotated[int | None, Parameter(name=["--batch-size", "-b"], group=_GROUP)] = None,
-    opt: Annotated[Literal["sgd", "adamw"] | None, Parameter(group=_GROUP)] = None,
+    opt: Annotated[Literal["sgd", "adamw", "rmsprop", "muon"] | None, Parameter(group=_GROUP)] = None,
     lr: Number = None,
     momentum: Number = None,
     nesterov: Annotated[bool | None, Parameter(negative="--no-nesterov", group=_GROUP)] = None,
@@ -58,6 +58,8 @@ def train(
     drop: Number = None,
     drop_path: Number = None,
     class_balance: Annotated[Literal["none", "sampling", "loss"] | None, Parameter(group=_GROUP)] = None,
+    grad_accum: Count = None,
+    on_nan: Annotated[Literal["stop", "rewind"] | None, Parameter(group=_GROUP)] = None,
     flip: Annotated[bool | None, Parameter(negative="--no-flip", group=_GROUP)] = None,
     pad: Count = None,
     shift: Number = None,
@@ -75,6 +77,7 @@ def train(
     seed: Count = None,
     device: Annotated[str | None, Parameter(group=_GROUP)] = None,
     amp: Annotated[bool | None, Parameter(negative="--no-amp", group=_GROUP)] = None,
+    amp_dtype: Annotated[Literal["bfloat16", "float16"] | None, Parameter(group=_GROUP)] = None,
     channels_last: Annotated[bool | None, Parameter(negative="--no-channels-last", group=_GROUP)] = None,
     threads: Count = None,
     workers: Annotated[int | None, Parameter(name=["--workers", "-j"], group=_GROUP)] = None,
@@ -104,7 +107,7 @@ def train(
         batch_size: Pictures per update.
         opt: Optimizer.
         lr: Peak learning rate.
-        momentum: Of SGD; beta1 of AdamW.
+        momentum: Of SGD, RMSProp and Muon; beta1 of AdamW.
         nesterov: Nesterov's form of momentum.
         weight_decay: On weights of convolutions and linear layers.
         sched: Shape of the learning rate.
@@ -118,6 +121,8 @@ def train(
         drop: Dropout before the classifier.
         drop_path: Stochastic depth of the last block.
         class_balance: For classes of very unequal size: sampling shows each equally often, loss weighs rare ones up.
+        grad_accum: Parts that a batch is computed in, for less memory; more by itself where memory runs out.
+        on_nan: Where the loss is not finite: stop, or go back to the newest checkpoint with half the rate.
         flip: Mirror half of the pictures.
         pad: Border in pixels before a random crop back.
         shift: Largest random translation as a share of the side.
@@ -135,6 +140,7 @@ def train(
         seed: Of splits, initial weights, order and augmentation.
         device: auto, cpu or cuda.
         amp: bfloat16 activations, or float32 ones; measured if not given with --time.
+        amp_dtype: Activations of --amp; float16 needs CUDA, and its loss is scaled.
         channels_last: Memory layout; measured if not given with --time.
         threads: CPU threads.
         workers: Threads that prepare batches.
@@ -146,6 +152,8 @@ def train(
         scale = (0.35, 1.0)
     elif random_crop is False and scale is not None:
         raise InputError("--no-random-crop and --scale do not go together; leave one out")
+    if amp is False and amp_dtype is not None:
+        raise InputError("--no-amp and --amp-dtype do not go together; leave one out")
     given: list[tuple[str, str, Any]] = [
         ("--model", "model", model),
         ("--pretrained", "pretrained", pretrained or None),
@@ -170,6 +178,8 @@ def train(
         ("--drop", "drop_rate", drop),
         ("--drop-path", "drop_path", drop_path),
         ("--class-balance", "class_balance", class_balance),
+        ("--grad-accum", "grad_accum", grad_accum),
+        ("--on-nan", "on_nan", on_nan),
         ("--flip", "flip", flip),
         ("--pad", "pad", pad),
         ("--shift", "shift", shift),
@@ -186,7 +196,8 @@ def train(
         ("--cutmix", "cutmix", cutmix),
         ("--seed", "seed", seed),
         ("--device", "device", device),
-        ("--amp", "dtype", amp),
+        ("--amp", "dtype", amp if amp_dtype is None else None),
+        ("--amp-dtype", "dtype", amp_dtype),
         ("--channels-last", "channels_last", channels_last),
         ("--threads", "threads", threads),
         ("--workers", "workers", workers),
@@ -194,7 +205,7 @@ def train(
     flags = {field: value for _, field, value in given if value is not None}
     if time is not None:
         flags["time_s"] = parse_duration(time)
-    if amp is not None:
+    if amp is not None and amp_dtype is None:
         flags["dtype"] = "bfloat16" if amp else "float32"
     # Fields whose "off" is None.
     flags |= {field: None for field in ("ema", "grad_clip", "crop_scale") if field in flags and not flags[field]}

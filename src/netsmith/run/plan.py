@@ -71,13 +71,17 @@ class Plan:
         Returns:
             `value` as it will be read back (tuples become lists), so that a first run and its replay see the same.
         """
-        row = PlanRow(at=at, kind=kind, value=json.loads(json.dumps(value, allow_nan=False)), why=why)
         newest = max((other.at for other in self._rows if other.kind == kind), default=0)
         if at < newest:
             raise InputError(
                 f"{self.path} has a row for {kind} at step {newest} but none at step {at}: "
                 "it was made by another recipe; start the run again in another folder"
             )
+        return self.add(kind, value, at=at, why=why)
+
+    def add(self, kind: str, value: Any, *, at: int, why: str) -> Any:
+        """As `record`, for kinds whose rows come of accidents, in any order of their steps."""
+        row = PlanRow(at=at, kind=kind, value=json.loads(json.dumps(value, allow_nan=False)), why=why)
         append_jsonl(self.path, row.model_dump())
         self._rows.append(row)
         return row.value

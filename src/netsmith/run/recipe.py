@@ -36,9 +36,10 @@ class Recipe(BaseModel):
         batch_size: images per optimizer step.
         opt: optimizer.
         lr: peak learning rate for this batch size.
-        momentum: of SGD; beta1 of AdamW.
-        nesterov: Nesterov's form of momentum, SGD only.
-        weight_decay: L2 penalty (SGD) or decoupled decay (AdamW) on weights of convolutions and linear layers.
+        momentum: of SGD, RMSProp and Muon; beta1 of AdamW.
+        nesterov: Nesterov's form of momentum, SGD and Muon only.
+        weight_decay: L2 penalty (SGD, RMSProp) or decoupled decay (AdamW, Muon) on weights of convolutions and linear
+            layers.
         sched: shape of the learning rate after warm-up.
         warmup: share of progress in which the rate rises linearly from 0 (for "onecycle" the rising part of the cycle).
         step_milestones: shares of progress at which "step" multiplies the rate by `step_gamma`, ascending.
@@ -67,9 +68,12 @@ class Recipe(BaseModel):
         drop_path: probability of skipping the last residual block; earlier blocks skip less, linearly.
         class_balance: "sampling" shows every class equally often, "loss" weighs each picture's loss by the inverse of
             its class's share instead (Cui et al. 2019, section 4.1); "none" takes the pictures as they are.
+        grad_accum: parts that a batch is computed in, one after another; more where memory is too small for them.
+        on_nan: what becomes of a run whose loss is not finite: it stops, or goes back to its newest checkpoint with
+            half the rate, at most three times.
         seed: of initialisation, order and augmentation.
         device: "auto" takes CUDA where there is a device, else the CPU.
-        dtype: of activations; "auto" is measured on the machine.
+        dtype: of activations; "auto" is measured on the machine; "float16" needs CUDA.
         channels_last: memory layout; "auto" is measured on the machine.
         threads: CPU threads of the computation, or None for the usable cores.
         workers: threads that prepare batches ahead, >= 0.
@@ -85,7 +89,7 @@ class Recipe(BaseModel):
     time_s: float | None = Field(default=None, gt=0.0)
     batch_size: int = Field(default=64, ge=1)
 
-    opt: Literal["sgd", "adamw"] = "sgd"
+    opt: Literal["sgd", "adamw", "rmsprop", "muon"] = "sgd"
     lr: float = Field(default=0.05, gt=0.0)
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
     nesterov: bool = True
@@ -101,6 +105,8 @@ class Recipe(BaseModel):
     drop_rate: float = Field(default=0.0, ge=0.0, lt=1.0)
     drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
     class_balance: Literal["none", "sampling", "loss"] = "none"
+    grad_accum: int = Field(default=1, ge=1)
+    on_nan: Literal["stop", "rewind"] = "stop"
 
     flip: bool = True
     pad: int = Field(default=0, ge=0)
@@ -120,7 +126,7 @@ class Recipe(BaseModel):
     device: str = Field(
         default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N"
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"
     threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
     workers: int = Field(default=1, ge=0, le=MOST_THREADS)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from netsmith.errors import InputError
 from netsmith.run.files import write_bytes, write_json
+from netsmith.run.recipe import Recipe
 
 KEPT = 2
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -166,7 +167,8 @@ def _read(path: Path) -> tuple[_Record, dict[str, Tensor]]:
 
 def _refuse_other_run(path: Path, theirs: Identity, ours: Identity) -> None:
     for key, value in ours.recipe.items():
-        before = theirs.recipe.get(key)
+        # A field that is younger than the checkpoint had the effect of its default.
+        before = theirs.recipe[key] if key in theirs.recipe else _default(key)
         if before != value:
             raise InputError(
                 f"the checkpoint {path} was trained with {key} {before} and not {value}; "
@@ -176,6 +178,11 @@ def _refuse_other_run(path: Path, theirs: Identity, ours: Identity) -> None:
         raise InputError(
             f"the checkpoint {path} was trained on other data; go on with the same data or start in another folder"
         )
+
+
+def _default(field: str) -> Any:
+    info = Recipe.model_fields.get(field)
+    return None if info is None else json.loads(json.dumps(info.get_default(call_default_factory=True)))
 
 
 def _refuse_other_network(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -1,7 +1,9 @@
 """What the machine decides about a run, each choice a row of the plan that is obeyed where it is found.
 
 Kinds: "threads", "depthwise", "dtype", "channels_last" at step 0; "total_steps" at step 0 and, in a timed run, at every
-mark of progress.
+mark of progress. Accidents make rows too, which may come in any order and of which the strictest holds: "grad_accum"
+(parts of a batch, from the step that memory was too small for), "lr_factor" (of every rate, from the checkpoint that a
+run whose loss was not finite went back to).
 """
 
 import math
@@ -112,6 +114,41 @@ class Planner:
             return
         self._lengthen(step, lambda: max(total, step, 1), why=why)
 
+    def parts(self, step: int, *, wanted: int) -> int:
+        """In how many parts the batch of a step is computed: those of the recipe, or more where memory demands it."""
+        return max(wanted, self._strictest("grad_accum", step, max, wanted))
+
+    def divide(self, step: int, parts: int, *, why: str) -> None:
+        """Compute batches in so many parts from a step on."""
+        self._add("grad_accum", parts, at=step, why=why)
+
+    def rate_factor(self, step: int) -> float:
+        """What the learning rate is multiplied by at a step: 1 unless the run was rewound."""
+        return self._strictest("lr_factor", step, min, 1.0)
+
+    @property
+    def rewinds(self) -> int:
+        """How often the run went back to a checkpoint."""
+        return sum(row.kind == "lr_factor" for row in self.plan.rows)
+
+    def rewind(self, step: int, factor: float, *, why: str) -> None:
+        """Multiply the learning rate by `factor` from a checkpoint's step on, to which the run goes back.
+
+        In a timed run the number of steps is planned again too, because the way from there is gone twice.
+        """
+        self._add("lr_factor", factor, at=step, why=why)
+        if self.timed:
+            at = max(step, self.lengths[-1].at + 1)
+            self.pacing.settle()
+            self._lengthen(at, lambda: max(at, self.pacing.total_steps(step, evaluations=0)), why=why)
+
+    def _strictest(self, kind: str, step: int, choose: Callable[[Any, Any], Any], default: Any) -> Any:
+        found = default
+        for row in self.plan.rows:
+            if row.kind == kind and row.at <= step:
+                found = choose(found, row.value)
+        return found
+
     def total(self, step: int) -> int:
         """Updates in all, as planned when `step` begins."""
         return next(length.total for length in reversed(self.lengths) if length.at <= step)
@@ -130,8 +167,14 @@ class Planner:
         self.lengths = [Length(at, total) for at, total in sorted(rows.items())]
 
     def _decide(self, kind: str, at: int, compute: Callable[[], Any], *, why: str) -> Any:
+        return self._written(lambda: self.plan.decide(kind, at=at, compute=compute, why=why))
+
+    def _add(self, kind: str, value: Any, *, at: int, why: str) -> None:
+        self._written(lambda: self.plan.add(kind, value, at=at, why=why))
+
+    def _written(self, write: Callable[[], Any]) -> Any:
         try:
-            return self.plan.decide(kind, at=at, compute=compute, why=why)
+            return write()
         except OSError as error:
             if error.errno not in FULL_DISK:
                 raise

@@ -1,7 +1,7 @@
 """Dtype and memory layout of the activations, and their measurement on the machine at hand.
 
-- Weights, gradients and optimizer stay float32; bfloat16 means autocast of the activations, which needs no loss
-  scaling.
+- Weights, gradients and optimizer stay float32; bfloat16 and float16 mean autocast of the activations. float16's range
+  is small: its loss is scaled, so that gradients do not vanish, and CUDA only has it.
 - On a CPU some gradients of depthwise convolutions are float32 under bfloat16, where they are many times faster; see
   `depthwise`.
 - bfloat16 pays only where the processor has its instructions and the channels are not tiny, channels_last nearly
@@ -36,7 +36,7 @@ class Precision:
     """How a network computes.
 
     Attributes:
-        dtype: "float32" or "bfloat16", of the activations.
+        dtype: "float32", "bfloat16" or "float16", of the activations.
         channels_last: layout of activations and 4-D weights.
         depthwise: gradients of depthwise convolutions that are float32 under bfloat16 on a CPU; None: by a rule.
     """
@@ -45,11 +45,16 @@ class Precision:
     channels_last: bool = True
     depthwise: Float32Parts | None = None
 
+    @property
+    def scales_loss(self) -> bool:
+        """Whether gradients would vanish without a scaled loss."""
+        return self.dtype == "float16"
+
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """The context of the forward call."""
         if self.dtype == "float32":
             return nullcontext()
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+        return torch.autocast(device.type, dtype=torch.float16 if self.dtype == "float16" else torch.bfloat16)
 
     def lay_out(self, images: Tensor) -> Tensor:
         """Pictures [N,C,H,W] in the layout that the activations shall have."""
@@ -65,7 +70,7 @@ class Precision:
         for parameter in network.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=layout)
-        mixed = self.dtype != "float32" and all(each.device.type == "cpu" for each in network.parameters())
+        mixed = self.dtype == "bfloat16" and all(each.device.type == "cpu" for each in network.parameters())
         use(network, (self.depthwise or Float32Parts.by_rule(network)) if mixed else None)
 
 

@@ -1,12 +1,13 @@
 """What training leaves on the disk: checkpoints and rows of metrics. A full disk is a warning and never stops it."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from netsmith.run.files import append_jsonl, read_jsonl
+from netsmith.run.files import append_jsonl, read_jsonl, write_text
 from netsmith.train.checkpoints import FULL_DISK, Checkpoint, Identity, load_checkpoint, save_checkpoint
 
 
@@ -45,6 +46,17 @@ class Records:
         except OSError as error:
             self._survive_full_disk(error, self._metrics, step)
         self._noted = step
+
+    def forget_after(self, step: int) -> None:
+        """Drop rows of metrics after a step: training goes back to it and comes to others."""
+        if self._metrics is None or not self._metrics.exists():
+            return
+        kept = [row for row in read_jsonl(self._metrics) if row["step"] <= step]
+        try:
+            write_text(self._metrics, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in kept))
+        except OSError as error:
+            self._survive_full_disk(error, self._metrics, step)
+        self._noted = max((int(row["step"]) for row in kept), default=-1)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
         """Write a checkpoint."""

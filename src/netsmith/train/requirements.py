@@ -10,7 +10,17 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def choose_device(recipe: Recipe) -> torch.device:
-    """The device a recipe asks for; raises InputError where it is not there."""
+    """The device a recipe asks for; raises InputError where it is not there, or cannot compute as the recipe says."""
+    device = _device(recipe)
+    if recipe.dtype == "float16" and device.type != "cuda":
+        raise InputError(
+            f"--amp-dtype float16 needs a CUDA device and this run is on the {device.type.upper()}; "
+            "take --amp-dtype bfloat16 or --no-amp"
+        )
+    return device
+
+
+def _device(recipe: Recipe) -> torch.device:
     if recipe.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(recipe.device)
@@ -20,8 +30,20 @@ def choose_device(recipe: Recipe) -> torch.device:
     return device
 
 
-def refuse_single_picture(network: nn.Module, model: str, batch_size: int) -> None:
-    """Raise InputError where batches of one picture meet batch norm."""
+def fewest_pictures(network: nn.Module) -> int:
+    """The fewest pictures that a network can be trained on at once."""
     # Statistics over one picture are those of its pixels alone, and of nothing once the map is 1 x 1.
-    if batch_size == 1 and any(isinstance(module, _NORMS) for module in network.modules()):
-        raise InputError(f"--batch-size 1 cannot train {model}: its batch norm needs 2 pictures or more")
+    return 2 if any(isinstance(module, _NORMS) for module in network.modules()) else 1
+
+
+def refuse_single_picture(network: nn.Module, model: str, batch_size: int, *, parts: int = 1) -> None:
+    """Raise InputError where batches, or the parts they are computed in, hold fewer pictures than batch norm needs."""
+    fewest = fewest_pictures(network)
+    if batch_size < fewest:
+        raise InputError(f"--batch-size {batch_size} cannot train {model}: its batch norm needs 2 pictures or more")
+    if parts > batch_size // fewest:
+        why = f", and {model}'s batch norm needs 2 in each" if fewest > 1 else ""
+        raise InputError(
+            f"--grad-accum {parts} is too many parts for a batch of {batch_size} pictures{why}; "
+            f"give at most {batch_size // fewest}, or a larger --batch-size"
+        )

@@ -5,15 +5,15 @@ recipe and the plan.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from netsmith.run.recipe import Recipe
+from netsmith.train.optimizers import build_optimizer
 from netsmith.train.precision import Precision
-from netsmith.train.step import build_optimizer
 
 
 class State:
@@ -29,6 +29,7 @@ class State:
         averaged: exponential moving average of its weights and statistics, or None.
         optimizer: over the network's parameters.
         step: updates made.
+        scaler: of the loss, where activations are float16, or None.
         loss_sum, loss_steps: of the training loss since the last row of metrics.
     """
 
@@ -37,7 +38,10 @@ class State:
         self.network = network
         self.averaged = copy.deepcopy(network).eval().requires_grad_(False) if recipe.ema is not None else None
         self.decay = recipe.ema
-        self.optimizer = build_optimizer(network, recipe)
+        # Fused optimizers would leave out an overflowing step by themselves, and start from memory that was never set.
+        self.optimizer = build_optimizer(network, recipe, fused=not precision.scales_loss)
+        self.scaler = torch.amp.GradScaler(next(network.parameters()).device.type) if precision.scales_loss else None
+        self._buffers = list(network.buffers())
         self.step = 0
         self.loss_sum = 0.0
         self.loss_steps = 0
@@ -77,12 +81,21 @@ class State:
             named |= {f"optimizer.{name}.{key}": moments[key] for key in sorted(moments)}
         return named
 
+    def numbers(self) -> dict[str, float]:
+        """What changes and is no tensor: the running sum of the loss, the scale of a float16 loss."""
+        named = {"loss_sum": self.loss_sum, "loss_steps": float(self.loss_steps)}
+        if self.scaler is not None:
+            scaling = self.scaler.state_dict()
+            named |= {"loss_scale": scaling["scale"], "loss_scale_steps": float(scaling["_growth_tracker"])}
+        return named
+
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor], *, step: int) -> None:
+    def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float], *, step: int) -> None:
         """Become the state that `tensors` describes; names and shapes are known to agree.
 
         Args:
             tensors: as `tensors()` gave them.
+            numbers: as `numbers()` gave them, others may be among them.
             step: updates made.
         """
         for key, value in self.network.state_dict().items():
@@ -96,44 +109,27 @@ class State:
             moments = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             if moments:
                 self.optimizer.state[parameter] = {key: _like(value, parameter) for key, value in moments.items()}
+        self.loss_sum, self.loss_steps = numbers["loss_sum"], int(numbers["loss_steps"])
+        if self.scaler is not None and "loss_scale" in numbers:
+            scaling = {"scale": numbers["loss_scale"], "_growth_tracker": int(numbers["loss_scale_steps"])}
+            self.scaler.load_state_dict(self.scaler.state_dict() | scaling)
         self.step = step
+
+    def statistics(self) -> Callable[[], None]:
+        """Remember the network's running statistics; calling what is returned brings them back."""
+        kinds = {buffer.dtype for buffer in self._buffers}
+        # One copy per dtype rather than one per buffer: this is done before every update.
+        kept = {dtype: torch.cat([each.flatten() for each in self._buffers if each.dtype == dtype]) for dtype in kinds}
+
+        def restore() -> None:
+            for dtype, flat in kept.items():
+                buffers = [each for each in self._buffers if each.dtype == dtype]
+                for buffer, values in zip(buffers, flat.split([each.numel() for each in buffers]), strict=True):
+                    buffer.copy_(values.view_as(buffer))
+
+        return restore
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
     # Moments lie in memory as their parameter does: fused kernels walk both side by side.
     return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.to(parameter.device)
-
-
-def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """Name of the first tensor that holds NaN or infinity, or None."""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            return name
-    return None
-
-
-@torch.no_grad()
-def first_non_finite_layer(objective: nn.Module, images: Tensor, targets: Tensor) -> str | None:
-    """Name of the first layer whose output is not finite for these pictures, in the order of the forward call, or None.
-
-    Args:
-        objective: run once more, in training mode.
-        images, targets: the batch that gave a loss that is not finite.
-    """
-    found: list[str] = []
-
-    def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def look(module: nn.Module, inputs: object, output: object) -> None:
-            if not found and isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
-                found.append(name)
-
-        return layer.register_forward_hook(look)
-
-    leaves = [(name, layer) for name, layer in objective.named_modules() if not any(layer.children())]
-    handles = [watch(name, layer) for name, layer in leaves]
-    try:
-        objective(images, targets)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found[0] if found else None

@@ -3,52 +3,38 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from netsmith.run.recipe import Recipe
+from netsmith.errors import CheckError
 from netsmith.train.feed import Batch
 from netsmith.train.objectives import Outcome
 from netsmith.train.precision import Precision
-
-_FUSED = frozenset({"cpu", "cuda"})
+from netsmith.train.shortage import OutOfMemory, first_line, release, says_out_of_memory
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss of a step is NaN or infinite; the weights were not touched by that step."""
+    """The loss of a step is NaN or infinite; the weights were not touched by that step.
 
-
-def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW over the network's parameters, fused where torch can.
-
-    Weight decay acts on the weights of convolutions and linear layers only: on norms and biases it costs accuracy
-        (He et al. 2019, "Bag
-    of tricks", section 3.1).
-
-    Args:
-        network: on its device already.
-        recipe: its `opt`, `momentum`, `nesterov`, `weight_decay` are used; the rate is set by every update.
+    Attributes:
+        batch: the pictures that gave it: the batch, or the part of it.
     """
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    fused = all(p.device.type in _FUSED for p in trained)
-    if recipe.opt == "sgd":
-        nesterov = recipe.nesterov and recipe.momentum > 0
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=fused)
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=fused)
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__()
+        self.batch = batch
 
 
 def update(
     objective: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     batch: Batch,
     *,
     rate: float,
     precision: Precision,
     grad_clip: float | None = None,
+    parts: int = 1,
+    scaler: torch.amp.GradScaler | None = None,
     check: bool = True,
 ) -> Outcome:
     """One optimizer step on one batch.
@@ -60,6 +46,10 @@ def update(
         rate: learning rate of this step.
         precision: dtype of the activations.
         grad_clip: largest norm of the gradient, or None.
+        parts: micro-batches that the batch is computed in, one after another, of sizes that differ by one at most. The
+            gradient is that of the whole batch where a picture's loss does not depend on the others of its part (batch
+            norm) nor on chance (dropout).
+        scaler: of the loss, for float16: a step whose gradient overflows is left out.
         check: look whether the loss is finite before anything is changed (on a GPU this waits for it).
 
     Returns:
@@ -67,16 +57,80 @@ def update(
 
     Raises:
         NonFiniteLoss: the loss is NaN or infinite; weights and optimizer are as before.
+        OutOfMemory: the parts are too large; weights and optimizer are as before.
+        CheckError: memory ran out in the optimizer, for which smaller parts are no help.
     """
-    with precision.autocast(batch.images.device):
-        outcome: Outcome = objective(precision.lay_out(batch.images), batch.targets)
-    if check and not math.isfinite(outcome.loss.item()):
-        raise NonFiniteLoss
-    outcome.loss.backward()
+    outcome = _attempt(objective, batch, precision=precision, parts=parts, scaler=scaler, check=check)
+    if isinstance(outcome, Exception):
+        optimizer.zero_grad(set_to_none=True)
+        release(batch.images.device)
+        raise outcome
+    if scaler is not None:
+        scaler.unscale_(optimizer)
     if grad_clip is not None:
         torch.nn.utils.clip_grad_norm_(objective.parameters(), grad_clip)
     for group in optimizer.param_groups:
         group["lr"] = rate
-    optimizer.step()
+    try:
+        _step(optimizer, scaler)
+    except (RuntimeError, MemoryError) as error:
+        if not says_out_of_memory(error):
+            raise
+        raise CheckError(
+            f"there is no memory for the optimizer's step ({first_line(error)}); "
+            "take a smaller --model, or --opt sgd, which remembers least"
+        ) from error
     optimizer.zero_grad(set_to_none=True)
-    return Outcome(outcome.loss.detach(), outcome.logits.detach())
+    return outcome
+
+
+def _step(optimizer: Optimizer, scaler: torch.amp.GradScaler | None) -> None:
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+
+
+def _attempt(
+    objective: nn.Module,
+    batch: Batch,
+    *,
+    precision: Precision,
+    parts: int,
+    scaler: torch.amp.GradScaler | None,
+    check: bool,
+) -> Outcome | NonFiniteLoss | OutOfMemory:
+    """Loss and gradients, or why there are none: returned, because an error on its way up keeps the activations."""
+    try:
+        return _gradients(objective, batch, precision=precision, parts=parts, scaler=scaler, check=check)
+    except NonFiniteLoss as error:
+        return NonFiniteLoss(error.batch)
+    except (RuntimeError, MemoryError) as error:
+        if not says_out_of_memory(error):
+            raise
+        return OutOfMemory(first_line(error))
+
+
+def _gradients(
+    objective: nn.Module,
+    batch: Batch,
+    *,
+    precision: Precision,
+    parts: int,
+    scaler: torch.amp.GradScaler | None,
+    check: bool,
+) -> Outcome:
+    count = len(batch.targets)
+    losses: list[Tensor] = []
+    logits: list[Tensor] = []
+    for images, targets in zip(batch.images.tensor_split(parts), batch.targets.tensor_split(parts), strict=True):
+        with precision.autocast(images.device):
+            outcome: Outcome = objective(precision.lay_out(images), targets)
+        loss = outcome.loss if parts == 1 else outcome.loss * (len(targets) / count)
+        if check and not math.isfinite(loss.item()):
+            raise NonFiniteLoss(Batch(images, targets))
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        losses.append(loss.detach())
+        logits.append(outcome.logits.detach())
+    return Outcome(losses[0], logits[0]) if parts == 1 else Outcome(torch.stack(losses).sum(), torch.cat(logits))

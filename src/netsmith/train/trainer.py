@@ -10,7 +10,7 @@ Choices made on purpose:
   every schedule ends at its smallest rate, where the last is as good, and validation accuracy stays an honest estimate.
 - A timed run counts everything from the construction of the trainer: measuring, batches, evaluation, checkpoints.
 - A full disk does not stop training: the checkpoint before stays, and the warning says so. A loss that is not finite
-  does, before it reaches the weights.
+  does, before it reaches the weights, or sends it back to the newest checkpoint with half the rate.
 """
 
 import math
@@ -19,40 +19,41 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from netsmith.errors import CheckError, InputError
+from netsmith.errors import InputError
 from netsmith.run.clock import Clock, seconds_of
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
-from netsmith.train.checkpoints import Identity
+from netsmith.train.accumulation import Parts
+from netsmith.train.checkpoints import Checkpoint, Identity
 from netsmith.train.depthwise import Float32Parts, kinds_of
-from netsmith.train.draws import stream_key
+from netsmith.train.diagnosis import Diverged
 from netsmith.train.evaluate import Evaluation, evaluate_network
 from netsmith.train.feed import Batch, Feed, TrainingData
 from netsmith.train.interrupt import Interrupts
 from netsmith.train.memory import keep_large_blocks
+from netsmith.train.metrics import Metrics
 from netsmith.train.objectives import Classify
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
 from netsmith.train.precision import Timing, candidates, thread_counts
 from netsmith.train.records import Records
 from netsmith.train.requirements import choose_device, refuse_single_picture
-from netsmith.train.schedules import learning_rate
-from netsmith.train.state import State, first_non_finite, first_non_finite_layer
-from netsmith.train.step import NonFiniteLoss, update
+from netsmith.train.state import State
 from netsmith.train.trials import Trials
+from netsmith.train.updates import Updates
 
 CHECKPOINT_SECONDS = 30.0  # between checkpoints, at least
 EVALUATION_COST = 0.5  # of an update on as many pictures, until measured
-CHECK_EVERY = 20  # steps between looks at the loss where a look waits for a GPU
+MOST_REWINDS = 3
+REWOUND_RATE = 0.5  # times the rate before
 
 # What may differ between a run and its continuation: the plan holds what became of it.
-_PLANNED = {"time_s", "device", "dtype", "channels_last", "threads", "workers"}
+_PLANNED = {"time_s", "device", "dtype", "channels_last", "threads", "workers", "on_nan"}
 
 
 class Trainer:
@@ -93,7 +94,7 @@ class Trainer:
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
         self.batch_size = min(recipe.batch_size, max(2, len(data.labels)))
-        refuse_single_picture(network, recipe.model, self.batch_size)
+        refuse_single_picture(network, recipe.model, self.batch_size, parts=recipe.grad_accum)
         keep_large_blocks()
         self._clock = clock
         self._pacing = Pacing(
@@ -105,7 +106,8 @@ class Trainer:
         self._planner = Planner(plan, self._pacing)
         self.data, self.recipe = data, recipe
         identity = Identity(recipe=recipe.model_dump(mode="json", exclude=_PLANNED), data=data.fingerprint)
-        self._records = Records(checkpoints, metrics, identity=identity, warn=warn or _warn)
+        self._warn = warn or _warn
+        self._records = Records(checkpoints, metrics, identity=identity, warn=self._warn)
         self._show = show
         self.device = choose_device(recipe)
         timed = self._planner.timed
@@ -115,7 +117,8 @@ class Trainer:
             self.device
         )
         self.feed = Feed.of(data, recipe, batch_size=self.batch_size)
-        trials = Trials(self.objective, recipe, self._first_batch, pacing=self._pacing, clock=clock)
+        parts = Parts(network, recipe, batch_size=self.batch_size, planner=self._planner, warn=self._warn)
+        trials = Trials(self.objective, recipe, self._first_batch, parts=parts, pacing=self._pacing, clock=clock)
         ways = candidates(recipe, self.device, measured=timed)
         depthwise = None
         if timed and self.device.type == "cpu" and kinds_of(network) and any(way.dtype == "bfloat16" for way in ways):
@@ -129,7 +132,17 @@ class Trainer:
         self._threads = self._planner.threads(counts, measure_threads)
         torch.set_num_threads(self._threads)
         self.state = State(network, recipe, self.precision)
-        self._losses: list[Tensor] = []  # of the newest updates, not yet added to the state's sum
+        self._updates = Updates(
+            self.objective,
+            self.state,
+            recipe,
+            precision=self.precision,
+            planner=self._planner,
+            parts=parts,
+            records=self._records,
+            steps_per_epoch=len(data.labels) / self.batch_size,
+        )
+        self._metrics = Metrics(self.state, self._records)
         self._evaluated: tuple[int, Evaluation] | None = None
         self._planner.first_length(self._steps_of_epochs, threads=self._threads, measure=measure_threads)
 
@@ -206,8 +219,20 @@ class Trainer:
             Interrupted: Ctrl-C or SIGTERM came; the step was finished and a checkpoint written.
         """
         torch.set_num_threads(self._threads)
+        if self.recipe.on_nan == "rewind" and self._records.saved < 0:
+            self.save()  # something to go back to
+        with Interrupts() as interrupts:
+            while True:
+                try:
+                    self._advance(until, interrupts)
+                    break
+                except Diverged as error:
+                    self._rewind(error)
+        self.network.eval()
+
+    def _advance(self, until: int | None, interrupts: Interrupts) -> None:
         self.objective.train()
-        with Interrupts() as interrupts, closing(self.feed.batches(self.step, workers=self.recipe.workers)) as batches:
+        with closing(self.feed.batches(self.step, workers=self.recipe.workers)) as batches:
             self._planner.at_marks(self.step)
             while not self.finished and (until is None or self.step < until):
                 began = self._clock.now()
@@ -216,44 +241,32 @@ class Trainer:
                 except InputError:  # a picture is gone: what was learned stays
                     self.save()
                     raise
-                self._update(batch)
+                self._metrics.add(self._updates.make(self._on_device(batch)))
                 self._pacing.stepped(self._clock.now() - began)
                 self._between_updates()
                 if interrupts.received is not None:
                     self.save()
                     interrupts.pass_on(self._records.how_to_go_on(self.step))
                 self._planner.at_marks(self.step)
-        self.network.eval()
+        if self.finished:
+            self._updates.refuse_non_finite(self.state.tensors())
 
-    def _update(self, batch: Batch) -> None:
-        step = self.step
-        rate = learning_rate(self.recipe, self._planner.progress(step + 0.5))
-        # Dropout and stochastic depth draw from torch's generator: seeded by the step, it carries nothing over.
-        torch.manual_seed(stream_key(self.recipe.seed, "network", step) >> 1)
-        batch = self._on_device(batch)
-        try:
-            outcome = update(
-                self.objective,
-                self.state.optimizer,
-                batch,
-                rate=rate,
-                precision=self.precision,
-                grad_clip=self.recipe.grad_clip,
-                check=self.device.type == "cpu" or step % CHECK_EVERY == 0,
-            )
-        except NonFiniteLoss:
-            self._explain(batch, rate)
-        self.state.step += 1
-        self.state.average()
-        self._losses.append(outcome.loss)
-        if len(self._losses) >= CHECK_EVERY:
-            self._add_losses()
-
-    def _add_losses(self) -> None:
-        for loss in self._losses:  # one by one: the sum must not depend on when it is formed
-            self.state.loss_sum += loss.item()
-        self.state.loss_steps += len(self._losses)
-        self._losses.clear()
+    def _rewind(self, error: Diverged) -> None:
+        """Go back to the newest checkpoint with half the rate, or raise `error` where that is not wanted any more."""
+        times = self._planner.rewinds
+        if self.recipe.on_nan != "rewind" or times == MOST_REWINDS or not self._records.keeps_checkpoints:
+            raise error
+        found = self._records.newest(self._shapes())
+        if found is None:
+            raise error
+        factor = REWOUND_RATE * self._planner.rate_factor(self.step)
+        self._records.forget_after(found.step)
+        self._planner.rewind(found.step, factor, why=f"the loss was not finite at step {self.step}")
+        self._warn(
+            f"{error}; going on from step {found.step} at {factor:g} of the learning rate "
+            f"(rewind {times + 1} of {MOST_REWINDS})"
+        )
+        self._load(found)
 
     def _between_updates(self) -> None:
         done = self.progress
@@ -293,28 +306,18 @@ class Trainer:
         )
         self._pacing.evaluated(self._clock.now() - began)
         self._evaluated = (self.step, evaluation)
-        self._record(evaluation)
+        pace = self._pacing.recent
+        self._metrics.write(
+            evaluation,
+            time=self._clock.wall(),
+            step=self.step,
+            progress=self.progress,
+            epoch=self.epoch,
+            lr=self._updates.rate(self.step),
+            seconds=self.seconds,
+            images_per_s=self.batch_size / pace if pace else None,
+        )
         return evaluation
-
-    def _record(self, evaluation: Evaluation) -> None:
-        self._add_losses()
-        row = {
-            "time": self._clock.wall(),
-            "step": self.step,
-            "progress": self.progress,
-            "epoch": self.epoch,
-            "lr": learning_rate(self.recipe, self.progress),
-            "loss": self.state.loss_sum / self.state.loss_steps if self.state.loss_steps else None,
-            "val": {"top1": evaluation.top1.value, "top5": evaluation.top5.value, "loss": evaluation.loss},
-            "images_per_s": self._images_per_second(),
-            "seconds": self.seconds,
-        }
-        self.state.loss_sum, self.state.loss_steps = 0.0, 0
-        self._records.note(self.step, row)
-
-    def _images_per_second(self) -> float | None:
-        seconds = self._pacing.recent
-        return self.batch_size / seconds if seconds else None
 
     def save(self) -> None:
         """Write a checkpoint of the current step, unless it is there; a full disk is a warning.
@@ -325,15 +328,14 @@ class Trainer:
         if not self._records.keeps_checkpoints or self._records.saved == self.step:
             return
         began = self._clock.now()
-        self._add_losses()
+        self._metrics.settle()
         tensors = self.state.tensors()
-        self._refuse_non_finite(tensors)
+        self._updates.refuse_non_finite(tensors)
         numbers = {
             "time": seconds_of(self._clock.wall()),
             "elapsed": self.seconds,
             "per_step": self._pacing.per_step,
-            "loss_sum": self.state.loss_sum,
-            "loss_steps": float(self.state.loss_steps),
+            **self.state.numbers(),
         }
         self._records.save(self.step, tensors, numbers)
         self._pacing.saved(self._clock.now() - began)
@@ -347,41 +349,21 @@ class Trainer:
         Raises:
             InputError: the checkpoint belongs to another recipe, other data or another network, or all are damaged.
         """
-        shapes = {
-            name: tuple(tensor.shape)
-            for name, tensor in self.state.tensors().items()
-            if not name.startswith("optimizer.")
-        }
-        found = self._records.newest(shapes)
+        found = self._records.newest(self._shapes())
         if found is None:
             return False
-        self.state.load(found.tensors, step=found.step)
-        self.state.loss_sum, self.state.loss_steps = found.state["loss_sum"], int(found.state["loss_steps"])
+        self._load(found)
         self._pacing.go_on(elapsed=found.state["elapsed"], per_step=found.state["per_step"])
         return True
 
-    # What stops training
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        tensors = self.state.tensors()
+        return {name: tuple(each.shape) for name, each in tensors.items() if not name.startswith("optimizer.")}
 
-    def _explain(self, batch: Batch, rate: float) -> NoReturn:
-        name = first_non_finite(self.state.tensors())
-        if name is not None:
-            where = f"{name} is the first that is not finite"
-        else:
-            layer = first_non_finite_layer(self.objective, self.precision.lay_out(batch.images), batch.targets)
-            where = f"the output of {layer} is the first that is not finite" if layer else "its logits are finite"
-        raise CheckError(
-            f"the loss is not finite at step {self.step} (epoch {self.epoch:.2f}, learning rate {rate:.3g}): {where}; "
-            f"{self._records.kept}, try a smaller --lr or --clip-grad 1"
-        )
-
-    def _refuse_non_finite(self, tensors: Mapping[str, Tensor]) -> None:
-        name = first_non_finite(tensors)
-        if name is not None:
-            rate = learning_rate(self.recipe, self._planner.progress(max(self.step - 0.5, 0.0)))
-            raise CheckError(
-                f"{name} is not finite after step {self.step} (epoch {self.epoch:.2f}, learning rate {rate:.3g}); "
-                f"{self._records.kept}, try a smaller --lr or --clip-grad 1"
-            )
+    def _load(self, found: Checkpoint) -> None:
+        self.state.load(found.tensors, found.state, step=found.step)
+        self._metrics.forget()
+        self._evaluated = None
 
 
 def _warn(text: str) -> None:

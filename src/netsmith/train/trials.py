@@ -11,11 +11,14 @@ import torch
 
 from netsmith.run.clock import Clock
 from netsmith.run.recipe import Recipe
+from netsmith.train.accumulation import Parts
 from netsmith.train.feed import Batch
 from netsmith.train.objectives import Classify
+from netsmith.train.optimizers import build_optimizer
 from netsmith.train.pacing import Pacing
 from netsmith.train.precision import WARM_UPS, Precision, Timing, Way, measure
-from netsmith.train.step import build_optimizer, update
+from netsmith.train.shortage import OutOfMemory
+from netsmith.train.step import update
 
 FEWEST = 8  # pictures per update
 
@@ -30,14 +33,22 @@ class Trials:
         objective: with the network, on its device.
         recipe: its optimizer is used.
         batch: gives a batch on the device.
+        parts: that batches are computed in; more where memory runs out here.
         pacing: its pace is used where it is known.
         clock: reads time.
     """
 
     def __init__(
-        self, objective: Classify, recipe: Recipe, batch: Callable[[], Batch], *, pacing: Pacing, clock: Clock
+        self,
+        objective: Classify,
+        recipe: Recipe,
+        batch: Callable[[], Batch],
+        *,
+        parts: Parts,
+        pacing: Pacing,
+        clock: Clock,
     ) -> None:
-        self._objective, self._recipe, self._batch = objective, recipe, batch
+        self._objective, self._recipe, self._batch, self._parts = objective, recipe, batch, parts
         self._pacing, self._clock = pacing, clock
 
     def precisions(self, ways: Sequence[Precision], seconds: float) -> list[Timing[Precision]]:
@@ -83,7 +94,13 @@ class Trials:
         optimizer = build_optimizer(objective.network, self._recipe)
 
         def once() -> object:
-            # At a rate of 0 the copy's weights stay ordinary numbers, which all take the same time.
-            return update(objective, optimizer, batch, rate=0.0, precision=way, check=False).loss.item()
+            while True:
+                parts = self._parts.of(pictures, step=0)
+                try:
+                    # At a rate of 0 the copy's weights stay ordinary numbers, which all take the same time.
+                    done = update(objective, optimizer, batch, rate=0.0, precision=way, parts=parts, check=False)
+                    return done.loss.item()
+                except OutOfMemory as error:
+                    self._parts.divide(0, error)
 
         return once

@@ -1,0 +1,140 @@
+"""Optimizers by the recipe's name, with every parameter in the group where it belongs.
+
+- Weight decay acts on weights of convolutions and linear layers only: on norms and biases it costs accuracy (He et al.
+  2019, "Bag of tricks", section 3.1).
+- The rate is set anew for every update, in every group, so one learning rate serves all parameters of an optimizer.
+- SGD and AdamW are torch's, fused where torch can.
+- All that an optimizer remembers stands in its `state` by parameter, as tensors: that is what checkpoints hold.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import SGD, AdamW, Optimizer
+
+from netsmith.arch.layout import Layout
+from netsmith.run.recipe import Recipe
+from netsmith.train.muon import Muon
+
+_FUSED = frozenset({"cpu", "cuda"})
+_aten: Any = torch.ops.aten  # whose operations on lists of tensors are one kernel each on CUDA
+
+
+def build_optimizer(network: nn.Module, recipe: Recipe, *, fused: bool = True) -> Optimizer:
+    """The optimizer of a recipe over the network's parameters.
+
+    Args:
+        network: on its device already.
+        recipe: its `opt`, `momentum`, `nesterov`, `weight_decay` are used; the rate is set by every update.
+        fused: whether torch's fused kernels may be used.
+    """
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    fused = fused and all(p.device.type in _FUSED for p in trained)
+    if recipe.opt == "muon":
+        matrices = _matrices(network)
+        return Muon(
+            matrices,
+            _groups([p for p in trained if p not in matrices], recipe.weight_decay),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            fused=fused,
+        )
+    groups = _groups(trained, recipe.weight_decay)
+    if recipe.opt == "rmsprop":
+        return RMSProp(groups, lr=recipe.lr, momentum=recipe.momentum)
+    if recipe.opt == "adamw":
+        return AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=fused)
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=fused)
+
+
+def _groups(parameters: Iterable[Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    parameters = list(parameters)
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _matrices(network: nn.Module) -> dict[Tensor, int]:
+    """Weights of convolutions and linear layers but for classifiers, each with its number of groups."""
+    layers = {
+        name: layer
+        for name, layer in network.named_modules()
+        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) and layer.weight.requires_grad
+    }
+    classifiers = _classifiers(network) or set(list(layers)[-1:])
+    return {
+        layer.weight: 1 if isinstance(layer, nn.Linear) else layer.groups
+        for name, layer in layers.items()
+        if name not in classifiers
+    }
+
+
+def _classifiers(network: nn.Module) -> set[str]:
+    """Names of the layers that give logits, as the network's layout states them; none without one."""
+    layout = getattr(network, "layout", None)
+    if not isinstance(layout, Layout):
+        return set()
+    return {layout.head.logits, *(each.head.logits for each in layout.auxiliary)}
+
+
+class RMSProp(Optimizer):
+    """RMSProp as TensorFlow has it and EfficientNet was trained with: not torch's, which trains those networks worse.
+
+    Epsilon stands inside the square root, the mean of squares begins at 1, the rate is part of what the momentum
+    gathers, and the weight decay is part of the gradient. Source: Tan and Le 2019, section 5.2 (decay 0.9, momentum
+    0.9); epsilon 1e-3 from its code.
+
+    Args:
+        groups: parameter groups, each with its "weight_decay".
+        lr: learning rate.
+        momentum: of the scaled gradient; 0 for none.
+        decay: of the mean of squares.
+        epsilon: added to it.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        decay: float = 0.9,
+        epsilon: float = 1e-3,
+    ) -> None:
+        super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
+        self._momentum, self._decay, self._epsilon = momentum, decay, epsilon
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One update of every parameter that has a gradient."""
+        assert closure is None, "gradients are there before"
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters:
+                self._step(parameters, rate=group["lr"], weight_decay=group["weight_decay"])
+
+    def _step(self, parameters: list[Parameter], *, rate: float, weight_decay: float) -> None:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        for parameter in parameters:
+            memory = self.state[parameter]
+            if not memory:
+                memory["square_avg"] = torch.ones_like(parameter)
+                memory["momentum_buffer"] = torch.zeros_like(parameter)
+        squares: list[Tensor] = [self.state[p]["square_avg"] for p in parameters]
+        moving: list[Tensor] = [self.state[p]["momentum_buffer"] for p in parameters]
+        if weight_decay:
+            gradients = _aten._foreach_add(gradients, parameters, alpha=weight_decay)
+        _aten._foreach_lerp_(squares, _aten._foreach_mul(gradients, gradients), 1.0 - self._decay)
+        roots = _aten._foreach_add(squares, self._epsilon)
+        _aten._foreach_sqrt_(roots)
+        _aten._foreach_mul_(moving, self._momentum)
+        _aten._foreach_addcdiv_(moving, gradients, roots, value=rate)
+        _aten._foreach_sub_(parameters, moving)

@@ -1,0 +1,36 @@
+"""Memory that ran out: how torch says so, and what an update that met it is answered with."""
+
+import torch
+
+_WORDS = (
+    "DefaultCPUAllocator",
+    "bad_alloc",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
+class OutOfMemory(Exception):
+    """Memory ran out while gradients were computed; weights and optimizer were not touched."""
+
+
+def says_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory for tensors ran out.
+
+    CUDA has a class of its own; the CPU's allocator raises a plain RuntimeError, known by its words only.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the lines of advice and traces that torch adds."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def release(device: torch.device) -> None:
+    """Give back what a failed update left behind, where the allocator keeps it."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
