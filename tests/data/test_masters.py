@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -222,7 +223,7 @@ def test_where_there_is_no_room_pictures_are_the_same(
             check(found, expected(dataset))
     assert len(decoded) == 2 * len(dataset.items)
     assert len(said) == 2
-    assert all("has no room for the decoded training pictures (0.00 GB" in text for text in said)
+    assert all("has no room for the decoded training pictures (0.0 MB" in text for text in said)
     assert [path.suffix for path in (tmp_path / "c").iterdir()] == [".lock"]
 
 
@@ -252,6 +253,53 @@ def test_a_disk_that_fills_up_in_the_middle(
     again.fill()
     check(again, expected(dataset))
     assert sorted(path.suffix for path in (tmp_path / "c").iterdir()) == [".lock", ".pixels"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Generator[Path]:
+    """A file system of one megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("only root may mount a small tmpfs")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill_up(place: Path) -> None:
+    with open(place / "other", "wb", buffering=0) as handle, suppress(OSError):
+        while True:
+            handle.write(bytes(4096))
+
+
+@pytest.mark.parametrize("encoding", ["decoded", "re-encoded"])
+def test_on_a_disk_that_others_fill_up(
+    encoding: Encoding, small_disk: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT_FREE", 0)
+    plenty = opened(dataset, tmp_path / "plenty", encoding=encoding)
+    pictures = [np.array(plenty[index]) for index in range(len(plenty))]
+    said: list[str] = []
+    found = opened(dataset, small_disk, encoding=encoding, warn=said.append)
+    np.testing.assert_array_equal(found[3], pictures[3])
+    fill_up(small_disk)
+    check(found, pictures)
+    found.fill()
+    check(found, pictures)
+    if encoding == "decoded":  # its room was reserved
+        assert said == []
+        assert list(small_disk.glob("*.pixels"))
+    else:
+        assert "cannot be kept any more (No space left on device)" in said[-1]
+        check(opened(dataset, small_disk, encoding=encoding), pictures)
+    said.clear()
+    check(masters(dataset, dataset.items, side=9, folder=small_disk, warn=said.append), [
+        shrink(dataset.read(item), side=9) for item in dataset.items
+    ])  # fmt: skip
+    assert "has no room" in said[0]
 
 
 def test_a_folder_that_cannot_be_written_is_said(

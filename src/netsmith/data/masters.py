@@ -214,7 +214,7 @@ class _Place:
                 if error.errno not in FULL_DISK:
                     raise
         tell(
-            f"{self.path.parent} has no room for the decoded training pictures ({_gigabytes(self.pixel_bytes)}, and "
+            f"{self.path.parent} has no room for the decoded training pictures ({_shown(self.pixel_bytes)}, and "
             "some to spare): they are decoded anew whenever they are needed, which is slower and gives the same "
             "weights; make room or set NETSMITH_CACHE to another disk"
         )
@@ -224,7 +224,7 @@ class _Place:
         """The file of re-encoded pictures, or what does as if where there is no room for it."""
         fits = self.has_room(self.jpeg_bytes, taken_by=self.jpeg_path)
         tell(
-            f"{self.path.parent} had no room for the decoded training pictures ({_gigabytes(self.pixel_bytes)}, and "
+            f"{self.path.parent} had no room for the decoded training pictures ({_shown(self.pixel_bytes)}, and "
             "some to spare) when the run began: they are re-encoded as JPEG of quality 95, which changes pixels "
             f"slightly, and {'decoded' if fits else 'not even kept as that but made anew'} whenever they are needed; "
             "for a new run make room or set NETSMITH_CACHE to another disk"
@@ -244,8 +244,8 @@ def _allocated(path: Path) -> int:
         return 0
 
 
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
+def _shown(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _unheard(text: str) -> None:

@@ -35,7 +35,7 @@ from PIL import Image
 
 from netsmith.data.prepare import Pixels
 from netsmith.data.shrink import whole_jpeg
-from netsmith.data.store import PAGE, encoded_header, encoded_index, locked, open_store
+from netsmith.data.store import PAGE, Views, encoded_header, encoded_index, locked, offsets_of, open_store
 from netsmith.run.files import sync_folder
 
 QUALITY = 95
@@ -95,7 +95,7 @@ class PixelShelf:
 
     def __init__(self, path: Path, name: str, shapes: NDArray[np.int64]) -> None:
         self.path, self.name, self.shapes = path, name, shapes
-        self._offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1) * 3)]).astype(np.int64)
+        self._offsets = offsets_of(shapes)
         self._index = encoded_index(np.arange(len(shapes)), shapes)
         total = int(self._offsets[-1])
         self._growing, self._marked = growing_file(path), path.with_suffix(".filled")
@@ -104,6 +104,7 @@ class PixelShelf:
         self._marks = _reserved(self._marked, _MARK.size * len(shapes))
         weakref.finalize(self, os.close, self._marks)
         self._pixels = np.memmap(self._growing, np.uint8, "r", PAGE, (total,))
+        self._views = Views(self._pixels, shapes)
 
     def pack(self, picture: Pixels) -> memoryview:
         """The pixels."""
@@ -117,7 +118,7 @@ class PixelShelf:
     def holds(self, index: int) -> bool:
         """Whether the picture is marked and its checksum holds."""
         checksum, there = _MARK.unpack(os.pread(self._marks, _MARK.size, _MARK.size * index))
-        return there == 1 and zlib.crc32(self._place(index).data) == checksum
+        return there == 1 and zlib.crc32(self._views[index].data) == checksum
 
     def store(self, index: int, packed: bytes | memoryview) -> bool:
         """Write the pixels to their place, then the mark."""
@@ -129,11 +130,7 @@ class PixelShelf:
 
     def fetch(self, index: int) -> Pixels:
         """A view of the pixels."""
-        height, width = (int(side) for side in self.shapes[index])
-        return self._place(index).reshape(height, width, 3)
-
-    def _place(self, index: int) -> Pixels:
-        return self._pixels[int(self._offsets[index]) : int(self._offsets[index + 1])]
+        return self._views[index]
 
     def pixels(self) -> Pixels:
         """All pixels."""

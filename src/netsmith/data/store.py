@@ -48,7 +48,7 @@ class Store:
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
         """int64 [N+1], where each picture begins in `pixels`."""
-        return np.concatenate([[0], np.cumsum(self.shapes.prod(axis=1) * 3)]).astype(np.int64)
+        return offsets_of(self.shapes)
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -58,12 +58,43 @@ class Store:
 
     def __getitem__(self, index: int) -> Pixels:
         """uint8 [H,W,3] view of one picture."""
-        height, width = (int(side) for side in self.shapes[index])
-        start, end = (int(offset) for offset in self.offsets[index : index + 2])
-        return self.pixels[start:end].reshape(height, width, 3)
+        return self._views[index]
+
+    @cached_property
+    def _views(self) -> "Views":
+        return Views(self.pixels, self.shapes)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "kept": self.kept, "shapes": self.shapes, "dropped": self.dropped}
+
+
+def offsets_of(shapes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """int64 [N+1], where each picture of int64 [N,2] heights and widths begins when they lie one after the other."""
+    return np.concatenate([[0], np.cumsum(shapes.prod(axis=1) * 3)]).astype(np.int64)
+
+
+class Views:
+    """Pictures that lie one after the other, by index; made for batches, where a microsecond a picture counts.
+
+    Args:
+        pixels: uint8 [bytes of all pictures].
+        shapes: int64 [N,2], height and width of each.
+    """
+
+    def __init__(self, pixels: Pixels, shapes: NDArray[np.int64]) -> None:
+        self._pixels = np.asarray(pixels)  # slices of a memmap cost several times those of an array
+        self._alike: Pixels | None = None
+        if len(shapes) and (shapes == shapes[0]).all():
+            self._alike = self._pixels.reshape(len(shapes), *(int(side) for side in shapes[0]), 3)
+            return
+        self._offsets: list[int] = offsets_of(shapes).tolist()
+        self._shapes = [(height, width, 3) for height, width in shapes.tolist()]
+
+    def __getitem__(self, index: int) -> Pixels:
+        """uint8 [H,W,3] view of one picture."""
+        if self._alike is not None:
+            return self._alike[index]
+        return self._pixels[self._offsets[index] : self._offsets[index + 1]].reshape(self._shapes[index])
 
 
 @contextmanager
