@@ -104,7 +104,7 @@ def test_pictures_and_labels_are_mixed_as_by_torchvision(kind: str) -> None:
             params = {"box": (left, top, right, bottom), "lam_adjusted": mixture.share}
         transform.make_params = lambda inputs, params=params: params
         expected, targets = transform(images.float(), torch.from_numpy(labels))
-        mixed = mix(images.clone(), mixture)
+        mixed = mix(images.contiguous(memory_format=torch.channels_last), mixture)
         assert (mixed.float() - expected).abs().max() <= 0.5 + 1e-3
         torch.testing.assert_close(mixed_targets(labels, mixture, classes=4), targets)
 

@@ -19,7 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
+
+from netsmith.train.augment.blocks import blocks
 
 CROP_TRIES = 10  # as torchvision: then the centre
 
@@ -46,8 +49,14 @@ class Moves:
 
 
 def frame(
-    sources: Sequence[NDArray[np.uint8]], moves: Moves, *, size: int, mode: str, border: Colour
-) -> NDArray[np.uint8]:
+    sources: Sequence[NDArray[np.uint8]],
+    moves: Moves,
+    *,
+    size: int,
+    mode: str,
+    border: Colour,
+    layout: torch.memory_format = torch.channels_last,
+) -> Tensor:
     """Carry out `moves`.
 
     Args:
@@ -56,23 +65,34 @@ def frame(
         size: R, pixels.
         mode: interpolation, as torch names it.
         border: of uncovered pixels.
+        layout: of the result in memory.
 
     Returns:
-        uint8 [B,R,R,3].
+        uint8 [B,3,R,R].
     """
-    out = np.empty((len(sources), size, size, 3), dtype=np.uint8)
-    columns = (moves.top, moves.left, moves.height, moves.width, moves.down, moves.right, moves.flip)
+    out = torch.empty((len(sources), 3, size, size), dtype=torch.uint8, memory_format=layout)
+    targets = out.permute(0, 2, 3, 1).numpy()
+    canvas = np.full((size, size, 3), border, dtype=np.uint8)
+    columns = (moves.top, moves.left, moves.height, moves.width, moves.down, moves.right)
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    for source, target, (top, left, height, width, down, right, flip) in zip(sources, out, rows, strict=True):
+    for index, (source, (top, left, height, width, down, right)) in enumerate(zip(sources, rows, strict=True)):
         box = source[top : top + height, left : left + width]
         if (height, width) != (size, size):
-            box = _resize(box, size, mode, flip)
-        elif flip:
-            box = box[:, ::-1]
+            resized = _resize(box, size, mode, layout)
+            if not down and not right:
+                out[index] = resized
+                continue
+            box = resized.permute(1, 2, 0).numpy()
         if down or right:
-            _place(target, box, down, -right if flip else right, border)
+            _place(targets[index], box, down, right, canvas)
         else:
-            target[...] = box
+            targets[index] = box
+    whole = targets if layout == torch.channels_last else out.numpy()  # as it lies in memory
+    for block in blocks(np.flatnonzero(moves.flip), size=size):
+        picked = torch.from_numpy(whole[block])
+        # torch mirrors [B,3,R,R] by pixels, a [B,R,R,3] by bytes
+        mirrored = picked.permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1) if whole is targets else picked.flip(3)
+        whole[block] = mirrored.numpy()
     return out
 
 
@@ -130,18 +150,18 @@ def centre_boxes(shapes: NDArray[np.int64], *, squash: bool, centre: float) -> t
     return corner[:, 0], corner[:, 1], sides[:, 0], sides[:, 1]
 
 
-def _resize(box: NDArray[np.uint8], size: int, mode: str, flip: bool) -> NDArray[np.uint8]:
+def _resize(box: NDArray[np.uint8], size: int, mode: str, layout: torch.memory_format) -> Tensor:
+    """uint8 [3,R,R]."""
     source = torch.from_numpy(box.copy()[None]).permute(0, 3, 1, 2)  # a copy: caches are read-only
     resized = F.interpolate(source, size=(size, size), mode=mode, antialias=mode != "nearest-exact")
-    if flip:
-        resized = resized.flip(3)
-    # One picture comes back planar, where mirroring is fast; torch interleaves it twice as fast as numpy does.
-    return resized.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)[0].numpy()
+    return resized.contiguous(memory_format=layout)[0]  # it comes planar; a picture at a time this is fastest
 
 
-def _place(target: NDArray[np.uint8], image: NDArray[np.uint8], down: int, right: int, border: Colour) -> None:
+def _place(
+    target: NDArray[np.uint8], image: NDArray[np.uint8], down: int, right: int, canvas: NDArray[np.uint8]
+) -> None:
     size = len(target)
-    target[...] = border
+    target[...] = canvas
     if abs(down) < size and abs(right) < size:
         target[max(down, 0) : size + min(down, 0), max(right, 0) : size + min(right, 0)] = image[
             max(-down, 0) : size - max(down, 0), max(-right, 0) : size - max(right, 0)

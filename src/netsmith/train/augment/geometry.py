@@ -69,5 +69,5 @@ def warp(images: Tensor, matrices: Tensor, border: Colour) -> Tensor:
     down = matrices[:, None, None, :, 1] * places[:, None, None] + matrices[:, None, None, :, 2] * (2 / size)
     grid = across + down  # [N,R,R,2]
     offset = torch.tensor(border, dtype=torch.float32)[:, None, None]
-    resampled = F.grid_sample(images - offset, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return resampled.add_(offset + 0.5).to(torch.uint8)
+    inside = F.grid_sample(images.float().sub_(offset), grid, mode="bilinear", align_corners=False)
+    return inside.add_(offset + 0.5).to(torch.int16).to(torch.uint8)  # three times as fast as at once

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from netsmith.train.augment.blocks import change_some
 from netsmith.train.augment.colour import brightness, contrast, hue, saturation
 
 JITTER_DRAWS = 8
@@ -53,10 +54,9 @@ def apply_jitter(images: Tensor, jitter: Jitter) -> None:
         images: uint8 [B,3,R,R].
         jitter: of the same B pictures.
     """
-    changes = (jitter.amount != np.array([1.0, 1.0, 1.0, 0.0])).any(axis=0)
+    unchanged = np.array([1.0, 1.0, 1.0, 0.0])
     amounts = torch.from_numpy(jitter.amount)
     for parts in jitter.order.T:
         for number, change in enumerate(_PARTS):
-            members = torch.from_numpy(np.flatnonzero(parts == number))
-            if len(members) and changes[number]:
-                images.index_copy_(0, members, change(images.index_select(0, members), amounts[members, number]))
+            members = np.flatnonzero((parts == number) & (jitter.amount[:, number] != unchanged[number]))
+            change_some(change, images, members, amounts[:, number])

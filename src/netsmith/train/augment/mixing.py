@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from netsmith.run.recipe import Recipe
+from netsmith.train.augment.blocks import blocks
 from netsmith.train.draws import beta, stream_key, uniforms
 
 
@@ -81,22 +82,24 @@ def mix(images: Tensor, mixture: Mixture) -> Tensor:
     """Mix each picture with the one before it, the first with the last.
 
     Args:
-        images: uint8 [B,3,R,R]; they may be written to.
+        images: uint8 [B,3,R,R], channels last in memory; they may be written to.
         mixture: how.
 
     Returns:
-        uint8 [B,3,R,R] in the same memory layout.
+        uint8 [B,3,R,R], channels last in memory.
     """
     if mixture.box is not None:
         top, left, bottom, right = mixture.box
         place = (slice(None), slice(None), slice(top, bottom), slice(left, right))
         images[place] = images[place].roll(1, 0)
         return images
-    mixed = torch.empty_like(images)
-    for place in range(len(images)):  # one by one: the floats of one picture stay in the cache
-        blend = images[place].float().mul_(mixture.share)
-        mixed[place] = blend.add_(images[place - 1], alpha=1.0 - mixture.share).round_()
-    return mixed
+    pixels = images.permute(0, 2, 3, 1).numpy()  # as they lie in memory
+    mixed = np.empty_like(pixels)
+    for block in blocks(np.arange(len(images)), size=images.shape[-1]):
+        blend = torch.from_numpy(pixels[block]).float().mul_(mixture.share)
+        blend.add_(torch.from_numpy(pixels[block - 1]), alpha=1.0 - mixture.share)
+        mixed[block] = blend.round_().to(torch.int16).numpy()
+    return torch.from_numpy(mixed).permute(0, 3, 1, 2)
 
 
 def mixed_targets(labels: NDArray[np.int64], mixture: Mixture, *, classes: int) -> Tensor:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
+from netsmith.train.augment.blocks import change_some
 from netsmith.train.augment.erasing import ERASE_DRAWS, erase, erased_boxes
 from netsmith.train.augment.framing import CROP_TRIES, Colour, Moves, centre_boxes, frame, random_boxes
 from netsmith.train.augment.geometry import rotation, warp
@@ -163,17 +164,18 @@ class Augmentation:
         Returns:
             uint8 [B,3,R,R], channels last in memory.
         """
-        framed = frame(sources, changes.moves, size=self.size, mode=self.mode, border=self.border)
-        images = torch.from_numpy(framed).permute(0, 3, 1, 2)
-        if changes.angle is not None or changes.policy is not None or changes.jitter is not None:
-            images = images.contiguous()  # one plane per channel, as the operations want it
-            if changes.angle is not None:
-                images = warp(images, rotation(torch.from_numpy(changes.angle)), self.border)
-            if changes.policy is not None:
-                apply_policy(images, changes.policy, border=self.border)
-            if changes.jitter is not None:
-                apply_jitter(images, changes.jitter)
-            images = images.contiguous(memory_format=torch.channels_last)
+        changed = changes.angle is not None or changes.policy is not None or changes.jitter is not None
+        # One plane per channel, as the operations want it; then interleaved, as networks do.
+        layout = torch.contiguous_format if changed else torch.channels_last
+        images = frame(sources, changes.moves, size=self.size, mode=self.mode, border=self.border, layout=layout)
+        if changes.angle is not None:
+            maps = rotation(torch.from_numpy(changes.angle))
+            change_some(lambda block, some: warp(block, some, self.border), images, np.arange(len(images)), maps)
+        if changes.policy is not None:
+            apply_policy(images, changes.policy, border=self.border)
+        if changes.jitter is not None:
+            apply_jitter(images, changes.jitter)
+        images = images.contiguous(memory_format=torch.channels_last)
         if changes.erased is not None:
             erase(images.permute(0, 2, 3, 1).numpy(), changes.erased, self.border)
         return images

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from netsmith.run.recipe import Recipe
+from netsmith.train.augment.blocks import change_some
 from netsmith.train.augment.colour import (
     autocontrast,
     brightness,
@@ -51,6 +52,7 @@ _COLOURS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "Equalize": lambda images, _: equalize(images),
 }
 OPERATIONS = ("Identity", *_MATRICES, *_COLOURS)
+_GEOMETRIC = [number for number, name in enumerate(OPERATIONS) if name in _MATRICES]
 SIGNED = frozenset({*_MATRICES, "Brightness", "Color", "Contrast", "Sharpness"})
 
 
@@ -143,18 +145,15 @@ def apply_policy(images: Tensor, drawn: Drawn, *, border: Colour) -> None:
         border: colour beyond the edges.
     """
     size = images.shape[-1]
-    for operation, strength in zip(drawn.operation.T, torch.from_numpy(drawn.strength.T), strict=True):
-        moved: list[Tensor] = []
-        matrices: list[Tensor] = []
+    strengths = torch.from_numpy(drawn.strength)
+    for turn, operation in enumerate(drawn.operation.T):
+        strength = strengths[:, turn]
+        matrices = rotation(torch.zeros(len(images)))
         for number, name in enumerate(OPERATIONS):
-            members = torch.from_numpy(np.flatnonzero(operation == number))
-            if not len(members):
-                continue
+            members = np.flatnonzero(operation == number)
             if name in _MATRICES:
-                moved.append(members)
-                matrices.append(_MATRICES[name](strength[members], size))
+                matrices[members] = _MATRICES[name](strength[members], size)
             elif name in _COLOURS:
-                images.index_copy_(0, members, _COLOURS[name](images.index_select(0, members), strength[members]))
-        if moved:
-            members = torch.cat(moved)
-            images.index_copy_(0, members, warp(images.index_select(0, members), torch.cat(matrices), border))
+                change_some(_COLOURS[name], images, members, strength)
+        moved = np.flatnonzero(np.isin(operation, _GEOMETRIC))
+        change_some(lambda block, maps: warp(block, maps, border), images, moved, matrices)
