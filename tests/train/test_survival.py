@@ -1,6 +1,9 @@
 """What a run outlives: memory that is too small for its batch, losses that are not finite."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +204,29 @@ def test_a_timed_run_that_runs_out_while_it_measures_trains_divided(tmp_path: Pa
     assert rows(tmp_path / "a", "grad_accum") == [(0, 2)]
     trainer.advance(3)
     assert rows(tmp_path / "a", "grad_accum") == [(0, 2)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the process's size as Linux gives it")
+def test_memory_that_is_really_too_small(tmp_path: Path) -> None:
+    def run(name: str, mebibytes: int) -> list[str]:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "NETSMITH_KEEP_MEMORY": "0"}
+        script = Path(__file__).with_name("starved_training.py")
+        done = subprocess.run(
+            [sys.executable, str(script), str(tmp_path / name), str(mebibytes)],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    *said, weights = run("starved", 150)
+    assert rows(tmp_path / "starved", "grad_accum")
+    assert all(text.startswith("memory ran out with") for text in said)
+    (tmp_path / "fed").mkdir()
+    shutil.copy(tmp_path / "starved/plan.jsonl", tmp_path / "fed/plan.jsonl")
+    assert run("fed", 8000) == [weights]
 
 
 # Losses that are not finite
