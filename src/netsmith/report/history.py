@@ -211,12 +211,18 @@ def learning(evidence: Evidence) -> Markup:
 
 
 def _why_losses_differ(evidence: Evidence) -> str | None:
-    if evidence.recipe is None or not evidence.recipe.smoothing:
+    recipe = evidence.recipe
+    if recipe is None:
         return None
-    return (
-        f"The training loss is taken on augmented pictures with labels smoothed by {evidence.recipe.smoothing:g}, "
-        "so it can lie above the validation loss."
-    )
+    ways = [
+        ("mixed in pairs", recipe.mixup or recipe.cutmix),
+        (f"with labels smoothed by {recipe.smoothing:g}", recipe.smoothing),
+        ("with all classes counting alike", recipe.class_balance != "none"),
+    ]
+    how = ", ".join(words for words, so in ways if so)
+    if not how:
+        return None
+    return f"The training loss is taken on augmented pictures, {how}, so it can lie above the validation loss."
 
 
 def _training(row: LedgerRow) -> Markup | None:
