@@ -50,6 +50,7 @@ def test_every_flag_reaches_the_recipe_and_unequal_classes_are_named(
     assert "top1" in json.loads((tmp_path / "run" / "results.json").read_text())["final"]
 
 
+@pytest.mark.slow
 def test_balanced_classes_are_not_spoken_of(unequal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert trained(unequal, tmp_path / "run", "--class-balance sampling") == 0
     said = capsys.readouterr()
