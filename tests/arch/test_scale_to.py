@@ -58,13 +58,16 @@ def test_targets_are_met_closely_and_never_exceeded(name: str, rule: Rule):
     assert met > (0.7 if narrow else 0.9)
 
 
+ASKED = [(rule, measure, factor) for rule in RULES for measure in MEASURES for factor in (0.5, 1.5)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_network_scales_by_every_rule(name: str):
-    for rule in RULES:
-        for measure in MEASURES:
-            for factor in (0.5, 1.5):
-                check(name, measure, factor, rule)
+    """Every wish to one network of every kind of table; to the others, a share of them that differs between them."""
+    first, step = (0, 1) if name in KINDS.values() else (list(MODELS).index(name) % 7, 7)
+    for rule, measure, factor in ASKED[first::step]:
+        check(name, measure, factor, rule)
 
 
 @settings(max_examples=12)

@@ -140,7 +140,7 @@ def test_new_blocks_do_not_move_the_logits(name: str, seed: int, data: st.DataOb
     counts = [count + add for count, add in zip(now, more, strict=True)]
     if any(growth_obstacle(layout, stage) for stage, add in enumerate(more) if add):
         assert name in ("inception", "fire"), "all others grow"
-        with pytest.raises(InputError, match="does not count|joins branches"):
+        with pytest.raises(InputError, match="joins branches"):
             deepen(layout, counts)
         return
     deeper = deepen(layout, counts)
@@ -196,9 +196,18 @@ def test_which_layers_of_a_new_block_start_how():
 @pytest.mark.parametrize(
     ("layout", "says"),
     [
-        (plain("resnet8_cifar", activation="silu"), "layer1.1 cannot start as the identity: .* silu, which changes"),
-        (lower(MODELS["squeezenet1_1"]), r"features.5 cannot start as the identity: features.5.concat joins branches"),
-        (plain("resnet50"), r"layer1.3 cannot start as the identity: layer1.3.conv3 does not keep the shape"),
+        (
+            plain("resnet8_cifar", activation="silu"),
+            "a block like layer1.0 cannot start as the identity: .* silu, which changes",
+        ),
+        (
+            lower(MODELS["squeezenet1_1"]),
+            r"a block like features.4 cannot start as the identity: features.4.concat joins branches",
+        ),
+        (
+            plain("resnet50"),
+            r"a block like layer1.2 cannot start as the identity: layer1.2.conv3 does not keep the shape",
+        ),
     ],
 )
 def test_blocks_that_cannot_be_the_identity(layout: Layout, says: str):

@@ -149,6 +149,7 @@ MISTYPED = [
     (["models", "a", "b"], "'b' is one argument too many"),
     (["profile"], "MODEL is missing"),
     (["profile", "resnet51"], "did you mean resnet"),
+    (["profile", "resnet50.v2"], "the network alone, which is wanted here, is 'resnet50'"),
     (["profile", ""], "the argument after 'profile' is empty"),
     (["profile", "runs/pets"], "there is no runs/pets"),
     (["profile", "."], ". is neither an artifact"),

@@ -44,13 +44,15 @@ class Part:
 def cost(layout: Layout) -> Cost:
     """Cost of the whole network; classifiers for training only count as parameters."""
     graph = layout_graph(layout)
-    return _cost_of(graph, graph.ops, g.shapes(graph), _live_bytes(graph))
+    shapes = g.shapes(graph)
+    return _cost_of(graph, graph.ops, shapes, _live_bytes(graph, shapes))
 
 
 def parts(layout: Layout) -> list[Part]:
     """Cost of the stem, each block and the head, in order; params, MACs and activations sum to those of `cost`."""
     graph = layout_graph(layout)
-    shapes, live = g.shapes(graph), _live_bytes(graph)
+    shapes = g.shapes(graph)
+    live = _live_bytes(graph, shapes)
     return [
         Part(
             stage=section.stage, name=section.name, kind=section.kind, shape=shapes[section.output],
@@ -81,16 +83,14 @@ def _cost_of(graph: g.Graph, ops: tuple[g.Op, ...], shapes: dict[str, g.Shape], 
     return Cost(params=params, macs=macs, activations=activations, peak_bytes=peak)
 
 
-def _live_bytes(graph: g.Graph) -> dict[str, int]:
+def _live_bytes(graph: g.Graph, shapes: dict[str, g.Shape]) -> dict[str, int]:
     """Bytes of the maps alive while each operation runs in evaluation: its inputs, its output and all read later."""
-    shapes, ops = g.shapes(graph), g.needed(graph)
+    ops = g.needed(graph)
     last_use = {name: i for i, op in enumerate(ops) for name in g.sources(op)}
-    alive: dict[str, int] = {"input": 4 * math.prod(graph.input)}
+    total = 4 * math.prod(graph.input)
     live: dict[str, int] = {}
     for i, op in enumerate(ops):
-        alive[op.name] = 4 * math.prod(shapes[op.name])
-        live[op.name] = sum(alive.values())
-        for name in {*g.sources(op)}:
-            if last_use[name] == i:
-                del alive[name]
+        total += 4 * math.prod(shapes[op.name])
+        live[op.name] = total
+        total -= sum(4 * math.prod(shapes[name]) for name in {*g.sources(op)} if last_use[name] == i)
     return live

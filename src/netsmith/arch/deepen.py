@@ -161,6 +161,10 @@ def _repeat(layout: Layout, stage: int, position: int) -> _Next:
     graph = layout_graph(layout)
     section = next(section for section in layout_sections(layout) if section.name == block.name)
     shapes, output = g.shapes(graph), section.ops[-1].name
+    follower = _follower(block, into=shapes[section.source][0], out=shapes[output][0])
+    alone = Draft(input=shapes[output], norm_eps=layout.norm_eps, norm_momentum=layout.norm_momentum)
+    end = follower.add(alone, "input")
+    zero, carrying = _starts(alone.ops, end, block.name, range_in=_ranges(graph)[output])
     prefix, dot, number = block.name.rpartition(".")
     if not number.isdecimal():
         raise InputError(f"{block.name}: its name does not count, so no block can follow it under the next number")
@@ -179,15 +183,13 @@ def _repeat(layout: Layout, stage: int, position: int) -> _Next:
             return name
         return f"{prefix}{dot}{int(match[1]) + span}{name[match.end() :]}"
 
-    follower = _renamed(
-        _follower(block, into=shapes[section.source][0], out=shapes[output][0]), lambda name: shifted(name, beyond=-1)
-    )
-    alone = Draft(input=shapes[output], norm_eps=layout.norm_eps, norm_momentum=layout.norm_momentum)
-    end = follower.add(alone, "input")
-    zero, carrying = _starts(alone.ops, end, follower.name, range_in=_ranges(graph)[output])
+    def renamed(name: str) -> str:
+        return shifted(name, beyond=-1)
+
     return _Next(
-        block=follower, position=position, source=output, rename=lambda name: shifted(name, beyond=last),
-        zero=zero, carrying=carrying,
+        block=_renamed(follower, renamed), position=position, source=output,
+        rename=lambda name: shifted(name, beyond=last),
+        zero=frozenset(map(renamed, zero)), carrying=frozenset(map(renamed, carrying)),
     )  # fmt: skip
 
 
@@ -258,7 +260,7 @@ def _starts(ops: Sequence[g.Op], output: str, block: str, *, range_in: Range) ->
     known = {op.name: op for op in ops}
 
     def refuse(reason: str) -> InputError:
-        return InputError(f"{block} cannot start as the identity: {reason}")
+        return InputError(f"a block like {block} cannot start as the identity: {reason}")
 
     def zeroed(name: str) -> frozenset[str]:
         """Layers which, at zero, make `name` zero."""

@@ -198,6 +198,8 @@ class Graph:
 def sources(op: Op) -> tuple[str, ...]:
     """Names of the operations (or "input") an operation reads."""
     match op:
+        case Conv() | Norm() | Activate():  # most operations
+            return (op.source,)
         case Add() | Concat():
             return op.sources
         case Gate():
@@ -255,6 +257,8 @@ def shape_of(op: Op, inputs: tuple[Shape, ...]) -> Shape:
                     f"in {op.groups} groups"
                 )
             return (op.out_channels, *map(_pooled, shape[1:], op.kernel, op.stride, op.padding))
+        case Activate() | LocalNorm() | Scale():
+            return shape
         case Norm():
             if shape[0] != op.channels:
                 raise InputError(f"{op.name}: {shape[0]} channels reach a norm over {op.channels}")
@@ -291,8 +295,6 @@ def shape_of(op: Op, inputs: tuple[Shape, ...]) -> Shape:
             for side in shape:
                 size *= side
             return (size,)
-        case Activate() | LocalNorm() | Scale():
-            return shape
 
 
 def shapes(graph: Graph) -> dict[str, Shape]:

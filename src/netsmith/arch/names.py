@@ -101,6 +101,9 @@ def _multiplied(spec: Spec, text: str, name: str) -> Spec:
 
 def _published(name: str) -> Spec:
     if name not in MODELS:
+        model, tag = name.partition(".")[::2]
+        if tag and model in MODELS:
+            raise InputError(f"{name!r} names weights; the network alone, which is wanted here, is {model!r}")
         near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "`netsmith models` lists them"
         raise InputError(f"no model is called {name!r}; {hint}")

@@ -8,10 +8,11 @@ whose network, lowered and counted, is not above the target. Choices:
 - Multipliers have four significant digits. That is the tolerance of the search and the rule for ties: of the factors
   that give the same cost, the largest that bisection reached. The name of the result states the multipliers, and read
   as a name (`netsmith.arch.names`) it is the same network.
-- Under rules that widen, the width is adjusted at the end, by half at most and never to the other side of 1, at the
-  depth and resolution of the last step below the target and at those of the first step above it; what comes closest is
-  taken, the step below where they are equal. So a step in depth, which adds blocks to every stage at once, leaves no
-  gap.
+- A step in depth adds blocks to every stage at once. Where the target lies within one, the rule goes on in width and
+  resolution alone, at the depth below the step and at the one above it; what comes closest is taken, the depth below
+  where they are equal.
+- Under rules of several axes the width is adjusted at the end, upwards, by half at most and never beyond 1 when
+  shrinking, because a side of the input is a coarser step than a width.
 """
 
 import math
@@ -20,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from netsmith.arch.cost import Cost, cost
-from netsmith.arch.lower import lower
+from netsmith.arch.lower import lower, spread_repeats
 from netsmith.arch.scale import RULES, Rule, check_resolution, scale
 from netsmith.arch.spec import Spec
 from netsmith.errors import InputError, near
@@ -124,14 +125,35 @@ class _Search:
         low, high = self._bracket(now)
         below, above = self._multipliers(low), self._multipliers(high)
         best, most = below, self._spent(below) or 0
-        if self.exponents.width:
-            narrow, wide = below.width / _WIDTH_ADJUSTED, below.width * _WIDTH_ADJUSTED
-            narrow, wide = (max(1.0, narrow), wide) if now <= self.limit else (narrow, min(1.0, wide))
-            for chosen in (below, above):
-                adjusted = self._widest(chosen, narrow, wide)
-                if adjusted is not None and (spent := self._spent(adjusted) or 0) > most:
-                    best, most = adjusted, spent
+        for at in self._shared(below, above, low=low, high=high, grows=now <= self.limit):
+            adjusted = self._widest(at, most=1.0 if now > self.limit else math.inf)
+            if (spent := self._spent(adjusted) or 0) > most:
+                best, most = adjusted, spent
         return self._scaled(best)
+
+    def _shared(
+        self, below: _Multipliers, above: _Multipliers, *, low: float, high: float, grows: bool
+    ) -> list[_Multipliers]:
+        """Where the width is adjusted: at the step below; if the one above has more blocks, at the depth of either,
+        with as much of the rule's width and resolution as fits."""
+        if not (self.exponents.width and self.exponents.depth):
+            return []
+        if self._blocks(below) == self._blocks(above):
+            return [below]
+        room = _WIDTH_ADJUSTED ** (1 / self.exponents.width)
+        least, most = (1.0, high * room) if grows else (low / room, 1.0)
+        found: list[_Multipliers] = []
+        for depth in (below.depth, above.depth):
+
+            def fits(factor: float, depth: float = depth) -> bool:
+                spent = self._spent(replace(self._multipliers(factor), depth=depth))
+                return spent is not None and spent <= self.limit
+
+            if fits(most):
+                found.append(replace(self._multipliers(most), depth=depth))
+            elif fits(least):
+                found.append(replace(self._multipliers(_bisect(least, most, fits)[0]), depth=depth))
+        return found
 
     def _bracket(self, now: int) -> tuple[float, float]:
         """Factors next to each other: a network that is not above the limit, and one that is."""
@@ -154,8 +176,8 @@ class _Search:
             )
         return low, high
 
-    def _widest(self, at: _Multipliers, narrow: float, wide: float) -> _Multipliers | None:
-        """The widest network at a depth and resolution that is not above the limit."""
+    def _widest(self, at: _Multipliers, *, most: float) -> _Multipliers:
+        """The widest network at a depth and resolution that is not above the limit, at least as wide as `at`."""
 
         def with_width(width: float) -> _Multipliers:
             return replace(at, width=_rounded(width))
@@ -164,11 +186,8 @@ class _Search:
             spent = self._spent(with_width(width))
             return spent is not None and spent <= self.limit
 
-        if fits(wide):
-            return with_width(wide)
-        if not fits(narrow):
-            return None
-        return with_width(_bisect(narrow, wide, fits)[0])
+        wide = min(most, at.width * _WIDTH_ADJUSTED)
+        return with_width(wide if fits(wide) else _bisect(at.width, wide, fits)[0])
 
     def _fits(self, factor: float) -> bool:
         spent = self._spent(self._multipliers(factor))
@@ -195,6 +214,9 @@ class _Search:
                 spent = None
             self._known[multipliers] = spent
         return self._known[multipliers]
+
+    def _blocks(self, multipliers: _Multipliers) -> list[list[int]]:
+        return [spread_repeats(stage.rows, self.spec.depth * multipliers.depth) for stage in self.spec.stages]
 
     def _scaled(self, by: _Multipliers) -> Spec:
         changed = {
