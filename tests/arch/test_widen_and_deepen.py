@@ -15,7 +15,7 @@ from netsmith.arch.deepen import Deepening, deepen, deeper_counts, growth_obstac
 from netsmith.arch.layout import Layout, layout_from_json, layout_graph, layout_to_json
 from netsmith.arch.lower import lower
 from netsmith.arch.names import MODELS
-from netsmith.arch.scale import scale
+from netsmith.arch.scale import for_size, scale
 from netsmith.arch.select import cut_graph
 from netsmith.arch.ties import ties
 from netsmith.arch.widen import copies, held, widen
@@ -40,6 +40,11 @@ def without_shortcut(block: object) -> Basic | Bottleneck:
 PLAIN = {
     "plain": plain("resnet8_cifar"),
     "plain, bounded": plain("resnet8_cifar", activation="relu6"),
+}
+
+
+JOINED = {
+    "joined branches": lower(for_size(scale(MODELS["inception_resnet_v2"], width=0.05, depth=0.1), 16)),
 }
 
 
@@ -130,11 +135,25 @@ def test_as_deep_as_a_network_that_is_scaled(name: str):
         assert sorted(deeper.names.values()) == sorted(op.name for op in layout_graph(layout).ops)
 
 
-@pytest.mark.parametrize("name", [*LAYOUTS, *PLAIN])
+def test_rows_of_names_go_on_counting():
+    """As lowering names them: NAME, NAME_1, NAME_2; the others keep their names."""
+    layout = JOINED["joined branches"]
+    names = [[block.name for block in stage.blocks] for stage in layout.stages]
+    deeper = deepen(layout, [len(stage) + 2 for stage in names]).layout
+    more = [
+        [block.name for block in stage.blocks if block.name not in names[i]] for i, stage in enumerate(deeper.stages)
+    ]
+    assert more == [["Block35_1", "Block35_2"], ["Block17_2", "Block17_3"], ["Block8_last_1", "Block8_last_2"]]
+    assert all(
+        set(old) <= {block.name for block in stage.blocks} for old, stage in zip(names, deeper.stages, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", [*LAYOUTS, *PLAIN, *JOINED])
 @settings(deadline=None, max_examples=4)
 @given(seed=st.integers(0, 10**6), data=st.data())
 def test_new_blocks_do_not_move_the_logits(name: str, seed: int, data: st.DataObject):
-    layout, rng = (LAYOUTS | PLAIN)[name], np.random.default_rng(seed)
+    layout, rng = (LAYOUTS | PLAIN | JOINED)[name], np.random.default_rng(seed)
     now = [len(stage.blocks) for stage in layout.stages]
     more = data.draw(st.lists(st.integers(0, 2), min_size=len(now), max_size=len(now)).filter(any))
     counts = [count + add for count, add in zip(now, more, strict=True)]

@@ -165,25 +165,28 @@ def _repeat(layout: Layout, stage: int, position: int) -> _Next:
     alone = Draft(input=shapes[output], norm_eps=layout.norm_eps, norm_momentum=layout.norm_momentum)
     end = follower.add(alone, "input")
     zero, carrying = _starts(alone.ops, end, block.name, range_in=_ranges(graph)[output])
-    prefix, dot, number = block.name.rpartition(".")
-    if not number.isdecimal():
+    numbered = re.fullmatch(r"(.*[._])(\d+)", block.name)
+    if numbered is None and not all(op.name.startswith(f"{block.name}.") for op in section.ops):
         raise InputError(f"{block.name}: its name does not count, so no block can follow it under the next number")
-    inside = re.compile(rf"{re.escape(prefix + dot)}(\d+)(?=\.|$)")
+    prefix, number = (numbered[1], int(numbered[2])) if numbered else (f"{block.name}_", 0)  # NAME, NAME_1, NAME_2
+    inside = re.compile(rf"{re.escape(prefix)}(\d+)(?=\.|$)")
 
     def counted(names: Iterable[str]) -> list[int]:
         return [int(match[1]) for match in map(inside.match, names) if match]
 
-    last = max(counted((block.name, *(op.name for op in section.ops))))
+    last = max((number, *counted(op.name for op in section.ops)))
     behind = [count for count in counted(op.name for op in graph.ops) if count > last]
-    span = min(behind, default=last + 1) - int(number)  # layers without weights count in some families' names
+    span = min(behind, default=last + 1) - number  # layers without weights count in some families' names
 
     def shifted(name: str, *, beyond: int) -> str:
         match = inside.match(name)
         if match is None or int(match[1]) <= beyond:
             return name
-        return f"{prefix}{dot}{int(match[1]) + span}{name[match.end() :]}"
+        return f"{prefix}{int(match[1]) + span}{name[match.end() :]}"
 
     def renamed(name: str) -> str:
+        if numbered is None and (name == block.name or name.startswith(f"{block.name}.")):
+            name = f"{prefix}0{name.removeprefix(block.name)}"
         return shifted(name, beyond=-1)
 
     return _Next(
