@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -452,3 +453,19 @@ def test_training_that_ended_learns_on_when_it_is_lengthened(tmp_path: Path) -> 
     assert weights_hash(trainer.network) != ended
     last = read_jsonl(tmp_path / "metrics.jsonl")[-1]
     assert 0 < last["lr"] < trainer.recipe.lr
+
+
+def test_progress_tells_loss_pace_and_accuracy(tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    def show(title: str, done: float, total: float | None, note: str = "") -> None:
+        notes.append(note)
+
+    trainer = make(tmp_path / "a", show=show)
+    trainer.advance()
+    whole = r"step (\d+) of \d+, epoch [\d.]+, loss (\d+\.\d+), [\d,]+ images/s(, val top-1 [\d.]+ %)?"
+    found = [re.fullmatch(whole, note) for note in notes[1:]]  # before the second update no pace is known
+    assert [int(match[1]) for match in found if match] == list(range(2, trainer.total_steps + 1))
+    assert all(match and 0.0 < float(match[2]) < 20.0 for match in found)
+    assert found[-1]
+    assert found[-1][3]

@@ -1,5 +1,6 @@
 """Rows of `metrics.jsonl`: what training came to between two evaluations, and what the network answers now."""
 
+from collections import deque
 from typing import Any
 
 from torch import Tensor
@@ -22,23 +23,31 @@ class Metrics:
     def __init__(self, state: State, records: Records) -> None:
         self._state, self._records = state, records
         self._losses: list[Tensor] = []  # of the newest updates, not yet added to the state's sum
+        self._newest: deque[float] = deque(maxlen=KEPT)
+
+    @property
+    def loss(self) -> float | None:
+        """Mean of the newest losses that were read, None before the first."""
+        return sum(self._newest) / len(self._newest) if self._newest else None
 
     def add(self, loss: Tensor) -> None:
         """Enter the loss of an update, a scalar on any device."""
         self._losses.append(loss)
-        if len(self._losses) >= KEPT:
+        if len(self._losses) >= KEPT or loss.device.type == "cpu":
             self.settle()
 
     def settle(self) -> None:
         """Bring the state's sum up to date."""
         for loss in self._losses:  # one by one: the sum must not depend on when it is formed
-            self._state.loss_sum += loss.item()
+            self._newest.append(loss.item())
+            self._state.loss_sum += self._newest[-1]
         self._state.loss_steps += len(self._losses)
         self._losses.clear()
 
     def forget(self) -> None:
         """Drop the losses that are not in the state's sum: the state is another now."""
         self._losses.clear()
+        self._newest.clear()
 
     def write(self, evaluation: Evaluation, *, images_per_s: float | None, **standing: Any) -> None:
         """Append a row and begin a new sum.

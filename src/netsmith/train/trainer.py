@@ -280,8 +280,18 @@ class Trainer:
             self.save()
 
     def _note(self) -> str:
-        accuracy = f", val top-1 {100 * self._evaluated[1].top1.value:.2f} %" if self._evaluated else ""
-        return f"step {self.step} of {self.total_steps}, epoch {self.epoch:.1f}{accuracy}"
+        parts = [f"step {self.step} of {self.total_steps}", f"epoch {self.epoch:.1f}"]
+        if (loss := self._metrics.loss) is not None:
+            parts.append(f"loss {loss:.3f}")
+        if pace := self._images_per_second():
+            parts.append(f"{pace:,.0f} images/s")
+        if self._evaluated is not None:
+            parts.append(f"val top-1 {100 * self._evaluated[1].top1.value:.2f} %")
+        return ", ".join(parts)
+
+    def _images_per_second(self) -> float | None:
+        pace = self._pacing.recent
+        return self.batch_size / pace if pace else None
 
     def _on_device(self, batch: Batch) -> Batch:
         images = batch.images.to(self.device, non_blocking=True)
@@ -306,7 +316,6 @@ class Trainer:
         )
         self._pacing.evaluated(self._clock.now() - began)
         self._evaluated = (self.step, evaluation)
-        pace = self._pacing.recent
         self._metrics.write(
             evaluation,
             time=self._clock.wall(),
@@ -315,7 +324,7 @@ class Trainer:
             epoch=self.epoch,
             lr=self._updates.rate(self.step),
             seconds=self.seconds,
-            images_per_s=self.batch_size / pace if pace else None,
+            images_per_s=self._images_per_second(),
         )
         return evaluation
 

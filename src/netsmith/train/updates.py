@@ -83,7 +83,9 @@ class Updates:
         while outcome is None:
             outcome = self._attempt(step, batch, check=check)
         if check and self._state.scaler is not None and self._state.scaler.get_scale() < SMALLEST_SCALE:
-            raise self._diverged(f"the gradients overflow float16 at step {step}", step, "whatever the scale of the loss is")
+            raise self._diverged(
+                f"the gradients overflow float16 at step {step}", step, "whatever the scale of the loss is"
+            )
         self._state.step += 1
         self._state.average()
         return outcome.loss
