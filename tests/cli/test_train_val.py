@@ -137,6 +137,8 @@ ONE_EPOCH = ["digits", "--model", "resnet18", "--epochs", "1"]
         ([*ONE_EPOCH, "--device", "cpu", "--amp-dtype", "float16"], "--amp-dtype float16 needs a CUDA device"),
         ([*ONE_EPOCH, "--no-amp", "--amp-dtype", "bfloat16"], "do not go together; leave one out"),
         ([*ONE_EPOCH, "--amp-dtype", "float8"], "--amp-dtype"),
+        ([*ONE_EPOCH, "--find-lr", "--resume"], "--find-lr begins no run"),
+        (["digits", "--find-lr"], "give --model"),
     ],
 )
 def test_mistakes_are_one_sentence_and_write_nothing(
@@ -215,3 +217,21 @@ def test_sigterm_during_training_is_143_and_resumable(tmp_path: Path) -> None:
     assert process.returncode == 143
     assert "go on with --resume" in said
     assert any(name.endswith(".json") for name in os.listdir(tmp_path / "run" / "checkpoints"))
+
+
+def test_find_lr_suggests_a_rate_and_begins_no_run(tmp_path: Path) -> None:
+    arguments = ["train", "digits", "--model", "resnet20_cifar@0.25", "-b", "16", "--find-lr", "--seed", "1", "-q"]
+    code, out, err = netsmith(tmp_path, *arguments, "-o", "chart", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert 1e-4 < found["suggestion"] < 1.0
+    assert len(found["rates"]) == len(found["losses"]) == len(found["smoothed"])
+    assert [path.name for path in (tmp_path / "chart").iterdir()] == ["lr.svg"]
+    assert "</svg>" in (tmp_path / "chart/lr.svg").read_text()
+
+
+def test_train_says_where_its_folder_is_to_be_named(tmp_path: Path) -> None:
+    code, _, err = netsmith(tmp_path, "train", *ONE_EPOCH)
+    assert code == 2
+    assert err == "netsmith: where the run goes is not said; name its folder with -o\n"
+    assert not list(tmp_path.iterdir())

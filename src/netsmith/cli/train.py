@@ -18,6 +18,8 @@ Examples:
   netsmith train digits --model resnet20_cifar --epochs 10 -o runs/digits
   netsmith train photos/ -c recipe.yaml --lr 0.02 -o runs/again
   netsmith train photos/ --resume -o runs/r18       go on after an interruption
+  netsmith train photos/ --model resnet18 --find-lr -o .
+                            which learning rate suits; the curve goes to lr.svg
 """
 
 _GROUP = "Recipe"
@@ -35,8 +37,9 @@ def train(
     pretrained_dir: Path | None = None,
     time: str | None = None,
     epochs: float | None = None,
-    out: Annotated[Path, Parameter(name=["--output", "-o"])],
+    out: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     resume: Annotated[bool, Parameter(show_default=False)] = False,
+    find_lr: Annotated[bool, Parameter(show_default=False)] = False,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     strict: Annotated[bool, Parameter(show_default=False)] = False,
     img_size: Count = None,
@@ -98,8 +101,9 @@ def train(
         pretrained_dir: Folder of weights files, looked at before the cache and the net.
         time: Time of training, such as 90s, 10m or 1h30m.
         epochs: Passes over the training pictures, in place of --time.
-        out: Folder of the run.
+        out: Folder of the run; with --find-lr, of the chart.
         resume: Go on with the interrupted run in the folder.
+        find_lr: Begin no run: try rising learning rates on a copy of the network, and suggest one.
         config: Recipe file under the flags, such as the recipe.yaml of a run.
         strict: Refuse data of which a picture would be left out.
         img_size: Side of the input in pixels.
@@ -148,6 +152,10 @@ def train(
     from netsmith.run.budget import parse_duration
     from netsmith.run.recipe import Recipe
 
+    if out is None and not find_lr:
+        raise InputError("where the run goes is not said; name its folder with -o")
+    if find_lr and resume:
+        raise InputError("--find-lr begins no run, so there is none to go on with; leave --resume out")
     if random_crop and scale is None:
         scale = (0.35, 1.0)
     elif random_crop is False and scale is not None:
@@ -212,7 +220,7 @@ def train(
     for flag, field, value in given:
         if value is not None and flags[field] not in (None, True):  # --pretrained alone names no tag yet
             Recipe.check_flag(flag, field, flags[field])
-    command = ["train", data, *(["-c", str(config)] if config else []), "-o", str(out)]
+    command = ["train", data, *(["-c", str(config)] if config else []), *(["-o", str(out)] if out else [])]
     command += ["--pretrained-dir", str(pretrained_dir)] if pretrained_dir else []
     command += ["--resume"] if resume else []
     command += [word for flag, _, value in given if value is not None for word in _typed(flag, value)]
@@ -220,19 +228,27 @@ def train(
     from netsmith.fit.session import Session
     from netsmith.fit.single import TrainJob, train_run
 
+    if find_lr and time is None:
+        flags.setdefault("epochs", 1.0)  # a rate is the same for any length
     job = TrainJob(flags=flags, config=config, resume=resume, pretrained_dir=pretrained_dir)
     with Console(output) as console:
         session = Session(
             data=data,
-            output=out,
+            output=out or Path(),
             command=command,
             strict=strict,
             progress=console.progress,
             say=console.say,
             warn=console.warn,
         )
+        if find_lr:
+            from netsmith.fit.rate import find_rate
+
+            found = find_rate(job, session, folder=out)
+            console.result(found.document(), str(found))
+            return
         result = train_run(job, session)
-        console.result(result.model_dump(mode="json"), outcome(result, out))
+        console.result(result.model_dump(mode="json"), outcome(result, session.output))
 
 
 def _typed(flag: str, value: Any) -> list[str]:

@@ -88,20 +88,22 @@ def train_run(job: TrainJob, session: Session) -> Result:
     """
     refuse_inside(session.data, session.output)
     begun = session.output.is_dir() and any(session.output.iterdir())
-    opened = None if begun else _open(job, session, None)
+    opened = None if begun else open_job(job, session, None)
     with RunFolder.create(session.output, command=session.command, resume=job.resume) as run:
         return _train(job, session, run, opened)
 
 
 @dataclass(frozen=True)
-class _Opened:
+class Opened:
+    """What a job trains, all of it known to be usable."""
+
     audited: Audit
     recipe: Recipe
     network: "Network"
     layout_file: str | None
 
 
-def _open(job: TrainJob, session: Session, begun: RunFolder | None) -> _Opened:
+def open_job(job: TrainJob, session: Session, begun: RunFolder | None) -> Opened:
     """Everything that can be refused before anything is written; what costs little first."""
     layers = _layers(job, begun.recipe if begun is not None else None)
     model = next((values["model"] for _, values in reversed(layers) if values.get("model")), None)
@@ -127,7 +129,7 @@ def _open(job: TrainJob, session: Session, begun: RunFolder | None) -> _Opened:
         recipe, layout_file or recipe.model, classes, folder=job.pretrained_dir, progress=session.progress
     )
     refuse_single_picture(network, recipe.model, recipe.batch_size, parts=recipe.grad_accum)
-    return _Opened(audited, recipe, network, layout_file)
+    return Opened(audited, recipe, network, layout_file)
 
 
 def _weights_named(name: str, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[str, str | None]:
@@ -164,7 +166,7 @@ def _network(recipe: Recipe, name: str, classes: int, *, folder: Path | None, pr
     )
 
 
-def _preprocess(recipe: Recipe, look: Look) -> Preprocess:
+def preprocess_of(recipe: Recipe, look: Look) -> Preprocess:
     """As the weights were trained for, except that nothing is cut off small pictures."""
     if recipe.pretrained is None:
         return preprocess_for(look, recipe.img_size)
@@ -223,7 +225,7 @@ def compose_recipe(
     return Recipe.from_mapping(fields | given, where=" over ".join(where for where, _ in reversed(layers)))
 
 
-def _train(job: TrainJob, session: Session, run: RunFolder, opened: _Opened | None) -> Result:
+def _train(job: TrainJob, session: Session, run: RunFolder, opened: Opened | None) -> Result:
     from netsmith.train.feed import TrainingData
     from netsmith.train.loop import train
 
@@ -231,7 +233,7 @@ def _train(job: TrainJob, session: Session, run: RunFolder, opened: _Opened | No
     if is_concluded(run, ledger):
         raise InputError(f"{run.path} holds a finished run; name another folder with -o")
     begun = run.recipe.exists()
-    opened = opened or _open(job, session, run if begun else None)
+    opened = opened or open_job(job, session, run if begun else None)
     recipe = opened.recipe
     if begun:
         _refuse_other_recipe(run, Recipe.load(run.recipe), recipe)
@@ -254,7 +256,7 @@ def _train(job: TrainJob, session: Session, run: RunFolder, opened: _Opened | No
         commands=commands(ledger),
         progress=session.progress,
     )
-    preprocess = _preprocess(recipe, look_at(opened.audited))
+    preprocess = preprocess_of(recipe, look_at(opened.audited))
 
     pictures = training_pictures(
         dataset, largest=max(recipe.img_size, recipe.train_size or 0), plan=plan, warn=session.warn

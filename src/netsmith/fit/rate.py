@@ -1,0 +1,152 @@
+"""`train --find-lr`: a learning rate for a network, a set of pictures and a recipe, before any run is begun."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from netsmith.data.masters import encoding_that_fits, masters
+from netsmith.data.splits import split
+from netsmith.fit.opening import MASTER_MARGIN, refuse_inside
+from netsmith.fit.recipes import look_at
+from netsmith.fit.session import Session
+from netsmith.fit.single import TrainJob, open_job, preprocess_of
+from netsmith.report.charts import Series, lines, standalone
+from netsmith.run.files import write_text
+from netsmith.run.recipe import Recipe
+
+if TYPE_CHECKING:
+    from netsmith.train.range_test import RangeTest
+
+CHART = "lr.svg"
+ALIKE = 1.5  # rates whose ratio is below this are about the same
+
+
+@dataclass(frozen=True)
+class FoundRate:
+    """What `--find-lr` tells.
+
+    Attributes:
+        recipe: that was tried, with the rate it has.
+        test: what came out.
+        chart: the picture that was written, or None.
+    """
+
+    recipe: Recipe
+    test: "RangeTest"
+    chart: Path | None
+
+    def document(self) -> dict[str, object]:
+        """As one JSON document."""
+        test = self.test
+        return {
+            "model": self.recipe.model,
+            "opt": self.recipe.opt,
+            "batch_size": self.recipe.batch_size,
+            "lr": self.recipe.lr,
+            "suggestion": test.suggestion,
+            "lowest": test.lowest,
+            "exploded": test.exploded,
+            "rates": list(test.rates),
+            "losses": list(test.losses),
+            "smoothed": list(test.smoothed),
+            "chart": str(self.chart) if self.chart else None,
+        }
+
+    def __str__(self) -> str:
+        """In words, a line each."""
+        told = [_suggestion(self.recipe, self.test)]
+        if self.test.suggestion is not None:
+            told.append(_standing(self.recipe.lr, self.test.suggestion))
+        return "\n".join([*told, *([f"the curve is in {self.chart}"] if self.chart else [])])
+
+
+def find_rate(job: TrainJob, session: Session, *, folder: Path | None) -> FoundRate:
+    """Try rates on a copy of the network that the job would train.
+
+    Args:
+        job: what would be trained.
+        session: where the pictures are, who is told; its output is not used.
+        folder: where `lr.svg` goes, or None for no picture.
+
+    Raises:
+        InputError: data, recipe or folder cannot be used.
+        CheckError: memory is too small.
+    """
+    if folder is not None:
+        refuse_inside(session.data, folder)
+    opened = open_job(job, session, None)
+    for line in opened.audited.summary():
+        session.say(line)
+    recipe, preprocess = opened.recipe, preprocess_of(opened.recipe, look_at(opened.audited))
+    dataset = split(opened.audited.dataset, seed=recipe.seed)
+    items, side = dataset.subset("train"), round(MASTER_MARGIN * max(recipe.img_size, recipe.train_size or 0))
+    pictures = masters(dataset, items, side=side, encoding=encoding_that_fits(items, side=side), warn=session.warn)
+    from netsmith.train.feed import TrainingData
+    from netsmith.train.range_test import range_test
+
+    data = TrainingData(
+        images=pictures,
+        labels=pictures.labels,
+        val_pixels=np.zeros((0, recipe.img_size, recipe.img_size, 3), np.uint8),
+        val_labels=pictures.labels[:0],
+        preprocess=preprocess,
+        fingerprint="",
+    )
+    test = range_test(opened.network, data, recipe, show=session.progress)
+    chart = None
+    if folder is not None:
+        chart = folder / CHART
+        write_text(chart, _chart(recipe, test))
+    return FoundRate(recipe, test, chart)
+
+
+def _suggestion(recipe: Recipe, test: "RangeTest") -> str:
+    first, last = test.rates[0], test.rates[-1]
+    if test.suggestion is None:
+        return (
+            f"the loss of {recipe.model} did not fall at any learning rate from {first:.0e} to {last:.1g}; "
+            "try another --opt or --batch-size, and look at the labels"
+        )
+    end = f"explodes above {last:.2g}" if test.exploded else f"does not explode up to {last:.2g}"
+    return (
+        f"learning rate {test.suggestion:.2g}: there the loss of {recipe.model} falls steepest with {recipe.opt} and "
+        f"batches of {recipe.batch_size}; it is lowest at {test.lowest:.2g} and {end}"
+    )
+
+
+def _standing(rate: float, suggestion: float) -> str:
+    ratio = rate / suggestion
+    if 1 / ALIKE < ratio < ALIKE:
+        return f"the recipe's {rate:g} is about the same"
+    times = f"{ratio:.2g} times as high" if ratio > 1 else f"{1 / ratio:.2g} times lower"
+    return f"the recipe's {rate:g} is {times}; give --lr {suggestion:.2g} to try the other"
+
+
+def _chart(recipe: Recipe, test: "RangeTest") -> str:
+    bottom = int(np.argmin(test.smoothed))
+    top = 1.2 * max(test.smoothed[: bottom + 1])
+    above = next((place for place in range(bottom, len(test.rates)) if test.smoothed[place] > top), len(test.rates))
+    rates = test.rates[:above]  # what explodes would flatten all else
+    low, high = min(test.smoothed), top
+    marks = [("the recipe's rate", recipe.lr, 2)]
+    if test.suggestion is not None:
+        marks.append(("steepest fall", test.suggestion, 3))
+    return standalone(
+        lines(
+            [
+                Series(title="loss", x=rates, y=[min(loss, top) for loss in test.losses[:above]], colour=5),
+                Series(title="smoothed", x=rates, y=test.smoothed[:above], colour=0),
+                *(
+                    Series(title=title, x=(at, at), y=(low, high), colour=colour, dashed=True)
+                    for title, at, colour in marks
+                ),
+            ],
+            name="lr",
+            across="learning rate",
+            label="training loss",
+            about=f"Training loss of {recipe.model} at rising learning rates",
+            log_x=True,
+        )
+    )
