@@ -159,3 +159,31 @@ def test_closing_ends_the_threads_also_after_an_exception_outside() -> None:
         assert threads() > 0
         raise KeyboardInterrupt
     assert threads() == 0
+
+
+class Asking:
+    """Pictures that note with how many threads whoever reads them computes."""
+
+    def __init__(self) -> None:
+        self.threads: set[int] = set()
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        self.threads.add(torch.get_num_threads())
+        return np.zeros((8, 8, 3), dtype=np.uint8)
+
+
+@pytest.mark.skipif("OpenMP" not in torch.__config__.parallel_info(), reason="torch is built without OpenMP")
+def test_workers_compute_alone_and_leave_training_its_threads() -> None:
+    before = torch.get_num_threads()
+    asking = Asking()
+    try:
+        torch.set_num_threads(2)
+        with closing(feed(40, 4, images=asking).batches(0, workers=1)) as batches:
+            next(batches)
+        assert asking.threads == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -10,9 +10,11 @@ places s * B ... s * B + B - 1, so it may begin in one epoch and end in the next
 - training can go on at any step without replaying the earlier ones, and batches do not depend on the number of workers.
 
 Threads rather than processes: the work is numpy and torch code that releases the interpreter, and the pictures are
-not copied between address spaces. One thread keeps up on a few cores.
+not copied between address spaces. One thread keeps up on a few cores. Each computes alone: what it works on is small
+and in its cache, and sharing it with threads that training wants for itself costs more than it gains.
 """
 
+import ctypes
 import hashlib
 from collections import deque
 from collections.abc import Generator
@@ -178,7 +180,7 @@ class Feed:
             while True:
                 yield self.batch(step)
                 step += 1
-        pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="netsmith-feed")
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="netsmith-feed", initializer=_compute_alone)
         pending: deque[Future[Batch]] = deque()
         try:
             for step in range(start, start + AHEAD * workers):
@@ -191,3 +193,15 @@ class Feed:
                 yield batch
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _compute_alone() -> None:
+    """Let torch compute with one thread when the calling thread asks it to, and leave the other threads as they are.
+
+    `torch.set_num_threads` would also be the default of threads that begin to compute later; OpenMP's own setting
+    belongs to the thread alone. Where there is no such function nothing changes but the speed.
+    """
+    torch.get_num_threads()  # torch gives a thread its default when it first computes; that must lie behind
+    alone = getattr(ctypes.CDLL(None), "omp_set_num_threads", None)
+    if alone is not None:
+        alone(1)
