@@ -15,9 +15,8 @@ Choices made on purpose:
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,7 +29,7 @@ from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 from netsmith.train.accumulation import Parts
 from netsmith.train.checkpoints import Checkpoint, Identity
-from netsmith.train.depthwise import Float32Parts, kinds_of
+from netsmith.train.choosing import choose
 from netsmith.train.diagnosis import Diverged
 from netsmith.train.evaluate import Evaluation, evaluate_network
 from netsmith.train.feed import Batch, Feed, TrainingData
@@ -40,17 +39,15 @@ from netsmith.train.metrics import Metrics
 from netsmith.train.objectives import Classify
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
-from netsmith.train.precision import Timing, candidates, thread_counts
 from netsmith.train.records import Records
 from netsmith.train.requirements import choose_device, refuse_single_picture
+from netsmith.train.rewinding import Rewinding
 from netsmith.train.state import State
 from netsmith.train.trials import Trials
 from netsmith.train.updates import Updates
 
 CHECKPOINT_SECONDS = 30.0  # between checkpoints, at least
 EVALUATION_COST = 0.5  # of an update on as many pictures, until measured
-MOST_REWINDS = 3
-REWOUND_RATE = 0.5  # times the rate before
 
 # What may differ between a run and its continuation: the plan holds what became of it.
 _PLANNED = {"time_s", "device", "dtype", "channels_last", "threads", "workers", "on_nan"}
@@ -110,27 +107,14 @@ class Trainer:
         self._records = Records(checkpoints, metrics, identity=identity, warn=self._warn)
         self._show = show
         self.device = choose_device(recipe)
-        timed = self._planner.timed
-        counts = thread_counts(recipe, measured=timed)
-        torch.set_num_threads(counts[0])
         self.objective = Classify.of(network, recipe, data.preprocess, labels=data.labels, auxiliary=auxiliary).to(
             self.device
         )
         self.feed = Feed.of(data, recipe, batch_size=self.batch_size)
         parts = Parts(network, recipe, batch_size=self.batch_size, planner=self._planner, warn=self._warn)
         trials = Trials(self.objective, recipe, self._first_batch, parts=parts, pacing=self._pacing, clock=clock)
-        ways = candidates(recipe, self.device, measured=timed)
-        depthwise = None
-        if timed and self.device.type == "cpu" and kinds_of(network) and any(way.dtype == "bfloat16" for way in ways):
-            depthwise = self._planner.depthwise(lambda: Float32Parts.measured(network, clock=clock))
-        ways = [replace(way, depthwise=depthwise) for way in ways]
-        self.precision = replace(self._planner.precision(ways, trials.precisions), depthwise=depthwise)
-
-        def measure_threads(ways: Sequence[int], seconds: float) -> list[Timing[int]]:
-            return trials.threads(ways, seconds, precision=self.precision)
-
-        self._threads = self._planner.threads(counts, measure_threads)
-        torch.set_num_threads(self._threads)
+        chosen = choose(self.objective, recipe, planner=self._planner, trials=trials, clock=clock)
+        self.precision, self._threads = chosen.precision, chosen.threads
         self.state = State(network, recipe, self.precision)
         self._updates = Updates(
             self.objective,
@@ -142,9 +126,10 @@ class Trainer:
             records=self._records,
             steps_per_epoch=len(data.labels) / self.batch_size,
         )
+        self._rewinding = Rewinding(recipe, planner=self._planner, records=self._records, warn=self._warn)
         self._metrics = Metrics(self.state, self._records)
         self._evaluated: tuple[int, Evaluation] | None = None
-        self._planner.first_length(self._steps_of_epochs, threads=self._threads, measure=measure_threads)
+        self._planner.first_length(self._steps_of_epochs, threads=self._threads, measure=chosen.measure)
 
     def _first_batch(self) -> Batch:
         return self._on_device(self.feed.batch(0))
@@ -219,8 +204,8 @@ class Trainer:
             Interrupted: Ctrl-C or SIGTERM came; the step was finished and a checkpoint written.
         """
         torch.set_num_threads(self._threads)
-        if self.recipe.on_nan == "rewind" and self._records.saved < 0:
-            self.save()  # something to go back to
+        if self._rewinding.lacks_checkpoint:
+            self.save()
         with Interrupts() as interrupts:
             while True:
                 try:
@@ -252,21 +237,7 @@ class Trainer:
             self._updates.refuse_non_finite(self.state.tensors())
 
     def _rewind(self, error: Diverged) -> None:
-        """Go back to the newest checkpoint with half the rate, or raise `error` where that is not wanted any more."""
-        times = self._planner.rewinds
-        if self.recipe.on_nan != "rewind" or times == MOST_REWINDS or not self._records.keeps_checkpoints:
-            raise error
-        found = self._records.newest(self._shapes())
-        if found is None:
-            raise error
-        factor = REWOUND_RATE * self._planner.rate_factor(self.step)
-        self._records.forget_after(found.step)
-        self._planner.rewind(found.step, factor, why=f"the loss was not finite at step {self.step}")
-        self._warn(
-            f"{error}; going on from step {found.step} at {factor:g} of the learning rate "
-            f"(rewind {times + 1} of {MOST_REWINDS})"
-        )
-        self._load(found)
+        self._load(self._rewinding.back(self.step, self._shapes(), error))
 
     def _between_updates(self) -> None:
         done = self.progress

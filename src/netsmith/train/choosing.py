@@ -1,0 +1,58 @@
+"""How a run computes: dtype, memory layout, threads, as recipe and plan say, or as is fastest where time counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from netsmith.run.clock import Clock
+from netsmith.run.recipe import Recipe
+from netsmith.train.depthwise import Float32Parts, kinds_of
+from netsmith.train.objectives import Classify
+from netsmith.train.planning import Measure, Planner
+from netsmith.train.precision import Precision, Timing, candidates, thread_counts
+from netsmith.train.trials import Trials
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        precision: dtype and layout of the activations.
+        threads: of the CPU; torch has them.
+        measure: times updates in that precision with numbers of threads.
+    """
+
+    precision: Precision
+    threads: int
+    measure: Measure[int]
+
+
+def choose(objective: Classify, recipe: Recipe, *, planner: Planner, trials: Trials, clock: Clock) -> Choice:
+    """Decide by plan rows, or write them.
+
+    Args:
+        objective: with the network, on its device.
+        recipe: where it names a dtype, layout or threads, it is obeyed.
+        planner: of the run.
+        trials: time updates on copies.
+        clock: reads time.
+    """
+    timed = planner.timed
+    device = next(objective.parameters()).device
+    counts = thread_counts(recipe, measured=timed)
+    torch.set_num_threads(counts[0])
+    ways = candidates(recipe, device, measured=timed)
+    depthwise = None
+    if timed and device.type == "cpu" and any(way.dtype == "bfloat16" for way in ways) and kinds_of(objective.network):
+        depthwise = planner.depthwise(lambda: Float32Parts.measured(objective.network, clock=clock))
+    ways = [replace(way, depthwise=depthwise) for way in ways]
+    precision = replace(planner.precision(ways, trials.precisions), depthwise=depthwise)
+
+    def measure(ways: Sequence[int], seconds: float) -> list[Timing[int]]:
+        return trials.threads(ways, seconds, precision=precision)
+
+    threads = planner.threads(counts, measure)
+    torch.set_num_threads(threads)
+    return Choice(precision, threads, measure)
