@@ -103,6 +103,8 @@ def test_numbers_are_classes_in_their_order(tmp_path: Path) -> None:
         pictures[f"a/{number}.{'cls' if number % 2 else 'json'}"] = (
             f" {number}\n" if number % 2 else f'{{"label": {number}}}'
         )
+    pictures["a/3.json"] = pictures["a/4.cls"] = "unread"  # .cls goes first, on either side
+    pictures["a/4.cls"], pictures["a/4.json"] = "4", "unread"
     pictures["readme.txt"] = "hello"
     pictures["._junk.jpg"] = "x"
     pictures["lonely.jpg"] = encoded(noise(50))
