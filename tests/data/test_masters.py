@@ -3,6 +3,7 @@ and changes no pixel."""
 
 import errno
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -308,9 +309,29 @@ def test_a_folder_that_cannot_be_written_is_said(
     def readonly(*_: object) -> int:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
+    (tmp_path / "file").write_text("mine")
+    for call in (
+        lambda: opened(dataset, tmp_path / "file" / "pixels"),
+        lambda: encoding_that_fits(dataset.items, side=SIDE, folder=tmp_path / "file"),
+    ):
+        with pytest.raises(
+            InputError, match=r"cannot be kept in .*file.*(Not a directory|File exists).*NETSMITH_CACHE"
+        ):
+            call()
     monkeypatch.setattr(os, "posix_fallocate", readonly)
     with pytest.raises(InputError, match="Read-only.*NETSMITH_CACHE"):
         opened(dataset, tmp_path / "c")
+
+
+def test_a_limit_on_the_size_of_files(dataset: Dataset, tmp_path: Path) -> None:
+    said: list[str] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # ulimit -f
+    try:
+        check(opened(dataset, tmp_path / "c", warn=said.append), expected(dataset))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "has no room" in said[0]
 
 
 def test_which_encoding_fits(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

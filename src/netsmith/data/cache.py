@@ -9,7 +9,8 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from netsmith.data.pool import cpu_count, in_order
 from netsmith.data.prepare import ImageError, Pixels, prepare
 from netsmith.data.store import Store, locked, open_store, write_store
 from netsmith.errors import InputError
+from netsmith.run.files import FULL_DISK
 from netsmith.run.preprocess import Preprocess
 
 OnMissing = Callable[[Item, str], None]
@@ -94,9 +96,17 @@ def prepared(
     return Prepared(store, preprocess.size, labels, tuple(item.key for item in kept))
 
 
-def refuse_unwritable(place: Path, error: OSError) -> None:
-    """Raise InputError where `error` says that the folder of a cache has no room or may not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+_UNWRITABLE = frozenset({*FULL_DISK, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
+
+
+@contextmanager
+def writing_to(place: Path) -> Generator[None]:
+    """Raise InputError where the folder of a cache has no room, is none, or may not be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
         raise InputError(
             f"decoded pictures cannot be kept in {place} ({error.strerror}); make room or set NETSMITH_CACHE"
         ) from None
@@ -137,15 +147,11 @@ class _Builder:
         """The cache opened, and built first when there is none that holds or a picture it lacks is back."""
         place = folder if folder is not None else cache_root() / "pixels"
         path = place / f"{self.name}.pixels"
-        try:
-            with locked(path):
-                store = open_store(path, self.name, asked=len(self.items), whole=True)
-                if store is None or any(not isinstance(self.load(self.items[at]), str) for at, _ in store.dropped):
-                    write_store(path, self.name, self.pictures(progress, workers, refuse=on_missing is None))
-                    store = open_store(path, self.name, asked=len(self.items), whole=False)
-        except OSError as error:
-            refuse_unwritable(place, error)
-            raise
+        with writing_to(place), locked(path):
+            store = open_store(path, self.name, asked=len(self.items), whole=True)
+            if store is None or any(not isinstance(self.load(self.items[at]), str) for at, _ in store.dropped):
+                write_store(path, self.name, self.pictures(progress, workers, refuse=on_missing is None))
+                store = open_store(path, self.name, asked=len(self.items), whole=False)
         assert store is not None, f"{path} does not hold what was just written"
         for at, reason in store.dropped:
             if on_missing is None:

@@ -10,6 +10,7 @@ Where they are kept is decided before anything is decoded, because the audit kno
 Both fallbacks are said aloud. Which of 1 and 3 it is changes no pixel, so a run may be gone on with on another disk.
 """
 
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 
-from netsmith.data.cache import cache_root, refuse_unwritable
+from netsmith.data.cache import cache_root, writing_to
 from netsmith.data.filling import Filling
 from netsmith.data.items import Dataset, Item, Progress
 from netsmith.data.prepare import ImageError, Pixels
@@ -141,12 +142,8 @@ def masters(
         return store if store is not None else Filling(place.shapes, load, place.pixels(tell), tell)
 
     labels = np.array([item.label for item in items], np.int64)
-    try:
-        with locked(place.path):
-            return Masters(opened(), labels, tuple(item.key for item in items))
-    except OSError as error:
-        refuse_unwritable(place.path.parent, error)
-        raise
+    with writing_to(place.path.parent), locked(place.path):
+        return Masters(opened(), labels, tuple(item.key for item in items))
 
 
 def encoding_that_fits(items: Sequence[Item], *, side: int, folder: Path | None = None) -> Encoding:
@@ -154,7 +151,7 @@ def encoding_that_fits(items: Sequence[Item], *, side: int, folder: Path | None 
     where there is room for neither, since what is decoded at every use need not be re-encoded. Arguments as `masters`.
     """
     place = _Place.of(items, side=side, folder=folder)
-    with locked(place.path):
+    with writing_to(place.path.parent), locked(place.path):
         pixels = place.whole() is not None or place.has_room(place.pixel_bytes, taken_by=growing_file(place.path))
         jpegs = place.has_room(place.jpeg_bytes, taken_by=place.jpeg_path)
     return "re-encoded" if jpegs and not pixels else "decoded"
@@ -211,7 +208,7 @@ class _Place:
             try:
                 return PixelShelf(self.path, self.name, self.shapes)
             except OSError as error:
-                if error.errno not in FULL_DISK:
+                if error.errno not in (*FULL_DISK, errno.EFBIG):  # too big: `ulimit -f`
                     raise
         tell(
             f"{self.path.parent} has no room for the decoded training pictures ({_shown(self.pixel_bytes)}, and "
