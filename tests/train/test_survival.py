@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from tiny_training import tiny_data, tiny_network, tiny_recipe, weights_hash
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ from netsmith.errors import CheckError, InputError
 from netsmith.run.clock import FakeClock, SystemClock
 from netsmith.run.files import read_jsonl
 from netsmith.run.plan import Plan
+from netsmith.train.evaluate import evaluate_network
 from netsmith.train.shortage import says_out_of_memory
 from netsmith.train.trainer import Trainer
 
@@ -204,6 +207,36 @@ def test_a_timed_run_that_runs_out_while_it_measures_trains_divided(tmp_path: Pa
     assert rows(tmp_path / "a", "grad_accum") == [(0, 2)]
     trainer.advance(3)
     assert rows(tmp_path / "a", "grad_accum") == [(0, 2)]
+
+
+class Judged(nn.Module):
+    """Answers with a picture's first pixel, and has memory for `most` pictures."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2))
+        self.most, self.error = most, error
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.most:
+            raise self.error
+        return x[:, 0, 0, :1] * self.scale
+
+
+@pytest.mark.parametrize("error", [CUDA, CPU])
+def test_an_evaluation_that_runs_out_of_memory_goes_on_with_fewer_pictures(error: Exception) -> None:
+    data = tiny_data(val=23)
+    mean, std = data.preprocess.mean, data.preprocess.std
+
+    def logits(most: int) -> NDArray[np.float32]:
+        found = evaluate_network(Judged(most, error), data.val_pixels, data.val_labels, mean=mean, std=std)
+        return found.logits
+
+    assert np.array_equal(logits(3), logits(99))
+    with pytest.raises(CheckError, match="too small to evaluate one picture"):
+        logits(0)
+    with pytest.raises(RuntimeError, match="shapes"):
+        evaluate_network(Judged(0, RuntimeError("shapes")), data.val_pixels, data.val_labels, mean=mean, std=std)
 
 
 @pytest.mark.slow

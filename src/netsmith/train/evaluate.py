@@ -8,9 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from netsmith.errors import CheckError
 from netsmith.run.metrics import Interval, cross_entropy, top_k_correct, wilson
 from netsmith.run.progress import Progress, silent
 from netsmith.train.objectives import Normalize
+from netsmith.train.shortage import release, says_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,11 @@ def evaluate_network(
         pixels: uint8 [N,R,R,3], as `prepare` gives them; N >= 1.
         labels: int64 [N].
         mean, std: of the network's input, in units of [0, 1] pixel values.
-        batch_size: pictures per forward call; it does not change which are counted.
+        batch_size: pictures per forward call, fewer where memory runs out; it does not change which are counted.
         progress: told how many pictures are done.
+
+    Raises:
+        CheckError: memory is too small for one picture.
     """
     assert len(pixels) == len(labels) > 0, (len(pixels), len(labels))
     device = next(network.parameters()).device
@@ -72,13 +77,38 @@ def evaluate_network(
     answers: list[NDArray[np.float32]] = []
     try:
         with torch.inference_mode():
-            for start in range(0, len(pixels), batch_size):
+            start = 0
+            while start < len(pixels):
                 progress("evaluating", start, len(pixels))
                 # A copy: caches are read-only. Pictures come interleaved, which is channels-last.
-                images = torch.from_numpy(pixels[start : start + batch_size].copy()).permute(0, 3, 1, 2).to(device)
-                answers.append(network(normalize(images)).float().cpu().numpy())
+                images = torch.from_numpy(pixels[start : start + batch_size].copy()).permute(0, 3, 1, 2)
+                logits = _logits(network, normalize, images, device)
+                if logits is None:
+                    batch_size = _fewer(len(images))
+                    continue
+                answers.append(logits)
+                start += len(images)
         progress("evaluating", len(pixels), len(pixels))
     finally:
         for module, mode in modes:
             module.training = mode
     return Evaluation(np.concatenate(answers), labels)
+
+
+def _logits(
+    network: nn.Module, normalize: Normalize, images: torch.Tensor, device: torch.device
+) -> NDArray[np.float32] | None:
+    """The network's answers, or None where memory ran out."""
+    try:
+        return network(normalize(images.to(device))).float().cpu().numpy()
+    except (RuntimeError, MemoryError) as error:
+        if not says_out_of_memory(error):
+            raise
+    release(device)
+    return None
+
+
+def _fewer(pictures: int) -> int:
+    if pictures == 1:
+        raise CheckError("memory is too small to evaluate one picture; take a smaller --img-size or --model")
+    return pictures // 2
