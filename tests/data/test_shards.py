@@ -177,6 +177,8 @@ def test_what_is_no_set_of_shards(tmp_path: Path) -> None:
     write_tar(tmp_path / "train-val.tar", {})
     with pytest.raises(InputError, match=r"train-val.tar says train and val; rename"):
         open_source(tmp_path / "train-*.tar")
+    with pytest.raises(InputError, match=r"holds tar files, no pictures; give '.*/\*\.tar' where they are shards"):
+        open_source(tmp_path)
     for remote in ("https://host/x-{00..03}.tar", "s3://bucket/x.tar", "pipe:curl x"):
         with pytest.raises(InputError, match="is not on this machine; fetch it"):
             open_source(remote)

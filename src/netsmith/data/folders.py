@@ -77,6 +77,8 @@ def open_folder(root: Path, *, limits: Limits = LIMITS) -> Source:
             raise InputError(f"{root} holds more than {limits.members:,} files; split it")
 
     walk("")
+    if names and all(name.lower().endswith(".tar") for name in names):
+        raise InputError(f"{root} holds tar files, no pictures; give '{root}/*.tar' where they are shards")
     found = arrange(names, where=str(root), unwrap=False, empty=empty)
     heic = sum(Path(stray.name).suffix.lower() in _HEIC for stray in found.strays)
     notes = (

@@ -6,8 +6,8 @@ its `recipe.yaml` takes the place of the first two, and only what does not chang
 
 A layout's file is a network like a name is; the run keeps its own copy, so that it goes on as it began.
 
-`--time` is the time of training, its evaluations and checkpoints included; reading the pictures before and measuring
-the artifact after come on top.
+`--time` is the time of training, its evaluations and checkpoints included, and what its first epoch decodes; reading
+the pictures before and measuring the artifact after come on top.
 """
 
 from collections.abc import Mapping, Sequence
