@@ -138,9 +138,14 @@ def gradients(network: nn.Module, pictures: Pictures) -> Row:
     twin(images, targets).loss.backward()
     weights = [module.weight for module in twin.modules() if isinstance(module, nn.Conv2d)]
     return {
-        "gradients": [finite(float(weight.grad.norm())) for weight in weights if weight.grad is not None],
-        "weights": [float(weight.detach().norm()) for weight in weights],
+        "gradients": [finite(rounded(weight.grad.norm())) for weight in weights if weight.grad is not None],
+        "weights": [finite(rounded(weight.norm())) for weight in weights],
     }
+
+
+def rounded(norm: torch.Tensor) -> float:
+    """A norm to six digits, which is what fits into rows that are kept."""
+    return float(f"{norm.item():.6g}")
 
 
 def show(study: Study, rows: list[Row], *, depths: tuple[int, ...]) -> None:

@@ -86,9 +86,9 @@ def main(study: Study, setting: Setting | None = None) -> None:
     setting = setting or (FULL if study.options.full else SMALL)
     cells = [
         cell(study, arm, spec, macs, seed, setting=setting)
+        for seed in study.seeds
         for macs in setting.macs
         for arm, spec in arms(setting).items()
-        for seed in study.seeds
     ]
     rows = study.run(cells)
     if rows:

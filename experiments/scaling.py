@@ -80,9 +80,9 @@ def main(study: Study, setting: Setting | None = None) -> None:
     setting = setting or (FULL if study.options.full else SMALL)
     cells = [
         cell(study, base, rule, spec, seed, setting=setting)
+        for seed in study.seeds
         for base in setting.bases
         for rule, spec in networks(base, setting=setting).items()
-        for seed in study.seeds
     ]
     rows = study.run(cells)
     if rows:
