@@ -57,19 +57,28 @@ def percent(interval: Interval | None, *, sign: bool = False) -> str:
     return f"{value} ({low} to {high})" if interval.n > 1 else f"{value} (one seed)"
 
 
-def by_cost(groups: Sequence[Sequence[Row]], cost: str, *, title: str) -> Series:
-    """Test accuracy of several networks, each its rows over seeds, by "macs" or "params" in millions or "ms" as it is.
+def by_cost(
+    groups: Sequence[Sequence[Row]], cost: str, *, title: str, accuracy: str = "test_top1", **how: Any
+) -> Series:
+    """Accuracy of several networks, each its rows over seeds, by what it costs.
 
     Networks whose every seed diverged are missing.
+
+    Args:
+        groups: rows of each network.
+        cost: field of the rows; "macs" and "params" are shown in millions.
+        title: of the line.
+        accuracy: field of the rows.
+        how: passed on to `Series`.
     """
     unit = 1e6 if cost in ("macs", "params") else 1.0
     points = sorted(
         (rows[0][cost] / unit, top1.value, top1.low, top1.high)
         for rows in groups
-        if (top1 := over_seeds(rows, "test_top1")) is not None
+        if (top1 := over_seeds(rows, accuracy)) is not None
     )
     x, y, low, high = ([point[place] for point in points] for place in range(4))
-    return Series(title=title, x=x, y=y, low=low, high=high, dots=True)
+    return Series(title=title, x=x, y=y, low=low, high=high, dots=True, **how)
 
 
 def mean_curve(rows: Sequence[Row], name: str, *, title: str, **how: Any) -> Series:

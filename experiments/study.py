@@ -59,6 +59,8 @@ MACHINE_CHOICES = {"device", "dtype", "channels_last", "threads", "workers"}  # 
 
 Look = Callable[[nn.Module, Pictures], Row]
 """What else is recorded whenever a network is looked at; it must leave the network as it was."""
+Ending = Callable[[nn.Module | None, Pictures], Row]
+"""What else the row holds of the network after its last update; None stands for one that diverged: names, no values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,7 @@ class Cell:
         marks: how often the network is looked at on the way, the start included; 0: only at the end.
         watch: splits whose accuracy is recorded at marks.
         look: see `Look`.
+        ending: see `Ending`.
     """
 
     network: str
@@ -83,6 +86,7 @@ class Cell:
     marks: int = 0
     watch: tuple[Split, ...] = ("train", "val")
     look: Look | None = None
+    ending: Ending | None = None
 
     @property
     def key(self) -> str:
@@ -138,9 +142,11 @@ def train_cell(cell: Cell, *, folder: Path, show: Progress = silent) -> Row:
         trainer.advance()
         last = {"step": trainer.step, "progress": 1.0, **_seen(cell, trainer.network)}
         end: Row = {"diverged": None, **accuracy(trainer.network, cell.pictures, ("train", "val", "test"))}
+        end |= cell.ending(trainer.network, cell.pictures) if cell.ending else {}
     except CheckError as error:
         names = [f"{which}_{what}" for which in ("train", "val", "test") for what in ("top1", "loss")]
         last, end = None, {"diverged": str(error), **dict.fromkeys(names)}
+        end |= cell.ending(None, cell.pictures) if cell.ending else {}
     rows = [curve[step] for step in sorted(curve)] if cell.marks else []
     return {
         "steps": trainer.step,
@@ -173,6 +179,7 @@ class Options:
         work: folder of what can be computed again: pixels and checkpoints of unfinished cells.
         threads: of training and of latencies, or None for the usable cores.
         estimate: time a few steps of every network and say how long all would take, in place of running it.
+        latencies: measure latencies and nothing else; of an experiment that has any.
     """
 
     full: bool = False
@@ -182,10 +189,11 @@ class Options:
     work: Path = ROOT / "runs" / "experiments"
     threads: int | None = None
     estimate: bool = False
+    latencies: bool = False
 
 
-def parse(about: str, arguments: Sequence[str] | None = None) -> Options:
-    """Options from the command line; `about` is the script's docstring, shown by --help."""
+def parse(about: str, arguments: Sequence[str] | None = None, *, timed: bool = False) -> Options:
+    """Options from the command line; `about` is the script's docstring, shown by --help, `timed` adds --latencies."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--small", action="store_true", help="two cores, minutes (the default)")
@@ -195,7 +203,10 @@ def parse(about: str, arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("-o", "--output", type=Path, default=Options.output, help="folder of rows, table and charts")
     parser.add_argument("--work", type=Path, default=Options.work, help="folder of pixels and unfinished cells")
     parser.add_argument("--threads", type=int, help="of training and latencies; the usable cores")
-    parser.add_argument("--estimate", action="store_true", help="time a few steps and say how long all would take")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--estimate", action="store_true", help="time a few steps and say how long all would take")
+    if timed:
+        only.add_argument("--latencies", action="store_true", help="only measure latencies: a quiet machine, minutes")
     given = vars(parser.parse_args(arguments))
     del given["small"]
     if not 1 <= given["seeds"] <= len(STUDENT) + 1:
@@ -346,9 +357,16 @@ def _seconds(clock: Clock, work: Callable[[], object]) -> float:
     return clock.now() - began
 
 
-def script(name: str, about: str, experiment: Callable[[Study], None], arguments: Sequence[str] | None = None) -> int:
-    """Run an experiment as a command; gives the exit code of netsmith's verbs."""
-    options = parse(about, arguments)
+def script(
+    name: str,
+    about: str,
+    experiment: Callable[[Study], None],
+    arguments: Sequence[str] | None = None,
+    *,
+    timed: bool = False,
+) -> int:
+    """Run an experiment as a command, one with latencies if `timed`; gives the exit code of netsmith's verbs."""
+    options = parse(about, arguments, timed=timed)
     study = Study(name, options)
     try:
         experiment(study)
