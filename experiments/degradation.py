@@ -46,6 +46,7 @@ from torch import nn
 from netsmith.arch.names import MODELS, find_layout
 from netsmith.errors import InputError
 from netsmith.report.charts import Series
+from netsmith.run.metrics import Interval
 from netsmith.run.recipe import Recipe
 from netsmith.train.objectives import Classify
 
@@ -156,15 +157,22 @@ def show(study: Study, rows: list[Row], *, depths: tuple[int, ...]) -> None:
 
     shallow = depths[0]
     lines: list[list[str]] = []
+    gaps: dict[str, Interval | None] = {}
     for kind in KINDS:
         for depth in depths:
-            found = of(kind, depth)
-            gap = "" if depth == shallow else percent(difference(found, of(kind, shallow), "train_top1"), sign=True)
+            found, gap = of(kind, depth), ""
+            if depth != shallow:
+                title = f"{kind}, {depth} layers"
+                gaps[title] = difference(found, of(kind, shallow), "train_top1")
+                gap = percent(gaps[title], sign=True)
             accuracies = [percent(over_seeds(found, name)) for name in ("train_top1", "test_top1")]
             lines.append([f"`{found[0]['network']}`", f"{found[0]['params']:,}", *accuracies, gap])
     gap_title = f"training top-1 less that of {shallow} layers, points"
     study.table(["network", "params", "training top-1, %", "test top-1, %", gap_title], lines)
 
+    study.forest(
+        "gaps.svg", gaps, label=gap_title, about=f"Training accuracy of deeper networks less that of {shallow} layers"
+    )
     for kind in KINDS:
         series = [
             mean_curve(of(kind, depth), f"{split}_top1", title=title, colour=place, dashed=split == "train")

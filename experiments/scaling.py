@@ -44,6 +44,7 @@ from netsmith.arch.names import find_spec
 from netsmith.arch.scale import RULES, for_size
 from netsmith.arch.scale_to import Times, scale_to
 from netsmith.arch.spec import Spec, with_classes
+from netsmith.run.metrics import Interval
 from netsmith.run.recipe import Recipe
 
 BASE = "base"
@@ -117,13 +118,16 @@ def cell(study: Study, base: str, rule: str, spec: Spec, seed: int, *, setting: 
 def show(study: Study, rows: list[Row], *, setting: Setting) -> None:
     """The table and, for each base, accuracy by MACs with a line from the base to what each rule made of it."""
     lines: list[list[str]] = []
+    gaps: dict[str, Interval | None] = {}
     for base in setting.bases:
         by_rule = {rule: [row for row in rows if (row["base"], row["rule"]) == (base, rule)] for rule in (BASE, *RULES)}
         origin = by_rule[BASE][0]
         for rule, found in by_rule.items():
             gap = ""
             if rule not in (BASE, "compound"):
-                gap = percent(difference(by_rule["compound"], found, "test_top1"), sign=True)
+                title = rule if len(setting.bases) == 1 else f"{base}, {rule}"
+                gaps[title] = difference(by_rule["compound"], found, "test_top1")
+                gap = percent(gaps[title], sign=True)
             times = [f"{found[0][name] / origin[name]:.2f}" for name in ("macs", "params", "activations")]
             top1 = percent(over_seeds(found, "test_top1"))
             lines.append([f"`{base}`", rule, str(found[0]["side"]), *times, top1, gap])
@@ -132,6 +136,10 @@ def show(study: Study, rows: list[Row], *, setting: Setting) -> None:
             across="MACs, million", label="test top-1, %", share=True,
             about=f"Test accuracy by MACs of {base} and of what each rule of scaling makes of it",
         )  # fmt: skip
+    study.forest(
+        "gaps.svg", gaps, label="compound less this: test top-1, points",
+        about="How much more accurate compound scaling is than every other rule",
+    )  # fmt: skip
     header = ["base", "rule", "side", "MACs, times", "params, times", "activations, times", "test top-1, %"]
     study.table([*header, "compound less this, points"], lines)
 

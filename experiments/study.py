@@ -23,7 +23,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -38,10 +38,11 @@ from netsmith.arch.layout import Layout, layout_to_json
 from netsmith.data.items import Split
 from netsmith.errors import CheckError, InputError
 from netsmith.models.build import build
-from netsmith.report.charts import Series, lines, standalone
+from netsmith.report.charts import Estimate, Series, forest, lines, standalone
 from netsmith.run.clock import Clock, SystemClock
 from netsmith.run.files import append_jsonl, read_jsonl, write_text
 from netsmith.run.machine import machine, versions
+from netsmith.run.metrics import Interval
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
@@ -323,6 +324,16 @@ class Study:
         """Write an SVG beside the rows; `how` is passed on to `netsmith.report.charts.lines`."""
         write_text(self.folder / file, standalone(lines(series, name=Path(file).stem, **how)))
         self.say(f"{self.folder / file}")
+
+    def forest(self, file: str, gaps: Mapping[str, Interval | None], *, label: str, about: str) -> None:
+        """Write differences with their intervals as an SVG beside the rows; those without an interval are left out."""
+        known = [(title, gap) for title, gap in gaps.items() if gap is not None and gap.n > 1]
+        rows = [Estimate(title=title, value=gap.value, low=gap.low, high=gap.high) for title, gap in known]
+        if rows:
+            write_text(
+                self.folder / file, standalone(forest(rows, name=Path(file).stem, label=label, about=about, share=True))
+            )
+            self.say(f"{self.folder / file}")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], *, file: str = "table.md") -> str:
         """Write a table in Markdown beside the rows, and show it."""

@@ -41,6 +41,7 @@ def test_rows_table_and_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     charts = sorted(path.name for path in study.folder.glob("*.svg"))
     assert charts == [
         "curves-residual.svg",
+        "gaps.svg",
         *(f"gradients-{depth}-{moment}.svg" for depth in (14, 8) for moment in ("early", "end", "start")),
     ]
     for name in charts:

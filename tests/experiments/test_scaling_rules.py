@@ -34,4 +34,4 @@ def test_rows_table_and_chart(tmp_path: Path) -> None:
     assert sides["resolution"] > sides["compound"] > sides["width"] == sides["depth"] == sides[BASE] == SIDE
     table = (study.folder / "table.md").read_text().splitlines()
     assert len(table) == 2 + 1 + len(RULES)
-    assert (study.folder / "resnet8_cifar.svg").exists()
+    assert sorted(path.name for path in study.folder.glob("*.svg")) == ["gaps.svg", "resnet8_cifar.svg"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDTH, _HEIGHT, _DPI = 460, 270, 72  # CSS pixels; an SVG from matplotlib has 72 points an inch
+_WIDTH, _HEIGHT, _ROW, _LEGEND, _DPI = 460, 270, 26, 36, 72  # CSS pixels; an SVG from matplotlib has 72 points an inch
 _INK, _MUTED, _LINE, _ACCENT, _SECOND, _LIMIT = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _GOOD = "#070707"
 _VARIABLES = {
@@ -35,6 +35,7 @@ _VARIABLES = {
     _GOOD: "var(--good)",
 }
 _COLOURS = (_ACCENT, _SECOND, _GOOD, _LIMIT, _INK, _MUTED)
+_MARKERS = ("o", "s", "^", "D", "v", "P")
 _MOST_POINTS = 600
 
 
@@ -80,6 +81,21 @@ class Series:
     dots: bool = False
     colour: int | None = None
     dashed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A row of a `forest`.
+
+    Attributes:
+        title: what it is.
+        value, low, high: the number and its interval.
+    """
+
+    title: str
+    value: float
+    low: float
+    high: float
 
 
 def race_chart(points: Sequence[Point], *, limit_ms: float | None) -> Markup:
@@ -166,9 +182,10 @@ def lines(
         log_x, log_y: whether an axis is logarithmic; its numbers must then be above 0.
     """
     factor = 100.0 if share else 1.0
-    with _axes(name) as (figure, axes):
+    with _axes(name, height=_HEIGHT + _LEGEND) as (figure, axes):
         for place, line in enumerate(series):
-            colour = _COLOURS[(place if line.colour is None else line.colour) % len(_COLOURS)]
+            number = place if line.colour is None else line.colour
+            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
             y, low, high = ([factor * value for value in values] for values in (line.y, line.low, line.high))
             if low and line.dots:
                 reach = [[a - b for a, b in zip(y, low, strict=True)], [a - b for a, b in zip(high, y, strict=True)]]
@@ -177,7 +194,8 @@ def lines(
                 axes.fill_between(line.x, low, high, color=colour, alpha=0.16, linewidth=0)
             axes.plot(
                 line.x, y, color=colour, linewidth=1.6, linestyle=(0, (4, 2)) if line.dashed else "solid",
-                marker="o" if line.dots else "", markersize=3.5, label=line.title or "_",
+                marker=marker if line.dots else "", markersize=4.5, label=line.title or "_",
+                markerfacecolor="none" if line.dashed else colour,
             )  # fmt: skip
         if log_x:
             axes.set_xscale("log")
@@ -186,8 +204,37 @@ def lines(
             axes.set_yscale("log")
         axes.set_xlabel(across)
         axes.set_ylabel(label)
-        if any(line.title for line in series):
-            axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
+        if named := sum(bool(line.title) for line in series):
+            # Above the lines, where it hides none; filled by columns, so that pairs stand one above the other.
+            figure.legend(
+                loc="outside upper left", ncols=-(-named // 2) if named > 3 else named, frameon=False,
+                labelcolor=_INK, fontsize=9, handlelength=2.6, columnspacing=1.4,
+            )  # fmt: skip
+        return _svg(figure, about)
+
+
+def forest(rows: Sequence[Estimate], *, name: str, label: str, about: str, share: bool = False) -> Markup:
+    """Numbers and their intervals in rows, against a line at 0: what an interval across it leaves open is seen at once.
+
+    Args:
+        rows: at least one, from the top.
+        name: of the chart, unique on the page.
+        label: of the numbers, with their unit.
+        about: the chart in words, for those who cannot see it.
+        share: the numbers are shares of 1, shown in percent.
+    """
+    factor = 100.0 if share else 1.0
+    with _axes(name, height=_ROW * len(rows) + 66) as (figure, axes):
+        axes.axvline(0, color=_MUTED, linewidth=1)
+        for place, row in enumerate(rows):
+            colour = _INK if row.low <= 0 <= row.high else _ACCENT
+            axes.plot([factor * row.low, factor * row.high], [place, place], color=colour, linewidth=2, alpha=0.6)
+            axes.plot([factor * row.value], [place], "o", color=colour, markersize=6)
+        axes.set_yticks(range(len(rows)), [row.title for row in rows], parse_math=False)
+        axes.tick_params(axis="y", labelcolor=_INK, labelsize=10)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(label)
         return _svg(figure, about)
 
 
@@ -208,7 +255,7 @@ def swatches(items: Iterable[tuple[str, str]]) -> Markup:
 
 
 @contextmanager
-def _axes(name: str) -> "Generator[tuple[Figure, Axes]]":
+def _axes(name: str, *, height: int = _HEIGHT) -> "Generator[tuple[Figure, Axes]]":
     """An empty chart in the page's stand-in colours, under matplotlib's own defaults whatever the user's settings."""
     # The one-time building of the font list is announced as a warning; text takes the page's font anyway.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
@@ -237,7 +284,7 @@ def _axes(name: str) -> "Generator[tuple[Figure, Axes]]":
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(settings)
-        figure = Figure(figsize=(_WIDTH / _DPI, _HEIGHT / _DPI), dpi=_DPI, layout="constrained", facecolor="none")
+        figure = Figure(figsize=(_WIDTH / _DPI, height / _DPI), dpi=_DPI, layout="constrained", facecolor="none")
         axes = figure.add_subplot(facecolor="none")
         axes.tick_params(length=0)
         yield figure, axes
@@ -260,6 +307,7 @@ def _plain_ticks(axes: "Axes") -> None:
 
 def _svg(figure: "Figure", about: str) -> Markup:
     content = io.StringIO()
+    height = round(figure.get_figheight() * _DPI)
     figure.savefig(content, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = content.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -268,7 +316,7 @@ def _svg(figure: "Figure", about: str) -> Markup:
     svg = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", _font, svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, variable)
-    attributes = f'<svg class="chart" role="img" aria-label="{escape(about)}" viewBox="0 0 {_WIDTH} {_HEIGHT}">'
+    attributes = f'<svg class="chart" role="img" aria-label="{escape(about)}" viewBox="0 0 {_WIDTH} {height}">'
     return raw(re.sub(r"^<svg.*?>", lambda _: attributes, svg, count=1, flags=re.DOTALL))
 
 
