@@ -124,7 +124,8 @@ def test_int8_answers_as_the_network_does_and_is_the_graph_that_is_timed(name: s
     assert all(weights[tensor.name.replace("quantized", "scale")].dims == tensor.dims[:1] for tensor in of_convs)
 
     def wires(file: bytes) -> list[tuple[str, list[str], list[str]]]:
-        return [(node.op_type, [*node.input], [*node.output]) for node in onnx.load_from_string(file).graph.node]
+        nodes = onnx.load_from_string(file).graph.node
+        return sorted((node.op_type, [*node.input], [*node.output]) for node in nodes)
 
     assert wires(untrained(layout, "int8")) == wires(small)
 
