@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def load_pictures(name: str, *, side: int, most: Mapping[Split, int | None], dat
     path = work / "pictures" / f"{name}-{side}-{limits}.npz"
     preprocess = Preprocess(size=side)
     if not path.exists():
-        dataset = split(audit(open_source(find_source(name, data=data, work=work))).dataset, seed=0, val=VALIDATION)
+        dataset = divided(find_source(name, data=data, work=work))
         arrays = {"classes": np.array(len(dataset.classes))}
         for which in ("train", "val", "test"):
             items = balanced(dataset, which, most=most[which])
@@ -104,6 +105,12 @@ def load_pictures(name: str, *, side: int, most: Mapping[Split, int | None], dat
         name=name, classes=int(arrays["classes"]), train=train, val=val, test=test, preprocess=preprocess,
         fingerprint=digest.hexdigest(),
     )  # fmt: skip
+
+
+@cache
+def divided(source: Path) -> Dataset:
+    """A source, audited and split; once a process, whatever the resolutions it is prepared at."""
+    return split(audit(open_source(source)).dataset, seed=0, val=VALIDATION)
 
 
 def find_source(name: str, *, data: Path, work: Path) -> Path:
