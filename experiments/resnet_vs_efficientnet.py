@@ -1,6 +1,6 @@
 """Which is better, ResNet or EfficientNet? Accuracy by parameters, MACs and latency on three data sets.
 
-    python experiments/resnet_vs_efficientnet.py [--small | --full] [--seeds N] [--data DIR] [--estimate | --latencies]
+    python experiments/resnet_vs_efficientnet.py [--small | --full] [--only SET] [--estimate | --latencies]
 
 **Hypothesis.** It depends on what is paid. EfficientNet is more accurate per parameter and per MAC; per millisecond on
 a CPU ResNet catches up, because depthwise convolutions, squeeze-excitation and SiLU take more time than their MACs say.
@@ -140,6 +140,8 @@ def main(study: Study, setting: Setting | None = None) -> None:
     """On every data set: train every network with its best rate and every seed, time it, then draw the fronts."""
     setting = setting or (FULL if study.options.full else SMALL)
     for subject in setting.subjects:
+        if study.options.only not in (None, subject.data):
+            continue
         networks = [
             (family, name, macs)
             for macs in subject.macs
@@ -319,4 +321,8 @@ def json_line(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(script("resnet_vs_efficientnet", __doc__ or "", main, timed=True))
+    sys.exit(
+        script(
+            "resnet_vs_efficientnet", __doc__ or "", main, timed=True, sets=[subject.data for subject in SMALL.subjects]
+        )
+    )

@@ -181,6 +181,7 @@ class Options:
         threads: of training and of latencies, or None for the usable cores.
         estimate: time a few steps of every network and say how long all would take, in place of running it.
         latencies: measure latencies and nothing else; of an experiment that has any.
+        only: the one data set to work on, of an experiment on several; processes may share them out.
     """
 
     full: bool = False
@@ -191,10 +192,20 @@ class Options:
     threads: int | None = None
     estimate: bool = False
     latencies: bool = False
+    only: str | None = None
 
 
-def parse(about: str, arguments: Sequence[str] | None = None, *, timed: bool = False) -> Options:
-    """Options from the command line; `about` is the script's docstring, shown by --help, `timed` adds --latencies."""
+def parse(
+    about: str, arguments: Sequence[str] | None = None, *, timed: bool = False, sets: Sequence[str] = ()
+) -> Options:
+    """Options from the command line.
+
+    Args:
+        about: the script's docstring, shown by --help.
+        arguments: what was typed.
+        timed: whether there is --latencies.
+        sets: names of the data sets that --only may name.
+    """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--small", action="store_true", help="two cores, minutes (the default)")
@@ -208,6 +219,8 @@ def parse(about: str, arguments: Sequence[str] | None = None, *, timed: bool = F
     only.add_argument("--estimate", action="store_true", help="time a few steps and say how long all would take")
     if timed:
         only.add_argument("--latencies", action="store_true", help="only measure latencies: a quiet machine, minutes")
+    if sets:
+        parser.add_argument("--only", choices=sets, help="one data set; processes may share them out")
     given = vars(parser.parse_args(arguments))
     del given["small"]
     if not 1 <= given["seeds"] <= len(STUDENT) + 1:
@@ -373,11 +386,10 @@ def script(
     about: str,
     experiment: Callable[[Study], None],
     arguments: Sequence[str] | None = None,
-    *,
-    timed: bool = False,
+    **flags: Any,
 ) -> int:
-    """Run an experiment as a command, one with latencies if `timed`; gives the exit code of netsmith's verbs."""
-    options = parse(about, arguments, timed=timed)
+    """Run an experiment as a command; `flags` as for `parse`. Gives the exit code of netsmith's verbs."""
+    options = parse(about, arguments, **flags)
     study = Study(name, options)
     try:
         experiment(study)

@@ -103,6 +103,16 @@ def test_only_an_experiment_with_latencies_has_the_flag() -> None:
     for wrong, timed in ((["--latencies"], False), (["--latencies", "--estimate"], True)):
         with pytest.raises(SystemExit):
             parse("", wrong, timed=timed)
+    assert parse("", ["--only", "a"], sets=["a", "b"]).only == "a"
+
+
+def test_only_one_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = pretend(monkeypatch)
+    made = made_study(tmp_path, name="versus")
+    for only in ("other", "made"):
+        assert timed == []
+        versus.main(Study("versus", replace(made.options, latencies=True, only=only), say=lambda line: None), TINY)
+    assert timed == [4]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
