@@ -173,20 +173,27 @@ def show(study: Study, rows: list[Row], *, depths: tuple[int, ...]) -> None:
     study.forest(
         "gaps.svg", gaps, label=gap_title, about=f"Training accuracy of deeper networks less that of {shallow} layers"
     )
-    for kind in KINDS:
-        series = [
+    curves = {
+        kind: [
             mean_curve(of(kind, depth), f"{split}_top1", title=title, colour=place, dashed=split == "train")
             for place, depth in enumerate(depths)
             for split, title in (("test", f"{depth} layers, test"), ("train", f"{depth} layers, training"))
         ]
+        for kind in KINDS
+    }
+    top = max((bound for series in curves.values() for line in series for bound in (*line.high, *line.y)), default=1.0)
+    for kind, series in curves.items():
         about = f"Accuracy of {kind} networks on training and test pictures along training"
-        study.chart(f"curves-{kind}.svg", series, across="progress", label="top-1, %", about=about, share=True)
+        study.chart(
+            f"curves-{kind}.svg", series, across="share of training", label=f"{kind}: top-1, %", about=about,
+            share=True, within=(0.0, min(1.0, 1.05 * top)),
+        )  # fmt: skip
     for depth in depths:
         for name, (point, when) in MOMENTS.items():
             series = [by_layer(of(kind, depth), point, title=kind) for kind in KINDS]
             study.chart(
                 f"gradients-{depth}-{name}.svg", [line for line in series if line.y],
-                across="layer", label="norm of the gradient", log_y=True,
+                across="layer", label=f"gradient {when}", log_y=True,
                 about=f"Norm of the gradient of every convolution of {depth}-layer networks {when}",
             )  # fmt: skip
 

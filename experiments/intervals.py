@@ -82,10 +82,13 @@ def by_cost(
 
 
 def mean_curve(rows: Sequence[Row], name: str, *, title: str, **how: Any) -> Series:
-    """A field of the curves over progress: mean over seeds, with the interval as a band where there are two or more."""
+    """A field of the curves over progress: mean over seeds, with the interval as a band where there are two or more.
+
+    Broken lines get none: they run beside a solid one, and two bands over each other hide both.
+    """
     whole = [row["curve"] for row in rows if not row["diverged"]]
     points = [mean_of([at[name] for at in together]) for together in zip(*whole, strict=True)]
-    several = bool(points) and points[0].n > 1
+    several = bool(points) and points[0].n > 1 and not how.get("dashed")
     return Series(
         title=title,
         x=[at["progress"] for at in whole[0]] if whole else [],

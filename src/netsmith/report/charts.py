@@ -20,6 +20,7 @@ from netsmith.report.wording import figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT, _ROW, _LEGEND, _DPI = 460, 270, 26, 36, 72  # CSS pixels; an SVG from matplotlib has 72 points an inch
@@ -126,7 +127,7 @@ def race_chart(points: Sequence[Point], *, limit_ms: float | None) -> Markup:
         else:
             margin = 0.08 * max(shown)
             axes.set_xlim(max(0.0, min(shown) - margin), max(shown) + margin)
-        _plain_ticks(axes)
+        _plain_ticks(axes.xaxis)
         axes.set_xlabel("latency, ms")
         axes.set_ylabel("validation top-1, %")
         return _svg(figure, "Accuracy against latency of the candidates")
@@ -170,6 +171,7 @@ def lines(
     share: bool = False,
     log_x: bool = False,
     log_y: bool = False,
+    within: tuple[float, float] | None = None,
 ) -> Markup:
     """Values over anything.
 
@@ -180,6 +182,7 @@ def lines(
         about: the chart in words, for those who cannot see it.
         share: the values are shares of 1, shown in percent.
         log_x, log_y: whether an axis is logarithmic; its numbers must then be above 0.
+        within: bounds of the axis of the values, for charts to be compared; by default as far as they reach.
     """
     factor = 100.0 if share else 1.0
     with _axes(name, height=_HEIGHT + _LEGEND) as (figure, axes):
@@ -199,9 +202,16 @@ def lines(
             )  # fmt: skip
         if log_x:
             axes.set_xscale("log")
-            _plain_ticks(axes)
+            _plain_ticks(axes.xaxis)
+        elif all(float(at).is_integer() for line in series for at in line.x):
+            axes.xaxis.get_major_locator().set_params(integer=True)
         if log_y:
             axes.set_yscale("log")
+            values = [value for line in series for value in line.y]
+            if max(values) < 30 * min(values):  # powers of ten alone would be one tick or two
+                _plain_ticks(axes.yaxis)
+        if within:
+            axes.set_ylim(factor * within[0], factor * within[1])
         axes.set_xlabel(across)
         axes.set_ylabel(label)
         if named := sum(bool(line.title) for line in series):
@@ -290,12 +300,11 @@ def _axes(name: str, *, height: int = _HEIGHT) -> "Generator[tuple[Figure, Axes]
         yield figure, axes
 
 
-def _plain_ticks(axes: "Axes") -> None:
-    """Ticks of the x axis as plain numbers, also where it is logarithmic."""
+def _plain_ticks(axis: "Axis") -> None:
+    """Ticks as plain numbers, also where the axis is logarithmic."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis = axes.xaxis
-    if axes.get_xscale() == "log":
+    if axis.get_scale() == "log":
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_formatter(NullFormatter())
 
