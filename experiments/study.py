@@ -91,8 +91,11 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Equal for cells that compute the same, on whatever machine."""
-        recipe = self.recipe.model_dump(mode="json", exclude=MACHINE_CHOICES)
+        """Equal for cells that compute the same, on whatever machine.
+
+        Of the recipe only what the experiment states counts, so rows outlive fields that recipes gain later.
+        """
+        recipe = self.recipe.model_dump(mode="json", exclude=MACHINE_CHOICES, exclude_unset=True)
         parts = [layout_to_json(self.layout), recipe, self.pictures.fingerprint, self.marks, self.watch, self.factors]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

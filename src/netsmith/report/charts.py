@@ -186,6 +186,8 @@ def lines(
     """
     factor = 100.0 if share else 1.0
     with _axes(name, height=_HEIGHT + _LEGEND) as (figure, axes):
+        from matplotlib.ticker import MaxNLocator
+
         for place, line in enumerate(series):
             number = place if line.colour is None else line.colour
             colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
@@ -204,7 +206,7 @@ def lines(
             axes.set_xscale("log")
             _plain_ticks(axes.xaxis)
         elif all(float(at).is_integer() for line in series for at in line.x):
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True))
         if log_y:
             axes.set_yscale("log")
             values = [value for line in series for value in line.y]
