@@ -120,9 +120,9 @@ def test_int8_answers_as_the_network_does_and_is_the_graph_that_is_timed(name: s
     pictures = made_study(tmp_path).pictures("made", side=SIDE)
     layout = scaled(name, 1_500_000, side=SIDE, classes=pictures.classes)
     network = build(layout, seed=1).eval()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.normal_(module.bias, std=0.3)  # all 0 at first, and the quantizer shares equal tensors
+    for kept, parameter in network.named_parameters():
+        if kept.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.3)  # all 0 at first, and the quantizer shares equal tensors
     rules, test = pictures.preprocess, pictures.test
     model = convert_network(network, labels=["a", "b", "c"], preprocess=rules).model
     small = quantized(model, pictures.train.pixels)
