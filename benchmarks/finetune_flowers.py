@@ -34,13 +34,14 @@ from netsmith.run.metrics import cross_entropy, mcnemar, wilson
 MODEL, WEIGHTS = "squeezenet1_1", "squeezenet1_1.v1.pth"
 FOLDS, SEED = 5, 0
 TUNED, SCRATCH, CHOSEN = "fine-tuned", "from scratch", "from scratch, the best on validation"
-SMALL = ["-b", "16"]
 WAYS = {
     TUNED: ["--pretrained"],
     SCRATCH: [],
-    f"{TUNED} in batches of 16": ["--pretrained", *SMALL],
-    f"{SCRATCH} in batches of 16 at 0.01": [*SMALL, "--lr", "0.01"],
-    f"{SCRATCH} in batches of 16 by AdamW": [*SMALL, "--opt", "adamw", "--lr", "1e-3"],
+    f"{TUNED} at 0.003": ["--pretrained", "--lr", "0.003"],
+    f"{TUNED} in batches of 16 at 0.0025": ["--pretrained", "-b", "16", "--lr", "0.0025"],
+    f"{TUNED} by AdamW": ["--pretrained", "--opt", "adamw"],
+    f"{SCRATCH} in batches of 16 at 0.01": ["-b", "16", "--lr", "0.01"],
+    f"{SCRATCH} in batches of 16 by AdamW": ["-b", "16", "--opt", "adamw", "--lr", "1e-3"],
 }
 SHOWN = ("subject", "val_top1", "test_top1", "test_low", "test_high", "n", "note")
 
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of flowers-sample and SqueezeNet's weights")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--minutes", type=float, default=1.0, help="of every run")
+    parser.add_argument("--folds", type=int, default=FOLDS, help="only the first of them, for a look")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--note", default="", help="what else the rows should say, such as what ran beside")
     options = parser.parse_args()
@@ -134,7 +136,7 @@ def main() -> None:
     said = "; ".join(["seed 0", *([options.note] if options.note else [])])
     runs: dict[str, list[Path]] = {way: [] for way in WAYS}
     rows: list[Row] = []
-    for fold in folds:
+    for fold in folds[: options.folds]:
         for way, flags in WAYS.items():
             folder = options.output / f"{fold.name}-{way.replace(' ', '-')}"
             where = ["--pretrained-dir", str(weights)] if "--pretrained" in flags else []
