@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netsmith.arch.layout import layout_to_json
+from netsmith.arch.graph import Norm
+from netsmith.arch.layout import Layout, layout_graph, layout_to_json
 from netsmith.arch.names import find_layout, is_layout_file, read_layout
 from netsmith.arch.pretrained import find_weights, split_tag
 from netsmith.data.audit import Audit
@@ -46,8 +47,12 @@ OPTIMIZERS: Mapping[Any, Mapping[str, float]] = {
     "muon": {"lr": 2e-3, "weight_decay": 0.05, "momentum": 0.95},
 }
 """What an optimizer has instead of the defaults of SGD."""
-FINE_TUNING = {"sgd": {"lr": 0.01}, "adamw": {"lr": 3e-4}, "rmsprop": {"lr": 5e-4}, "muon": {"lr": 3e-4}}
-"""What published weights are trained on with: steps small enough to keep what they know."""
+FINE_TUNING = {"sgd": {"lr": 0.003}, "adamw": {"lr": 1e-4}, "rmsprop": {"lr": 2e-4}, "muon": {"lr": 1e-4}}
+"""What published weights are trained on with: steps small enough to keep what they know (see benchmarks/LOG.md; 0.003
+as Kolesnikov et al. 2020, Big Transfer)."""
+UNNORMALISED = 0.1, 1.0
+"""Share of the rates above, and largest norm of the gradient, for networks without batch norm from scratch: nothing
+bounds their activations, and at the full rates their last units are dead after ten updates (benchmarks/LOG.md)."""
 UNEQUAL = (
     "training sees the classes as unequal as they are, and small ones count little; --class-balance sampling shows "
     "each equally often, --class-balance loss weighs rare pictures up"
@@ -119,7 +124,7 @@ def open_job(job: TrainJob, session: Session, begun: RunFolder | None) -> Opened
         raise InputError("how long to train is not said; give --time such as 10m, or --epochs")
     seed = next((values["seed"] for _, values in reversed(layers) if values.get("seed") is not None), 0)
     audited = session.read(seed=seed)
-    recipe = compose_recipe(audited, model=model, published=find_layout(found).resolution[0], layers=layers)
+    recipe = compose_recipe(audited, model=model, layout=find_layout(found), layers=layers)
     classes = len(audited.dataset.classes)
     # Lazily: torch takes seconds to import, and mistakes are to be told before.
     from netsmith.train.requirements import choose_device, refuse_single_picture
@@ -185,14 +190,14 @@ def _layers(job: TrainJob, begun: Path | None) -> list[tuple[str, dict[str, Any]
 
 
 def compose_recipe(
-    audited: Audit, *, model: str, published: int, layers: Sequence[tuple[str, Mapping[str, Any]]]
+    audited: Audit, *, model: str, layout: Layout, layers: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> Recipe:
     """The recipe of a run: layers over defaults for what the pictures are like.
 
     Args:
         audited: the pictures.
         model: the network, already known to exist.
-        published: its own resolution, pixels.
+        layout: of the network at its own resolution.
         layers: (origin for messages, fields), the strongest last; the last that gives a length decides it.
 
     Raises:
@@ -210,7 +215,7 @@ def compose_recipe(
     if tag := given.get("pretrained"):
         size = find_weights(model, tag).size  # also for smaller pictures: it is the size that they know
     else:
-        size = max(SMALLEST_SIDE, min(published, look.side))
+        size = max(SMALLEST_SIDE, min(layout.resolution[0], look.side))
     wanted = given.get("img_size", size)
     # What is out of range is refused below, by name.
     if isinstance(wanted, int) and SMALLEST_SIDE <= wanted <= LARGEST_SIZE:
@@ -222,6 +227,9 @@ def compose_recipe(
     fields |= OPTIMIZERS.get(given.get("opt"), {})
     if tag:
         fields |= FINE_TUNING.get(given.get("opt", "sgd"), {})  # an unknown one is refused below
+    elif not any(isinstance(op, Norm) for op in layout_graph(layout).ops):
+        share, largest = UNNORMALISED
+        fields |= {"lr": share * fields["lr"], "grad_clip": largest}
     return Recipe.from_mapping(fields | given, where=" over ".join(where for where, _ in reversed(layers)))
 
 
