@@ -1,6 +1,5 @@
 """What `train` does unasked: rates that suit the network, whether it starts from published weights or from nothing."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
