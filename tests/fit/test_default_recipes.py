@@ -34,7 +34,7 @@ def recipe_of(pictures: Audit, model: str, **flags: Any) -> Recipe:
         ("vgg11_bn", {}, 0.05, None),
         ("vgg11", {"lr": 0.02, "grad_clip": None}, 0.02, None),
         ("squeezenet1_1", {"pretrained": "v1"}, 0.003, None),
-        ("squeezenet1_1", {"pretrained": "v1", "opt": "adamw"}, 1e-4, None),
+        ("squeezenet1_1", {"pretrained": "v1", "opt": "adamw"}, 3e-4, None),
         ("resnet18", {"pretrained": "v1"}, 0.003, None),
         ("resnet18", {"pretrained": "v1", "lr": 0.1}, 0.1, None),
     ],

@@ -47,7 +47,7 @@ OPTIMIZERS: Mapping[Any, Mapping[str, float]] = {
     "muon": {"lr": 2e-3, "weight_decay": 0.05, "momentum": 0.95},
 }
 """What an optimizer has instead of the defaults of SGD."""
-FINE_TUNING = {"sgd": {"lr": 0.003}, "adamw": {"lr": 1e-4}, "rmsprop": {"lr": 2e-4}, "muon": {"lr": 1e-4}}
+FINE_TUNING = {"sgd": {"lr": 0.003}, "adamw": {"lr": 3e-4}, "rmsprop": {"lr": 5e-4}, "muon": {"lr": 3e-4}}
 """What published weights are trained on with: steps small enough to keep what they know (see benchmarks/LOG.md; 0.003
 as Kolesnikov et al. 2020, Big Transfer)."""
 UNNORMALISED = 0.1, 1.0
