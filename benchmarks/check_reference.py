@@ -1,13 +1,18 @@
-"""One line per network with the largest difference to torchvision, timm or a plain ResNet: `make
-check-reference`.
+"""One line per network with the largest difference to torchvision, timm or a plain version: `make check-reference`.
 
-The same random weights and batch-norm statistics go into both, then random pictures: logits in evaluation, logits and
-gradients in training, each as a share of the reference's largest number. Exit code 1 when one is above 1e-4, 0
-otherwise. `python benchmarks/check_reference.py [PATTERN] [--size 64]` compares the networks whose names match.
+The same random weights and batch-norm statistics go into both, then random pictures: logits in evaluation, logits
+(those of classifiers for training too) and gradients in training, each as a share of the reference's largest number.
+Networks that no library has are compared in evaluation with a plain version written from the paper's text. Exit code 1
+when a share is above 1e-4, 0 otherwise.
+
+`python benchmarks/check_reference.py [PATTERN] [--write]` compares the networks whose names match; with --write their
+rows in docs/networks.md are replaced, the others stay.
 """
 
 import argparse
+import fnmatch
 import gc
+import re
 import sys
 from pathlib import Path
 
@@ -15,10 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from reference_models import (
-    PLAIN,
-    SIDES,
-    TIMM,
-    TORCHVISION,
+    REFERENCES,
     Difference,
     difference,
     plain_difference,
@@ -26,35 +28,57 @@ from reference_models import (
     torchvision_model,
 )
 
-from netsmith.arch.names import list_models
-
 LIMIT = 1e-4
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "networks.md"
+HEAD = "| network | reference | evaluation | training | gradient |\n|---|---|---:|---:|---:|\n"
+ROW = re.compile(r"^\| `(\w+)` \| (torchvision|timm|plain) \|.*\n", re.MULTILINE)
 
 
 def main() -> int:
     """Compare, print, say whether all are within the limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pattern", nargs="?", default="*", help="shell pattern of network names")
-    parser.add_argument("--size", type=int, default=64, help="side of the pictures, pixels")
+    parser.add_argument("--write", action="store_true", help=f"put the rows into {PAGE.relative_to(ROOT)}")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     worst = 0.0
-    print(f"{'network':<19} {'reference':<12} {'evaluation':>10} {'training':>10} {'gradient':>10}")
-    for name in list_models(arguments.pattern):
-        if name in PLAIN:
-            share = plain_difference(name, size=32 if name.endswith("_cifar") else arguments.size)
-            print(f"{name:<19} {'plain':<12} {share:>10.1e} {'':>10} {'':>10}")
-            worst = max(worst, share)
+    print(f"{'network':<23} {'reference':<12} {'evaluation':>10} {'training':>10} {'gradient':>10}")
+    for name, source in REFERENCES:
+        if not fnmatch.fnmatchcase(name, arguments.pattern):
             continue
-        for source, names, make in (("torchvision", TORCHVISION, torchvision_model), ("timm", TIMM, timm_model)):
-            if name not in names:
-                continue
-            found: Difference = difference(name, make(name), size=max(arguments.size, SIDES.get(name, 0)))
-            print(f"{name:<19} {source:<12} {found.evaluation:>10.1e} {found.training:>10.1e} {found.gradient:>10.1e}")
-            worst = max(worst, found.evaluation, found.training, found.gradient)
-            gc.collect()  # two large networks with gradients at a time are enough
-    print(f"largest {worst:.1e}, limit {LIMIT:.0e}: {'equal' if worst <= LIMIT else 'DIFFERENT'}")
+        shares = compared(name, source)
+        print(f"{name:<23} {source:<12} {' '.join(f'{shown(share):>10}' for share in shares)}", flush=True)
+        if arguments.write:
+            write_row(name, source, shares)
+        worst = max(worst, *shares)
+        gc.collect()  # two large networks with gradients at a time are enough
+    print(f"largest {shown(worst)}, limit {LIMIT:.0e}: {'equal' if worst <= LIMIT else 'DIFFERENT'}")
     return int(worst > LIMIT)
+
+
+def compared(name: str, source: str) -> tuple[float, ...]:
+    """Shares in evaluation, in training, of gradients; of a plain version in evaluation only."""
+    if source == "plain":
+        return (plain_difference(name),)
+    found: Difference = difference(name, (torchvision_model if source == "torchvision" else timm_model)(name))
+    return found.evaluation, found.training, found.gradient
+
+
+def shown(share: float) -> str:
+    """A share with two digits."""
+    return f"{share:.1e}" if share else "0"
+
+
+def write_row(name: str, source: str, shares: tuple[float, ...]) -> None:
+    """Put one row into the table of the page, in the order of the networks."""
+    text = PAGE.read_text(encoding="utf-8")
+    rows = {(match[1], match[2]): match[0] for match in ROW.finditer(text)}
+    cells = (*map(shown, shares), *[""] * (3 - len(shares)))
+    rows[name, source] = f"| `{name}` | {source} | {' | '.join(cells)} |\n"
+    before, _, after = text.partition(HEAD)
+    table = "".join(rows[key] for key in REFERENCES if key in rows)
+    PAGE.write_text(before + HEAD + table + ROW.sub("", after), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,25 +17,18 @@ from netsmith.models.saving import COUNTERPARTS
 
 V1 = tuple(list_models("resnet*_v1"))
 """torchvision's networks with the strides moved; `torchvision_model` does so."""
-_TOO_LARGE = ("efficientnet_l2", "tf_efficientnet_l2")  # two with gradients do not fit into memory
 TORCHVISION = tuple(name for name in list_models() if name in COUNTERPARTS["torchvision"] or name in V1)
 TORCHVISION_FLAGS = {"googlenet": {"init_weights": True}, "inception_v3": {"init_weights": True}}
 TORCHVISION_AUXILIARY = {"aux_logits": "aux", "aux_logits1": "aux1", "aux_logits2": "aux2"}
 """torchvision's name of an output in training -> ours."""
-SIDES = {"inception_v3": 299, "inception_v4": 128, "inception_resnet_v2": 128}
-"""Sides of pictures for networks that cannot read small ones, in training with the auxiliary classifier."""
-TIMM = {
-    name: COUNTERPARTS["timm"][name]
-    for name in list_models()
-    if name in COUNTERPARTS["timm"] and name not in _TOO_LARGE
-}
+_SIDES = {"inception_v3": 299, "inception_v4": 128, "inception_resnet_v2": 128, "alexnet_2012": 224}
+"""Of pictures for networks that cannot read small ones, in training with the auxiliary classifier."""
+TIMM = {name: COUNTERPARTS["timm"][name] for name in list_models() if name in COUNTERPARTS["timm"]}
 TIMM_ONLY = tuple(name for name in TIMM if name not in TORCHVISION)
-PLAIN = tuple(
-    name
-    for name in list_models()
-    if name not in {*TORCHVISION, *TIMM, *_TOO_LARGE} and find_layout(name).family in ("resnet", "resnetv2")
-)
-"""ResNets that no library has; `plain_resnet` and `plain_preactivated` are their references."""
+PLAIN = tuple(name for name in list_models() if name not in {*TORCHVISION, *TIMM})
+"""Networks that no library has; the plain versions at the end of this file are their references."""
+_LARGE = 1 << 28
+"""Parameters above which both networks share the memory of their weights, in float32."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,20 @@ class Difference:
     evaluation: float
     training: float
     gradient: float
+
+
+REFERENCES = tuple(
+    (name, source)
+    for name in list_models()
+    for source, names in (("torchvision", TORCHVISION), ("timm", TIMM), ("plain", PLAIN))
+    if name in names
+)
+"""Networks and what each is compared with, in the order of the tables."""
+
+
+def side(name: str) -> int:
+    """Side of the pictures on which a network is compared with its reference, pixels."""
+    return _SIDES.get(name, 32 if name.endswith("_cifar") else 64)
 
 
 def torchvision_model(name: str) -> nn.Module:
@@ -92,32 +99,32 @@ def stir(network: nn.Module, *, seed: int) -> None:
             layer.p = 0.0
 
 
-def difference(name: str, reference: nn.Module, *, size: int, batch: int = 2) -> Difference:
-    """Load the reference's weights into our network and compare what both compute.
+def difference(name: str, reference: nn.Module) -> Difference:
+    """Load the reference's weights into our network and compare what both compute on two random pictures.
 
     Args:
         name: of our network.
         reference: the other project's.
-        size: side of the random pictures, pixels.
-        batch: number of pictures.
     """
     torch.manual_seed(0)
     stir(reference, seed=1)
     converted = convert_weights(reference.state_dict(), find_layout(name), where=f"{name}'s reference")
     ours = build(converted.layout, dropout=0.0, drop_path=0.0)
-    ours.load_state_dict(converted.weights)
+    ours.load_state_dict(converted.weights, assign=True)
     for layer in ours.modules():
         if isinstance(layer, nn.Dropout):  # those of auxiliary classifiers
             layer.p = 0.0
-    # In float64: a rounding difference that moves one value across a ReLU's kink changes float32 gradients by percents.
-    ours, reference = ours.double(), reference.double()
-    images = torch.randn(batch, 3, size, size, dtype=torch.float64)
+    if not (large := sum(parameter.numel() for parameter in ours.parameters()) > _LARGE):
+        # A rounding difference that moves one value across a ReLU's kink changes float32 gradients by percents.
+        ours, reference = ours.double(), reference.double()
+    images = torch.randn(2, 3, side(name), side(name), dtype=torch.float32 if large else torch.float64)
     with torch.no_grad():
         evaluation = _share(ours.eval()(images), reference.eval()(images))
     theirs_out, ours_out = _training_outputs(reference.train()(images)), ours.train().forward_all(images)
     training = max(_share(ours_out[output], theirs) for output, theirs in theirs_out.items())
     torch.cat(list(theirs_out.values())).square().sum().backward()
     torch.cat([ours_out[output] for output in theirs_out]).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in ours.parameters())
     gradients = {**reference.state_dict(), **_gradients(reference)}
     expected = convert_weights(gradients, find_layout(name), where=f"{name}'s gradients").weights
     # The shift of a norm that only convolutions with norms read has no gradient but rounding: nothing to compare.
@@ -137,6 +144,11 @@ def _gradients(network: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
 
 
+def norm_settings(network: nn.Module) -> set[tuple[float, float | None]]:
+    """The constant and the momentum of a network's batch norms, as they occur."""
+    return {(layer.eps, layer.momentum) for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)}
+
+
 def _share(ours: Tensor, theirs: Tensor, *, least: float = 0.0) -> float:
     largest = max(float(theirs.detach().abs().max()), least)
     assert 0.0 < largest < float("inf"), "the reference's numbers say nothing"
@@ -144,22 +156,30 @@ def _share(ours: Tensor, theirs: Tensor, *, least: float = 0.0) -> float:
     return share if share == share else float("inf")
 
 
-def plain_difference(name: str, *, size: int, batch: int = 2) -> float:
-    """Our ResNet against `plain_resnet`, in evaluation, as a share of the largest logit."""
+def plain_difference(name: str) -> float:
+    """A network that no library has against its plain version, in evaluation, as a share of the largest logit."""
     layout = find_layout(name)
-    network = build(layout).double()
+    network = build(layout).double().eval()
     stir(network, seed=1)
-    images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, side(name), side(name), generator=generator, dtype=torch.float64)
     with torch.no_grad():
         if sum(len(stage.blocks) for stage in layout.stages) > 200:  # or the sum of so many branches overflows
             for layer in network.modules():
                 if isinstance(layer, nn.BatchNorm2d):
                     layer.weight.mul_(0.03)
-        if name.startswith(("preresnet", "wrn")):
-            expected = plain_preactivated(network.state_dict(), images)
-        else:
-            expected = plain_resnet(network.state_dict(), images, shortcuts=not name.startswith("plain"))
-        return _share(network.eval()(images), expected)
+        state = network.state_dict()
+        match layout.family:
+            case "alexnet":
+                images *= 64.0  # the paper's pixels reach 255: its normalisation hardly shows on small numbers
+                expected = plain_alexnet(state, images)
+            case "inception":
+                expected = plain_inception(state, images)
+            case "resnetv2":
+                expected = plain_preactivated(state, images)
+            case _:
+                expected = plain_resnet(state, images, shortcuts=not name.startswith("plain"))
+        return _share(network(images), expected)
 
 
 def plain_resnet(state: Mapping[str, Tensor], x: Tensor, *, shortcuts: bool) -> Tensor:
@@ -220,3 +240,56 @@ def plain_preactivated(state: Mapping[str, Tensor], x: Tensor) -> Tensor:
             shortcut = torch.cat([zeros, shortcut[:, :, ::2, ::2], zeros], dim=1)
         x = shortcut + y
     return F.linear(activated(x, "bn").mean(dim=(2, 3)), state["fc.weight"], state["fc.bias"])
+
+
+def plain_alexnet(state: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Krizhevsky et al. 2012, figure 2 and section 3, for 224 pixels, with functional calls: an independent reference.
+
+    The second, fourth and fifth convolutions read half of the channels each; responses are normalised behind the first
+    two, maps pooled behind those and the last.
+    """
+
+    def normalised(x: Tensor) -> Tensor:
+        """Section 3.3: k = 2, n = 5, alpha = 1e-4, beta = 0.75."""
+        around = F.pad(x.square(), (0, 0, 0, 0, 2, 2))
+        total = sum(around[:, i : i + x.shape[1]] for i in range(5))
+        return x / (2 + 1e-4 * total) ** 0.75
+
+    names = [key.removesuffix(".weight") for key in state if key.endswith(".weight")]
+    for i, name in enumerate(names[:5]):
+        weight = state[f"{name}.weight"]
+        padding = 2 if i < 2 else 1
+        x = F.relu(
+            F.conv2d(x, weight, state[f"{name}.bias"], 4 if i == 0 else 1, padding, 1, 2 if i in (1, 3, 4) else 1)
+        )
+        x = normalised(x) if i < 2 else x
+        x = F.max_pool2d(x, 3, 2) if i in (0, 1, 4) else x
+    x = x.flatten(1)
+    for i, name in enumerate(names[5:]):
+        x = F.linear(x if i == 0 else F.relu(x), state[f"{name}.weight"], state[f"{name}.bias"])
+    return x
+
+
+def plain_inception(state: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Modules as Szegedy et al. 2015, figure 2, without its pools, written with functional calls: an independent
+    reference. The stem is GoogLeNet's; modules have the branches that the weights have, and pools stand between stages.
+    """
+
+    def normed(x: Tensor, unit: str, stride: int = 1) -> Tensor:
+        weight = state[f"{unit}.conv.weight"]
+        x = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
+        mean, var = state[f"{unit}.bn.running_mean"], state[f"{unit}.bn.running_var"]
+        return F.relu(F.batch_norm(x, mean, var, state[f"{unit}.bn.weight"], state[f"{unit}.bn.bias"]))
+
+    x = F.max_pool2d(normed(x, "conv1", 2), 3, 2, ceil_mode=True)
+    x = F.max_pool2d(normed(normed(x, "conv2"), "conv3"), 3, 2, ceil_mode=True)
+    units = [key.removesuffix(".conv.weight") for key in state if key.endswith(".conv.weight")]
+    for module in dict.fromkeys(unit.partition(".")[0] for unit in units if "branch" in unit):
+        if module in ("inception4", "inception5"):  # the first of a stage
+            x = F.max_pool2d(x, 2, 2, ceil_mode=True)
+        branches: dict[str, Tensor] = {}
+        for unit in (unit for unit in units if unit.startswith(f"{module}.")):
+            branch = unit.split(".")[1]
+            branches[branch] = normed(branches.get(branch, x), unit)
+        x = torch.cat(list(branches.values()), dim=1)
+    return F.linear(x.mean(dim=(2, 3)), state["fc.weight"], state["fc.bias"])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from netsmith.arch import graph as g
 from netsmith.arch.cost import cost
-from netsmith.arch.deepen import deeper_counts
+from netsmith.arch.deepen import deeper_counts, growth_obstacle
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.lower import lower
 from netsmith.arch.names import MODELS
@@ -207,14 +207,29 @@ def silenced(network: Network, found: Ties, drop: set[int]) -> Network:
     return load_weights(network.layout, state, where="silenced")
 
 
+def deeper(layout: Layout, factor: float) -> list[int] | None:
+    """Blocks of every stage of a network with more of them; None where its blocks cannot be the identity."""
+    reasons = [growth_obstacle(layout, i) for i in range(len(layout.stages))]
+    if None in reasons:
+        return deeper_counts(layout, factor)
+    assert all("joins branches, and no shortcut goes around them" in str(reason) for reason in reasons)
+    return None
+
+
 @pytest.mark.parametrize(
-    ("name", "width"), [("resnet18", 0.125), ("mobilenet_v2", 0.1), ("efficientnet_b0", 0.1), ("mobilenet_v1", 0.1)]
+    ("name", "width"),
+    [
+        *(("resnet18", 0.125), ("mobilenet_v2", 0.1), ("efficientnet_b0", 0.1), ("mobilenet_v1", 0.1)),
+        *(("googlenet", 0.1), ("inception_reduced", 0.1), ("squeezenet1_1", 0.15)),
+        *(("inception_resnet_v2", 0.1), ("vgg11", 0.1)),
+    ],
 )
 def test_base_twin_extended_pruned_shipped(name: str, width: float, tmp_path: Path) -> None:
+    """With sums, gates and concatenations, classifiers for training beside, and a flattened map."""
     base, twin = tiny(name, width=width), tiny(name, width=width, phi=1.5)
     assert cost(base).macs < cost(twin).macs
     network = trained(twin, seed=1)
-    grown = extend(network, Growth(width=1.5, counts=deeper_counts(twin, 1.4), classes=7))
+    grown = extend(network, Growth(width=1.5, counts=deeper(twin, 1.4), classes=7))
     assert logit_difference(network, grown, pictures()) < TOLERANCE
     found = ties(layout_graph(grown.layout))
     drop = least_important(found, grown, 0.3)

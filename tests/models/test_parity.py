@@ -1,26 +1,31 @@
-"""The same weights give the same logits and gradients as in torchvision, timm and plain ResNets."""
+"""The same weights give the same logits and gradients as in torchvision, timm and plain versions of the rest."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from reference_models import (
     PLAIN,
-    SIDES,
+    REFERENCES,
     TIMM,
     TIMM_ONLY,
     TORCHVISION,
     difference,
+    norm_settings,
     plain_difference,
     timm_model,
     torchvision_model,
 )
 from torch import nn
 
-from netsmith.models.build import create_model
+from netsmith.arch.names import find_layout
+from netsmith.models.build import construct, create_model
 from netsmith.models.saving import for_library
 
 LIMIT = 1e-4
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "networks.md"
 QUICK = (
     *("googlenet", "resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "mnasnet0_5", "efficientnet_b0"),
     *("resnet50_v1", "resnet18d", "seresnet50", "resnetv2_50"),
@@ -43,7 +48,7 @@ def _made(make: Callable[[str], nn.Module], name: str) -> nn.Module:
 @pytest.mark.reference
 @pytest.mark.parametrize("name", _slow_beyond_quick(TORCHVISION))
 def test_equals_torchvision(name: str) -> None:
-    found = difference(name, _made(torchvision_model, name), size=SIDES.get(name, 64))
+    found = difference(name, _made(torchvision_model, name))
     assert max(found.evaluation, found.training, found.gradient) < LIMIT
 
 
@@ -53,7 +58,7 @@ def test_equals_torchvision(name: str) -> None:
     [name if name in QUICK and name in TIMM_ONLY else pytest.param(name, marks=pytest.mark.slow) for name in TIMM],
 )
 def test_equals_timm(name: str) -> None:
-    found = difference(name, _made(timm_model, name), size=SIDES.get(name, 64))
+    found = difference(name, _made(timm_model, name))
     assert max(found.evaluation, found.training, found.gradient) < LIMIT
 
 
@@ -61,8 +66,31 @@ def test_equals_timm(name: str) -> None:
     "name",
     [pytest.param(name, marks=pytest.mark.slow) if name in SLOW_PLAIN else name for name in PLAIN],
 )
-def test_resnets_of_no_library_equal_the_plain_version(name: str) -> None:
-    assert plain_difference(name, size=32 if name.endswith("_cifar") else 64) < LIMIT
+def test_networks_of_no_library_equal_the_plain_version(name: str) -> None:
+    assert plain_difference(name) < LIMIT
+
+
+def test_the_page_shows_every_comparison() -> None:
+    """`python benchmarks/check_reference.py --write` makes the table."""
+    text = PAGE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (torchvision|timm|plain) \| (.*) \|$", text, re.MULTILINE)
+    assert [(name, source) for name, source, _ in rows] == list(REFERENCES)
+    for name, source, cells in rows:
+        evaluation, training, gradient = map(str.strip, cells.split("|"))
+        assert float(evaluation) < LIMIT, name
+        if source == "plain":
+            assert training == gradient == ""
+        else:
+            assert max(float(training), float(gradient)) < LIMIT, name
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", _slow_beyond_quick((*TORCHVISION, *TIMM_ONLY)))
+def test_norms_have_the_references_constant_and_momentum(name: str) -> None:
+    """The momentum decides what training leaves for evaluation, which no output in training shows."""
+    with torch.device("meta"):
+        theirs = _made(torchvision_model if name in TORCHVISION else timm_model, name)
+        assert norm_settings(construct(find_layout(name))) == norm_settings(theirs)
 
 
 @pytest.mark.reference
