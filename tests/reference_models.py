@@ -3,7 +3,7 @@
 import sys
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netsmith.arch.names import find_layout, list_models
-from netsmith.models.build import build
+from netsmith.models.build import build, construct
 from netsmith.models.keymaps import convert_weights
 from netsmith.models.saving import COUNTERPARTS
 
@@ -109,10 +109,11 @@ def difference(name: str, reference: nn.Module) -> Difference:
     torch.manual_seed(0)
     stir(reference, seed=1)
     converted = convert_weights(reference.state_dict(), find_layout(name), where=f"{name}'s reference")
-    ours = build(converted.layout, dropout=0.0, drop_path=0.0)
+    with torch.device("meta"):
+        ours = construct(replace(converted.layout, drop_path=0.0))
     ours.load_state_dict(converted.weights, assign=True)
     for layer in ours.modules():
-        if isinstance(layer, nn.Dropout):  # those of auxiliary classifiers
+        if isinstance(layer, nn.Dropout):
             layer.p = 0.0
     if not (large := sum(parameter.numel() for parameter in ours.parameters()) > _LARGE):
         # A rounding difference that moves one value across a ReLU's kink changes float32 gradients by percents.
