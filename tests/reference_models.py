@@ -145,9 +145,10 @@ def _gradients(network: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
 
 
-def norm_settings(network: nn.Module) -> set[tuple[float, float | None]]:
+def norm_settings(network: nn.Module) -> set[tuple[float, float]]:
     """The constant and the momentum of a network's batch norms, as they occur."""
-    return {(layer.eps, layer.momentum) for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)}
+    norms = (layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d))
+    return {(layer.eps, round(layer.momentum or 0.0, 9)) for layer in norms}  # torchvision writes 1 - 0.9997
 
 
 def _share(ours: Tensor, theirs: Tensor, *, least: float = 0.0) -> float:

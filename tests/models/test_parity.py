@@ -71,8 +71,10 @@ def test_networks_of_no_library_equal_the_plain_version(name: str) -> None:
 def test_norms_have_the_references_constant_and_momentum(name: str) -> None:
     """The momentum decides what training leaves for evaluation, which no output in training shows."""
     with torch.device("meta"):
-        theirs = _made(torchvision_model if name in TORCHVISION else timm_model, name)
-        assert norm_settings(construct(find_layout(name))) == norm_settings(theirs)
+        expected = norm_settings(_made(torchvision_model if name in TORCHVISION else timm_model, name))
+        if name.startswith("tf_"):  # TensorFlow's momentum, where timm has torch's
+            expected = {(eps, 0.01) for eps, _ in expected}
+        assert norm_settings(construct(find_layout(name))) == expected
 
 
 @pytest.mark.reference
