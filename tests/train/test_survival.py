@@ -276,10 +276,13 @@ def test_a_rewound_run_goes_on_at_half_the_rate_and_replays_to_the_same_bits(tmp
     assert trainer.finished
     assert rows(tmp_path / "a", "lr_factor") == [(6, 0.5), (6, 0.25)]
     assert "going on from step 6 at 0.25 of the learning rate (rewind 2 of 3)" in said[1]
-    steps = [row["step"] for row in read_jsonl(tmp_path / "a/metrics.jsonl")]
-    assert steps == sorted(set(steps))
     other = replayed(tmp_path / "a", tmp_path / "b", on_nan="rewind", checkpoint_seconds=1e9)
     assert weights_hash(other.network) == weights_hash(trainer.network)
+    told = [
+        [(row["step"], row["lr"], row["loss"], row["val"]) for row in read_jsonl(tmp_path / name / "metrics.jsonl")]
+        for name in "ab"
+    ]
+    assert told[0] == told[1]  # nothing of the ways that were given up
     plain = make(tmp_path / "c", Fragile())
     plain.advance()
     assert weights_hash(plain.network) != weights_hash(trainer.network)
