@@ -49,7 +49,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from int8 import CALIBRATION, quantized
-from intervals import Row, by_cost, over_seeds, percent
+from intervals import Row, by_cost, difference, mean_of, over_seeds, percent
 from picture_sets import Pictures
 from study import Cell, Study, script
 from torch import nn
@@ -211,8 +211,8 @@ def latencies(study: Study, layouts: list[Layout], *, seconds: float) -> list[Ro
     """Latencies of every layout, measured once a machine; what was noisy is measured again the next time.
 
     Returns:
-        For every layout `ms`: p90 of fp32; `ms_low`, `ms_high`: its bounds; `noise` of the machine; the same of int8,
-        all beginning with `int8_`; `threads`.
+        For every layout `ms`: p90 of fp32; `ms_low`, `ms_high`: its bounds; `noise`: see `unevenness`; the same of
+        int8, all beginning with `int8_`; `threads`.
     """
     path = study.folder / "latencies.jsonl"
     study.folder.mkdir(parents=True, exist_ok=True)
@@ -221,9 +221,9 @@ def latencies(study: Study, layouts: list[Layout], *, seconds: float) -> list[Ro
 
     def known() -> dict[tuple[str, str], Row]:
         rows = [row for row in read_jsonl(path) if row.items() >= here.items()]
-        return {(row["key"], row["precision"]): row for row in sorted(rows, key=lambda row: -row["noise"])}
+        return {(row["key"], row["precision"]): row for row in sorted(rows, key=unevenness, reverse=True)}
 
-    quiet = {what for what, row in known().items() if row["noise"] < QUIET}
+    quiet = {what for what, row in known().items() if unevenness(row) < QUIET}
     missing = {
         (timing_key(layout), precision): layout
         for layout in layouts
@@ -239,9 +239,9 @@ def latencies(study: Study, layouts: list[Layout], *, seconds: float) -> list[Ro
         times = {"ms": found.p90_ms, "ms_low": found.low, "ms_high": found.high, "noise": found.noise}
         date = SystemClock().wall()[:10]
         append_jsonl(path, {"key": key, "network": layout.name, "precision": precision, **here, "date": date, **times})
-        if found.noise >= QUIET:
-            study.say(f"{layout.name}, {precision}: the machine was busy (noise {found.noise:.2f}); this holds little")
-    best = known()
+        if (noise := unevenness(times)) >= QUIET:
+            study.say(f"{layout.name}, {precision}: the machine was busy (noise {noise:.2f}); this holds little")
+    best = {what: row | {"noise": unevenness(row)} for what, row in known().items()}
     taken = ("ms", "ms_low", "ms_high", "noise")
     return [
         {"threads": threads}
@@ -252,6 +252,11 @@ def latencies(study: Study, layouts: list[Layout], *, seconds: float) -> list[Ro
         }
         for layout in layouts
     ]
+
+
+def unevenness(times: Row) -> float:
+    """Noise of the machine while it measured, or the distance of p90's bounds as a share of it: the larger."""
+    return max(times["noise"], (times["ms_high"] - times["ms_low"]) / times["ms"])
 
 
 def untrained(layout: Layout, precision: str) -> bytes:
@@ -283,10 +288,33 @@ def show(study: Study, groups: list[list[Row]], *, subject: Subject, families: l
         front = ", ".join(cost for cost in COSTS if fronts[cost][place]) or "none"
         accuracies = [percent(over_seeds(rows, name)) for name in ("val_top1", "test_top1", "int8_test_top1")]
         costs = [f"{first['params']:,}", f"{first['macs'] / 1e6:.2f}", *times]
+        finished = [row for row in rows if not row["diverged"]]
+        lost = mean_of([row["int8_test_top1"] - row["test_top1"] for row in finished]) if finished else None
+        accuracies.append(percent(lost, sign=True))
         lines.append([f"`{first['network']}`", *costs, f"{first['lr']:g}", *accuracies, front])
     header = ["network", "params", "M MACs", "fp32 p90, ms (noise)", "int8 p90, ms (noise)", "rate"]
-    header += ["validation top-1, %", "test top-1, %", "int8 test top-1, %", "on the front of"]
+    header += [
+        "validation top-1, %",
+        "test top-1, %",
+        "int8 test top-1, %",
+        "int8 less fp32, points",
+        "on the front of",
+    ]
     study.table(header, lines, file=f"{subject.data}.md")
+    gaps = {
+        f"{mine[0]['base']} at {mine[0]['target_macs'] / 1e6:g} M, {precision}": difference(
+            mine, theirs, f"{start}test_top1"
+        )
+        for precision, start in PRECISIONS.items()
+        for mine in groups
+        for theirs in groups
+        if mine[0]["target_macs"] == theirs[0]["target_macs"]
+        and (mine[0]["family"], theirs[0]["family"]) == (families[0], families[-1])
+    }
+    study.forest(
+        f"{subject.data}-gaps.svg", gaps, label=f"{families[0]} less {families[-1]}: test top-1, points",
+        about=f"How much more accurate ResNets are on {subject.data} than EfficientNets of the same target of MACs",
+    )  # fmt: skip
     flat = [
         row | {f"front_{cost}": fronts[cost][place] for cost in COSTS}
         for place, rows in enumerate(groups)

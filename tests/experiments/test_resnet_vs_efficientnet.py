@@ -47,8 +47,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *, noise: float = 0.01) -> list[int
         assert how["threads"] == 1
         return [
             Measurement(
-                p50_ms=1.0, p90_ms=1.0 + place, low=1.0, high=3.0, noise=noise, peak_memory_bytes=None, threads=1,
-                runtime="onnxruntime", warmup=1, runs=100, resize_ms=None,
+                p50_ms=1.0, p90_ms=1.0 + place, low=1.0 + place, high=1.01 + place, noise=noise,
+                peak_memory_bytes=None, threads=1, runtime="onnxruntime", warmup=1, runs=100, resize_ms=None,
             )
             for place in range(len(models))
         ]  # fmt: skip
@@ -75,7 +75,12 @@ def test_rows_fronts_and_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert next(row for row in mine if row["seed"] == 0)["val_top1"] == max(row["val_top1"] for row in tried)
     assert all(row["macs"] <= 1_500_000 and row["ms"] > 0 and row["int8_ms"] > 0 for row in rows)
     assert {type(row[f"front_{cost}"]) for row in rows for cost in versus.COSTS} == {bool}
-    assert sorted(path.stem for path in study.folder.glob("*.svg")) == ["made-macs", "made-ms", "made-params"]
+    assert sorted(path.stem for path in study.folder.glob("*.svg")) == [
+        "made-gaps",
+        "made-macs",
+        "made-ms",
+        "made-params",
+    ]
     versus.main(made_study(tmp_path, name="versus"), TINY)
     assert timed[0] == 4  # both networks in fp32 and in int8
     assert sum(timed) == 4  # quiet measurements are kept
