@@ -61,6 +61,7 @@ def compared(name: str, source: str) -> tuple[float, ...]:
     """Shares in evaluation, in training, of gradients; of a plain version in evaluation only."""
     if source == "plain":
         return (plain_difference(name),)
+    torch.manual_seed(0)  # of the reference's own weights
     found: Difference = difference(name, (torchvision_model if source == "torchvision" else timm_model)(name))
     return found.evaluation, found.training, found.gradient
 

@@ -1,11 +1,14 @@
 """The same weights give the same logits and gradients as in torchvision, timm and plain versions of the rest."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from reference_models import (
     PLAIN,
+    REFERENCES,
     TIMM,
     TIMM_ONLY,
     TORCHVISION,
@@ -22,6 +25,7 @@ from netsmith.models.build import construct, create_model
 from netsmith.models.saving import for_library
 
 LIMIT = 1e-4
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "networks.md"
 QUICK = (
     *("googlenet", "resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "mnasnet0_5", "efficientnet_b0"),
     *("resnet50_v1", "resnet18d", "seresnet50", "resnetv2_50"),
@@ -64,6 +68,20 @@ def test_equals_timm(name: str) -> None:
 )
 def test_networks_of_no_library_equal_the_plain_version(name: str) -> None:
     assert plain_difference(name) < LIMIT
+
+
+def test_the_page_shows_every_comparison() -> None:
+    """`python benchmarks/check_reference.py --write` makes the table."""
+    text = PAGE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (torchvision|timm|plain) \| (.*) \|$", text, re.MULTILINE)
+    assert [(name, source) for name, source, _ in rows] == list(REFERENCES)
+    for name, source, cells in rows:
+        evaluation, training, gradient = map(str.strip, cells.split("|"))
+        assert float(evaluation) < LIMIT, name
+        if source == "plain":
+            assert training == gradient == ""
+        else:
+            assert max(float(training), float(gradient)) < LIMIT, name
 
 
 @pytest.mark.reference
