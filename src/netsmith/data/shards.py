@@ -207,13 +207,13 @@ class _Shards:
                 f"no picture in {self.where} has a label beside it: expected KEY.jpg with KEY.cls, or KEY.json with "
                 '{"label": ...}'
             )
-        kinds = {type(label) for _, label, _ in self.rows}
-        if len(kinds) > 1:
-            texts = [label for _, label, _ in self.rows if isinstance(label, str)]
+        texts = [label for _, label, _ in self.rows if isinstance(label, str)]
+        numbers = {label for _, label, _ in self.rows if isinstance(label, int)}
+        if texts and numbers:
             raise InputError(
                 f"the labels of {self.where} are partly numbers and partly names ({listed(texts)}); use one of the two"
             )
-        distinct = sorted({label for _, label, _ in self.rows})  # type: ignore[type-var]  # all of one type by now
+        distinct: list[int | str] = [*sorted(numbers), *sorted(set(texts))]  # of one kind
         position = {label: index for index, label in enumerate(distinct)}
         entries = [Entry(name, position[label], split) for name, label, split in self.rows]
         settled, notes = settle_splits(entries, where=self.where)

@@ -4,6 +4,7 @@ Deliberate choices: parameter names are those of the post-activation blocks; `sh
 first activation puts out.
 """
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from netsmith.arch.graph import Activation
 from netsmith.nn.layers import ACTIVATIONS, DropPath, Norm, conv
 
 
-class _PreResidual(nn.Module):
+class _PreResidual(nn.Module, ABC):
     """Norm and activation, a branch, the shortcut. `downsample` is the shortcut's layer; None leaves the shortcut
     out."""
 
@@ -26,9 +27,9 @@ class _PreResidual(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.activation = ACTIVATIONS[activation]()
 
+    @abstractmethod
     def branch(self, first: Tensor) -> Tensor:
         """[N,channels,H,W], behind the first activation -> [N,out,H/stride,W/stride], before the shortcut."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,channels,H,W] -> [N,out,H/stride,W/stride]."""

@@ -4,6 +4,7 @@ squeeze-excitation at the branch's end (Hu et al. 2018, arXiv 1709.01507, figure
 Deliberate choices: parameter names are torchvision's, those of the squeeze-excitation timm's.
 """
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from netsmith.arch.graph import Activation
 from netsmith.nn.layers import ACTIVATIONS, DropPath, Norm, SqueezeExcitation, conv
 
 
-class _Residual(nn.Module):
+class _Residual(nn.Module, ABC):
     """A branch, its squeeze-excitation, the shortcut, the activation. `downsample` is the shortcut's layer; None leaves
     the shortcut out."""
 
@@ -27,9 +28,9 @@ class _Residual(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.activation = ACTIVATIONS[activation]()
 
+    @abstractmethod
     def branch(self, x: Tensor) -> Tensor:
         """[N,channels,H,W] -> [N,out,H/stride,W/stride], before the shortcut."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,channels,H,W] -> [N,out,H/stride,W/stride]."""

@@ -1,6 +1,7 @@
 """The update: forward, loss, backward, clip, optimizer step, in one function."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,9 @@ def update(
         OutOfMemory: the parts are too large; weights and optimizer are as before.
         CheckError: memory ran out in the optimizer, for which smaller parts are no help.
     """
-    outcome = _attempt(objective, batch, precision=precision, parts=parts, scaler=scaler, check=check)
+    outcome = _attempt(
+        lambda: _gradients(objective, batch, precision=precision, parts=parts, scaler=scaler, check=check)
+    )
     if isinstance(outcome, Exception):
         optimizer.zero_grad(set_to_none=True)
         release(batch.images.device)
@@ -92,18 +95,10 @@ def _step(optimizer: Optimizer, scaler: torch.amp.GradScaler | None) -> None:
         scaler.update()
 
 
-def _attempt(
-    objective: nn.Module,
-    batch: Batch,
-    *,
-    precision: Precision,
-    parts: int,
-    scaler: torch.amp.GradScaler | None,
-    check: bool,
-) -> Outcome | NonFiniteLoss | OutOfMemory:
+def _attempt(compute: Callable[[], Outcome]) -> Outcome | NonFiniteLoss | OutOfMemory:
     """Loss and gradients, or why there are none: returned, because an error on its way up keeps the activations."""
     try:
-        return _gradients(objective, batch, precision=precision, parts=parts, scaler=scaler, check=check)
+        return compute()
     except NonFiniteLoss as error:
         return NonFiniteLoss(error.batch)
     except (RuntimeError, MemoryError) as error:
