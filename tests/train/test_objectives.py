@@ -1,5 +1,8 @@
 """The loss against a plain version of itself."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -129,3 +132,39 @@ def test_weights_of_parts_and_of_mixtures(smoothing: float) -> None:
     mixed = 0.4 * nn.functional.one_hot(targets, 5) + 0.6 * nn.functional.one_hot(targets.roll(1), 5)
     expected = 0.4 * whole + 0.6 * objective(images(), targets.roll(1)).loss
     assert objective(images(), mixed).loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.2])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_binary_loss_is_that_of_every_class_by_itself(smoothing: float, threshold: float | None) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(108, 5))
+    mixed = torch.tensor([[1.0, 0, 0, 0, 0], [0.15, 0, 0.85, 0, 0], [0, 0, 0.6, 0.4, 0], [0, 0, 0, 0, 1.0]])
+    for targets in (torch.tensor([0, 4, 2, 2]), mixed):
+        objective = Classify(network, mean=MEAN, std=STD, smoothing=smoothing, binary=True, threshold=threshold)
+        outcome = objective(images(), targets)
+        logits = outcome.logits.detach().double().numpy()
+        wanted = np.eye(5)[targets.numpy()] if targets.ndim == 1 else targets.double().numpy()
+        wanted = wanted * (1 - smoothing) + smoothing / 5
+        wanted = (wanted > threshold).astype(float) if threshold else wanted
+        plain = wanted * np.log1p(np.exp(-logits)) + (1 - wanted) * np.log1p(np.exp(logits))
+        assert outcome.loss.item() == pytest.approx(plain.mean(), rel=1e-5)
+        weights = [0.5, 2.0, 1.0, 1.5, 0.1]
+        weighed = Classify(
+            network, mean=MEAN, std=STD, smoothing=smoothing, binary=True, threshold=threshold, class_weights=weights
+        )
+        shares = np.eye(5)[targets.numpy()] if targets.ndim == 1 else targets.double().numpy()
+        expected = (plain.mean(axis=1) * (shares @ weights)).mean()
+        assert weighed(images(), targets).loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("threshold", [None, 0.2])
+def test_binary_loss_is_timms(threshold: float | None) -> None:
+    sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("absent"))
+    loss = pytest.importorskip("timm.loss").BinaryCrossEntropy(smoothing=0.1, target_threshold=threshold)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(108, 5))
+    targets = torch.tensor([0, 4, 2, 2])
+    outcome = Classify(network, mean=MEAN, std=STD, smoothing=0.1, binary=True, threshold=threshold)(images(), targets)
+    torch.testing.assert_close(outcome.loss, loss(outcome.logits, targets))

@@ -1,4 +1,4 @@
-"""RMSProp and Muon against their rules, timm and torch, and which parameter goes where."""
+"""RMSProp, LAMB and Muon against their rules, timm and torch, and which parameter goes where."""
 
 import sys
 import types
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from netsmith.arch.names import find_layout
 from netsmith.models.build import build
+from netsmith.train.lamb import Lamb
 from netsmith.train.muon import Muon, orthogonal
 from netsmith.train.optimizers import RMSProp, build_optimizer
 
@@ -47,6 +48,32 @@ def test_rmsprop_is_timms_of_tensorflow(momentum: float, weight_decay: float) ->
     reference = optim.RMSpropTF(theirs, alpha=0.9, eps=1e-3, weight_decay=weight_decay, **options)
     for one, other in zip(found, follow(reference, theirs), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("weight_decay", [0.0, 0.02])
+def test_lamb_is_timms(weight_decay: float) -> None:
+    sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("absent"))
+    optim = pytest.importorskip("timm.optim")
+    ours, theirs = ([*parameters(), nn.Parameter(torch.zeros(3, 4))] for _ in range(2))  # zeros have no length
+    found = follow(Lamb([{"params": ours, "weight_decay": weight_decay}], lr=0.1), ours)
+    reference = optim.Lamb(theirs, lr=0.1, weight_decay=weight_decay, max_grad_norm=None)
+    for one, other in zip(found, follow(reference, theirs), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_lamb_is_its_rule_written_out() -> None:
+    ours = parameters()
+    plain = [parameter.detach().double() for parameter in parameters()]
+    follow(Lamb([{"params": ours, "weight_decay": 0.02}], lr=0.1), ours)
+    for place, p in enumerate(plain):
+        mean, square = torch.zeros_like(p), torch.zeros_like(p)
+        for step in range(1, 7):
+            g = made(tuple(p.shape), 100 * (step - 1) + place).double() * 10.0 ** (place - 1)
+            mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g * g
+            move = mean / (1 - 0.9**step) / ((square / (1 - 0.999**step)).sqrt() + 1e-6) + 0.02 * p
+            p = p - 0.01 * step * p.norm() / move.norm() * move
+        torch.testing.assert_close(ours[place].detach().double(), p, rtol=1e-4, atol=1e-5)
 
 
 def test_rmsprop_is_its_rule_written_out() -> None:

@@ -53,6 +53,25 @@ def test_draws_are_even_and_signed() -> None:
     assert abs(np.abs(rotations).mean() - 67.5) < 5
 
 
+def test_strengths_vary_normally_and_some_operations_are_left_out() -> None:
+    draws, varied = (np.random.default_rng(seed).random((20000, 6)) for seed in (0, 1))
+    noisy = policy("randaugment", 32, ra_magnitude=18, ra_std=1.5, ra_prob=0.5)
+    plain = policy("randaugment", 32, ra_magnitude=18)
+    assert (noisy.varies, plain.varies) == (True, False)
+    found, before = noisy.draw(draws, varied), plain.draw(draws)
+    same = found.operation == before.operation
+    assert set(found.operation[~same].tolist()) == {OPERATIONS.index("Identity")}
+    assert abs(same.mean() - (0.5 + 0.5 / 14)) < 0.01  # the identity can be drawn too
+    rotate = found.operation == OPERATIONS.index("Rotate")
+    bins = np.abs(found.strength[rotate])  # a degree each
+    assert np.allclose(bins, np.rint(bins), atol=1e-5)
+    assert abs(bins.mean() - 18) < 0.1
+    assert abs(bins.std() - np.hypot(1.5, 1 / np.sqrt(12))) < 0.1
+    assert (np.sign(found.strength[rotate]) == np.sign(before.strength[rotate])).all()
+    ends = policy("randaugment", 32, ra_magnitude=30, ra_std=5.0).draw(draws, varied)
+    assert np.abs(ends.strength[ends.operation == OPERATIONS.index("Rotate")]).max() == 30.0
+
+
 @pytest.mark.reference
 @pytest.mark.parametrize("name", ["randaugment", "trivialaugment"])
 def test_colours_come_out_as_torchvisions_one_picture_at_a_time(name: str) -> None:

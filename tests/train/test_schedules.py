@@ -45,6 +45,12 @@ def test_step_equals_multi_step_lr() -> None:
     assert [learning_rate(recipe, step / STEPS) for step in range(STEPS)] == pytest.approx(expected)
 
 
+def test_even_steps_equal_step_lr() -> None:
+    expected = rates_of_torch(lambda o: torch.optim.lr_scheduler.StepLR(o, 16, gamma=0.97))
+    recipe = tiny_recipe(sched="step", lr=0.4, warmup=0.0, step_every=16 / STEPS, step_gamma=0.97)
+    assert [learning_rate(recipe, (step + 0.5) / STEPS) for step in range(STEPS)] == pytest.approx(expected)
+
+
 @given(
     st.sampled_from(["constant", "step", "cosine", "onecycle"]),
     st.floats(0.01, 0.9),

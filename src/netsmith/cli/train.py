@@ -45,17 +45,22 @@ def train(
     img_size: Count = None,
     train_size: Count = None,
     batch_size: Annotated[int | None, Parameter(name=["--batch-size", "-b"], group=_GROUP)] = None,
-    opt: Annotated[Literal["sgd", "adamw", "rmsprop", "muon"] | None, Parameter(group=_GROUP)] = None,
+    opt: Annotated[Literal["sgd", "adamw", "rmsprop", "muon", "lamb"] | None, Parameter(group=_GROUP)] = None,
     lr: Number = None,
     momentum: Number = None,
     nesterov: Annotated[bool | None, Parameter(negative="--no-nesterov", group=_GROUP)] = None,
     weight_decay: Number = None,
+    weight_decay_on: Annotated[Literal["weights", "weights+biases", "all"] | None, Parameter(group=_GROUP)] = None,
+    layer_decay: Number = None,
     sched: Annotated[Literal["constant", "step", "cosine", "onecycle"] | None, Parameter(group=_GROUP)] = None,
     warmup: Number = None,
     decay_milestones: Annotated[tuple[float, ...] | None, Parameter(group=_GROUP, consume_multiple=True)] = None,
+    decay_every: Number = None,
     decay_rate: Number = None,
     final_lr_ratio: Number = None,
     smoothing: Number = None,
+    bce_loss: Annotated[bool | None, Parameter(negative="--no-bce-loss", group=_GROUP)] = None,
+    bce_target_thresh: Number = None,
     ema: Number = None,
     clip_grad: Number = None,
     drop: Number = None,
@@ -73,6 +78,8 @@ def train(
     auto_augment: Annotated[Literal["none", "randaugment", "trivialaugment"] | None, Parameter(group=_GROUP)] = None,
     ra_ops: Count = None,
     ra_magnitude: Count = None,
+    ra_std: Number = None,
+    ra_prob: Number = None,
     color_jitter: Annotated[tuple[float, float, float, float] | None, Parameter(group=_GROUP)] = None,
     random_erase: Number = None,
     mixup: Number = None,
@@ -111,15 +118,20 @@ def train(
         batch_size: Pictures per update.
         opt: Optimizer.
         lr: Peak learning rate.
-        momentum: Of SGD, RMSProp and Muon; beta1 of AdamW.
+        momentum: Of SGD, RMSProp and Muon; beta1 of AdamW and LAMB.
         nesterov: Nesterov's form of momentum.
         weight_decay: On weights of convolutions and linear layers.
+        weight_decay_on: Or on their biases too, or on all, norms too, as papers before 2018.
+        layer_decay: Factor of the rate per stage from the classifier down to the stem, for --pretrained; 0.7 is usual.
         sched: Shape of the learning rate.
         warmup: Share of training in which the rate rises.
         decay_milestones: Shares of training at which --sched step lowers the rate.
+        decay_every: Or at evenly so many shares of training.
         decay_rate: Factor at each of them.
         final_lr_ratio: Last rate of cosine and onecycle as a share of --lr.
         smoothing: Label smoothing.
+        bce_loss: Binary cross-entropy of every class by itself in place of softmax, for mixup and cutmix.
+        bce_target_thresh: Shares of a class above it count as whole for --bce-loss; 0 takes shares as they are.
         ema: Decay of the averaged weights, which ship; 0 for the plain ones.
         clip_grad: Largest norm of the gradient; 0 for no limit.
         drop: Dropout before the classifier.
@@ -137,6 +149,8 @@ def train(
         auto_augment: Random operations on colour and geometry, for long runs; trivialaugment needs no tuning.
         ra_ops: Operations per picture of randaugment.
         ra_magnitude: Their strength, 0 to 30.
+        ra_std: Standard deviation of that strength.
+        ra_prob: Probability of each of them.
         color_jitter: Largest change of brightness, contrast, saturation and hue (0.5 at most), as 0.4 0.4 0.4 0.1.
         random_erase: Probability of erasing a box, so that no single part decides; 0.1 to 0.25 is usual.
         mixup: Blend pairs of pictures and their labels; 0.2 is usual, for long runs.
@@ -175,12 +189,17 @@ def train(
         ("--momentum", "momentum", momentum),
         ("--nesterov", "nesterov", nesterov),
         ("--weight-decay", "weight_decay", weight_decay),
+        ("--weight-decay-on", "weight_decay_on", weight_decay_on),
+        ("--layer-decay", "layer_decay", layer_decay),
         ("--sched", "sched", sched),
         ("--warmup", "warmup", warmup),
         ("--decay-milestones", "step_milestones", decay_milestones),
+        ("--decay-every", "step_every", decay_every),
         ("--decay-rate", "step_gamma", decay_rate),
         ("--final-lr-ratio", "final_lr_ratio", final_lr_ratio),
         ("--smoothing", "smoothing", smoothing),
+        ("--bce-loss", "bce_loss", bce_loss),
+        ("--bce-target-thresh", "bce_target_thresh", bce_target_thresh),
         ("--ema", "ema", ema),
         ("--clip-grad", "grad_clip", clip_grad),
         ("--drop", "drop_rate", drop),
@@ -198,6 +217,8 @@ def train(
         ("--auto-augment", "auto_augment", auto_augment),
         ("--ra-ops", "ra_ops", ra_ops),
         ("--ra-magnitude", "ra_magnitude", ra_magnitude),
+        ("--ra-std", "ra_std", ra_std),
+        ("--ra-prob", "ra_prob", ra_prob),
         ("--color-jitter", "color_jitter", color_jitter),
         ("--random-erase", "random_erase", random_erase),
         ("--mixup", "mixup", mixup),
@@ -216,7 +237,8 @@ def train(
     if amp is not None and amp_dtype is None:
         flags["dtype"] = "bfloat16" if amp else "float32"
     # Fields whose "off" is None.
-    flags |= {field: None for field in ("ema", "grad_clip", "crop_scale") if field in flags and not flags[field]}
+    may_be_off = ("ema", "grad_clip", "crop_scale", "step_every", "bce_target_thresh")
+    flags |= {field: None for field in may_be_off if field in flags and not flags[field]}
     for flag, field, value in given:
         if value is not None and flags[field] not in (None, True):  # --pretrained alone names no tag yet
             Recipe.check_flag(flag, field, flags[field])

@@ -36,10 +36,9 @@ class Recipe(BaseModel):
         batch_size: images per optimizer step.
         opt: optimizer.
         lr: peak learning rate for this batch size.
-        momentum: of SGD, RMSProp and Muon; beta1 of AdamW.
+        momentum: of SGD, RMSProp and Muon; beta1 of AdamW and LAMB.
         nesterov: Nesterov's form of momentum, SGD and Muon only.
-        weight_decay: L2 penalty (SGD, RMSProp) or decoupled decay (AdamW, Muon) on weights of convolutions and linear
-            layers.
+        weight_decay: L2 penalty (SGD, RMSProp) or decoupled decay (AdamW, LAMB, Muon) on what `weight_decay_on` says.
         sched: shape of the learning rate after warm-up.
         warmup: share of progress in which the rate rises linearly from 0 (for "onecycle" the rising part of the cycle).
         step_milestones: shares of progress at which "step" multiplies the rate by `step_gamma`, ascending.
@@ -56,6 +55,8 @@ class Recipe(BaseModel):
             chosen operations on colour and geometry, with torchvision's tables; or "none".
         ra_ops: operations per picture of "randaugment".
         ra_magnitude: strength of each of them, 0 to 30.
+        ra_std: standard deviation of that strength, drawn anew for every operation.
+        ra_prob: probability of each operation; one that is left out changes nothing.
         color_jitter: largest change of brightness, contrast and saturation as a share, and of hue as a share of the
             colour circle; zeros are off.
         random_erase: probability that a box of the picture is erased (Zhong et al. 2020).
@@ -71,6 +72,16 @@ class Recipe(BaseModel):
         grad_accum: parts that a batch is computed in, one after another; more where memory is too small for them.
         on_nan: what becomes of a run whose loss is not finite: it stops, or goes back to its newest checkpoint with
             half the rate, at most three times.
+        weight_decay_on: "weights" of convolutions and linear layers (He et al. 2019, section 3.1), their biases too
+            ("weights+biases"), or "all", norms too, as papers before 2018 had it.
+        step_every: share of progress between milestones of "step" that lie evenly, in place of `step_milestones`.
+        layer_decay: factor of the rate per depth group, from the classifier down: the classifier has the whole rate,
+            the last stage this times it, the one before this squared, at last the stem (Howard and Ruder 2018, section
+            3.2; groups are the layout's stages). 1 is off.
+        bce_loss: binary cross-entropy of every class by itself, mean over classes, in place of softmax (Wightman et al.
+            2021, section 3); what ships still says softmax probabilities.
+        bce_target_thresh: shares of classes above it count as 1 for `bce_loss`, all others as 0; None takes shares as
+            they are.
         seed: of initialisation, order and augmentation.
         device: "auto" takes CUDA where there is a device, else the CPU.
         dtype: of activations; "auto" is measured on the machine; "float16" needs CUDA.
@@ -89,7 +100,7 @@ class Recipe(BaseModel):
     time_s: float | None = Field(default=None, gt=0.0)
     batch_size: int = Field(default=64, ge=1)
 
-    opt: Literal["sgd", "adamw", "rmsprop", "muon"] = "sgd"
+    opt: Literal["sgd", "adamw", "rmsprop", "muon", "lamb"] = "sgd"
     lr: float = Field(default=0.05, gt=0.0)
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
     nesterov: bool = True
@@ -107,6 +118,11 @@ class Recipe(BaseModel):
     class_balance: Literal["none", "sampling", "loss"] = "none"
     grad_accum: int = Field(default=1, ge=1)
     on_nan: Literal["stop", "rewind"] = "stop"
+    weight_decay_on: Literal["weights", "weights+biases", "all"] = "weights"
+    step_every: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    layer_decay: float = Field(default=1.0, gt=0.0, le=1.0)
+    bce_loss: bool = False
+    bce_target_thresh: Share | None = None
 
     flip: bool = True
     pad: int = Field(default=0, ge=0)
@@ -121,6 +137,8 @@ class Recipe(BaseModel):
     random_erase: Share = 0.0
     mixup: float = Field(default=0.0, ge=0.0, le=100.0)
     cutmix: float = Field(default=0.0, ge=0.0, le=100.0)
+    ra_std: float = Field(default=0.0, ge=0.0, le=30.0)
+    ra_prob: Share = 1.0
 
     seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = Field(

@@ -36,6 +36,7 @@ class Muon(Optimizer):
         nesterov: whether Muon looks ahead.
         weight_decay: decoupled, of the matrices.
         fused: AdamW's implementation.
+        rate_factors: of the rate, for matrices where it is not 1.
     """
 
     def __init__(
@@ -48,11 +49,12 @@ class Muon(Optimizer):
         nesterov: bool = True,
         weight_decay: float = 0.0,
         fused: bool = True,
+        rate_factors: Mapping[Tensor, float] | None = None,
     ) -> None:
-        by_count: dict[int, list[Tensor]] = defaultdict(list)
+        by_kind: dict[tuple[int, float], list[Tensor]] = defaultdict(list)
         for parameter, count in matrices.items():
-            by_count[count].append(parameter)
-        ours = [{"params": each, "matrices": count} for count, each in by_count.items()]
+            by_kind[count, (rate_factors or {}).get(parameter, 1.0)].append(parameter)
+        ours = [{"params": each, "matrices": count, "rate_factor": f} for (count, f), each in by_kind.items()]
         super().__init__([*ours, *rest], {"lr": lr, "weight_decay": weight_decay})
         self._momentum, self._nesterov = momentum, nesterov
         self._ours, others = self.param_groups[: len(ours)], self.param_groups[len(ours) :]

@@ -82,6 +82,10 @@ def balanced_weights(labels: NDArray[np.int64]) -> list[float]:
 class Classify(nn.Module):
     """Cross-entropy with label smoothing, and of auxiliary classifiers where the network has them.
 
+    Or binary cross-entropy of every class by itself, the mean over classes, with the same targets: smoothed as softmax
+    cross-entropy smooths them, then above or below a threshold where there is one (Wightman et al. 2021, section 3; as
+    timm computes it).
+
     With class weights the loss of a picture, smoothing included, counts as often as its class weighs, and the batch is
     divided by its size: so it is the loss of class-balanced sampling in expectation, and the mean of the losses of
     its parts. torch's own weights act on smoothed labels class by class, which pushes every answer towards the rare
@@ -95,6 +99,8 @@ class Classify(nn.Module):
         auxiliary: weight of each auxiliary output's loss by its name, such as {"aux1": 0.3, "aux2": 0.3} (Szegedy et
             al. 2015, section 5) or {"aux": 0.4}.
         class_weights: of each class, or None for all alike.
+        binary: binary cross-entropy instead.
+        threshold: targets of it above this count as 1, all others as 0; None takes them as they are.
     """
 
     class_weights: Tensor | None
@@ -108,12 +114,15 @@ class Classify(nn.Module):
         smoothing: float = 0.0,
         auxiliary: Mapping[str, float] | None = None,
         class_weights: Sequence[float] | None = None,
+        binary: bool = False,
+        threshold: float | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.normalize = Normalize(mean, std)
         self.smoothing = smoothing
         self.auxiliary = dict(auxiliary or {})
+        self.binary, self.threshold = binary, threshold
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -131,7 +140,7 @@ class Classify(nn.Module):
 
         Args:
             network: as above.
-            recipe: its `smoothing` and `class_balance` are used.
+            recipe: its `smoothing`, `class_balance`, `bce_loss` and `bce_target_thresh` are used.
             preprocess: of the network's input.
             labels: int64 [N] of the training pictures.
             auxiliary: weights of auxiliary losses; the layout's when None.
@@ -143,6 +152,8 @@ class Classify(nn.Module):
             smoothing=recipe.smoothing,
             auxiliary=auxiliary_weights(network) if auxiliary is None else auxiliary,
             class_weights=balanced_weights(labels) if recipe.class_balance == "loss" else None,
+            binary=recipe.bce_loss,
+            threshold=recipe.bce_target_thresh,
         )
 
     def forward(self, images: Tensor, targets: Tensor) -> Outcome:
@@ -164,9 +175,21 @@ class Classify(nn.Module):
         return Outcome(loss, logits)
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.binary:
+            return self._binary_loss(logits, targets)
         if self.class_weights is None:
             return F.cross_entropy(logits, targets, label_smoothing=self.smoothing)
         shares = targets if targets.is_floating_point() else F.one_hot(targets, logits.shape[1])
         weighted = shares * self.class_weights
         spread = weighted.sum(dim=1, keepdim=True) / logits.shape[1]
         return F.cross_entropy(logits, torch.lerp(weighted, spread.expand_as(weighted), self.smoothing))
+
+    def _binary_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        shares = targets if targets.is_floating_point() else F.one_hot(targets, logits.shape[1]).float()
+        wanted = shares * (1.0 - self.smoothing) + self.smoothing / logits.shape[1]
+        if self.threshold is not None:
+            wanted = (wanted > self.threshold).float()
+        losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)
+        if self.class_weights is not None:
+            losses = losses * (shares * self.class_weights).sum(dim=1)
+        return losses.mean()

@@ -1,8 +1,6 @@
-"""Optimizers by the recipe's name, with every parameter in the group where it belongs.
+"""Optimizers by the recipe's name, with every parameter in the group where it belongs (`groups`).
 
-- Weight decay acts on weights of convolutions and linear layers only: on norms and biases it costs accuracy (He et al.
-  2019, "Bag of tricks", section 3.1).
-- The rate is set anew for every update, in every group, so one learning rate serves all parameters of an optimizer.
+- The rate is set anew for every update, in every group, times the group's factor.
 - SGD and AdamW are torch's, fused where torch can.
 - All that an optimizer remembers stands in its `state` by parameter, as tensors: that is what checkpoints hold.
 """
@@ -17,6 +15,8 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from netsmith.arch.layout import Layout
 from netsmith.run.recipe import Recipe
+from netsmith.train.groups import parameter_groups, rate_factors
+from netsmith.train.lamb import Lamb
 from netsmith.train.muon import Muon
 
 _FUSED = frozenset({"cpu", "cuda"})
@@ -28,38 +28,37 @@ def build_optimizer(network: nn.Module, recipe: Recipe, *, fused: bool = True) -
 
     Args:
         network: on its device already.
-        recipe: its `opt`, `momentum`, `nesterov`, `weight_decay` are used; the rate is set by every update.
+        recipe: its `opt`, `momentum`, `nesterov`, `weight_decay`, `weight_decay_on` and `layer_decay` are used; the
+            rate is set by every update.
         fused: whether torch's fused kernels may be used.
+
+    Raises:
+        InputError: the recipe needs a layout that the network does not have.
     """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     fused = fused and all(p.device.type in _FUSED for p in trained)
+    factors = rate_factors(network, recipe)
     if recipe.opt == "muon":
         matrices = _matrices(network)
         return Muon(
             matrices,
-            _groups([p for p in trained if p not in matrices], recipe.weight_decay),
+            parameter_groups(network, recipe, [p for p in trained if p not in matrices], factors),
             lr=recipe.lr,
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
             fused=fused,
+            rate_factors=factors,
         )
-    groups = _groups(trained, recipe.weight_decay)
+    groups = parameter_groups(network, recipe, trained, factors)
+    if recipe.opt == "lamb":
+        return Lamb(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999))
     if recipe.opt == "rmsprop":
         return RMSProp(groups, lr=recipe.lr, momentum=recipe.momentum)
     if recipe.opt == "adamw":
         return AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=fused)
     nesterov = recipe.nesterov and recipe.momentum > 0
     return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=fused)
-
-
-def _groups(parameters: Iterable[Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    parameters = list(parameters)
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
 
 
 def _matrices(network: nn.Module) -> dict[Tensor, int]:

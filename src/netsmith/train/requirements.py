@@ -6,7 +6,7 @@ from torch import nn
 from netsmith.errors import InputError
 from netsmith.run.recipe import Recipe
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def choose_device(recipe: Recipe) -> torch.device:
@@ -33,7 +33,7 @@ def _device(recipe: Recipe) -> torch.device:
 def fewest_pictures(network: nn.Module) -> int:
     """The fewest pictures that a network can be trained on at once."""
     # Statistics over one picture are those of its pixels alone, and of nothing once the map is 1 x 1.
-    return 2 if any(isinstance(module, _NORMS) for module in network.modules()) else 1
+    return 2 if any(isinstance(module, NORMS) for module in network.modules()) else 1
 
 
 def refuse_single_picture(network: nn.Module, model: str, batch_size: int, *, parts: int = 1) -> None:

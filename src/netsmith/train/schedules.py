@@ -4,7 +4,8 @@ Progress, not steps: the same recipe then serves any length, and a run whose num
 its curve.
 
 - constant: 1 after warm-up.
-- step: times gamma at each milestone (He et al. 2016, section 4.2).
+- step: times gamma at each milestone (He et al. 2016, section 4.2), or at every so many shares of progress, warm-up
+  included (Tan and Le 2019, section 5.2: 0.97 every 2.4 epochs).
 - cosine: half a cosine from 1 to the final ratio over what follows the warm-up (Loshchilov and Hutter 2017, without
   restarts).
 - onecycle: half a cosine up from 1/25, half a cosine down (Smith and Topin 2018, in the form of
@@ -22,7 +23,7 @@ def rate_factor(recipe: Recipe, progress: float) -> float:
     """Share of the peak learning rate.
 
     Args:
-        recipe: its `sched`, `warmup`, `step_milestones`, `step_gamma` and `final_lr_ratio` are used.
+        recipe: its `sched`, `warmup`, `step_milestones`, `step_every`, `step_gamma` and `final_lr_ratio` are used.
         progress: in [0, 1].
 
     Returns:
@@ -36,6 +37,8 @@ def rate_factor(recipe: Recipe, progress: float) -> float:
     if recipe.sched == "constant":
         return 1.0
     if recipe.sched == "step":
+        if recipe.step_every is not None:
+            return recipe.step_gamma ** math.floor(progress / recipe.step_every)
         return recipe.step_gamma ** sum(progress >= milestone for milestone in recipe.step_milestones)
     return _cosine(1.0, recipe.final_lr_ratio, (progress - recipe.warmup) / (1.0 - recipe.warmup))
 

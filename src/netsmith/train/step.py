@@ -44,7 +44,7 @@ def update(
         objective: `forward(images, targets)` -> Outcome, in training mode.
         optimizer: over the objective's parameters.
         batch: on the objective's device.
-        rate: learning rate of this step.
+        rate: learning rate of this step, times each group's "rate_factor".
         precision: dtype of the activations.
         grad_clip: largest norm of the gradient, or None.
         parts: micro-batches that the batch is computed in, one after another, of sizes that differ by one at most. The
@@ -73,7 +73,7 @@ def update(
     if grad_clip is not None:
         torch.nn.utils.clip_grad_norm_(objective.parameters(), grad_clip)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("rate_factor", 1.0)
     try:
         _step(optimizer, scaler)
     except (RuntimeError, MemoryError) as error:

@@ -11,7 +11,7 @@ Choices made on purpose:
 - Pictures stay uint8 between operations, as in torchvision: each is exact by itself and can be compared with Pillow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -147,12 +147,19 @@ class Augmentation:
         return Changes(
             moves=Moves(top, left, height, width, offsets[:, 0], offsets[:, 1], flip),
             angle=self.rotate * (2.0 * stream("rotate", 1)[:, 0] - 1.0) if self.rotate else None,
-            policy=self.policy.draw(stream("policy", 3 * self.policy.rounds)) if self.policy else None,
+            policy=self._draw_policy(stream),
             jitter=draw_jitter(stream("jitter", JITTER_DRAWS), self.color_jitter) if any(self.color_jitter) else None,
             erased=erased_boxes(stream("erase", ERASE_DRAWS), size=self.size, probability=self.random_erase)
             if self.random_erase
             else None,
         )
+
+    def _draw_policy(self, stream: Callable[[str, int], NDArray[np.float64]]) -> Drawn | None:
+        if self.policy is None:
+            return None
+        draws = 3 * self.policy.rounds
+        varied = stream("policy varied", draws) if self.policy.varies else None
+        return self.policy.draw(stream("policy", draws), varied)
 
     def render(self, sources: Sequence[NDArray[np.uint8]], changes: Changes) -> torch.Tensor:
         """Carry out `changes`.

@@ -79,6 +79,8 @@ class Policy:
         shear, rotate, enhance: strongest, as a share, in degrees, and as a change of a factor.
         translate: strongest in pixels.
         bits: most bits that posterizing drops.
+        std: standard deviation of `bin`, drawn for every operation; the strength stays one of the `BINS`.
+        probability: of an operation; one that is left out is the identity.
     """
 
     rounds: int
@@ -88,6 +90,8 @@ class Policy:
     rotate: float
     enhance: float
     bits: int
+    std: float = 0.0
+    probability: float = 1.0
 
     @classmethod
     def of(cls, recipe: Recipe, *, size: int) -> Self | None:
@@ -101,6 +105,8 @@ class Policy:
                 rotate=30.0,
                 enhance=0.9,
                 bits=4,
+                std=recipe.ra_std,
+                probability=recipe.ra_prob,
             )
         if recipe.auto_augment == "trivialaugment":
             return cls(rounds=1, bin=None, shear=0.99, translate=32.0, rotate=135.0, enhance=0.99, bits=6)
@@ -122,15 +128,27 @@ class Policy:
         rows["Solarize"] = torch.linspace(255.0, 0.0, BINS)  # the level from which colours are inverted
         return np.stack([rows.get(name, torch.zeros(BINS)).numpy() for name in OPERATIONS]).astype(np.float64)
 
-    def draw(self, draws: NDArray[np.float64]) -> Drawn:
+    @property
+    def varies(self) -> bool:
+        """Whether `draw` needs the second draws."""
+        return self.std > 0.0 or self.probability < 1.0
+
+    def draw(self, draws: NDArray[np.float64], varied: NDArray[np.float64] | None = None) -> Drawn:
         """Decide.
 
         Args:
             draws: [B, 3 S] in [0, 1): of each round the operation, its strength and its sign.
+            varied: [B, 3 S] in [0, 1) where the policy `varies`: of each round two for the normal deviation of the
+                strength, and whether the operation is done.
         """
         chosen = draws.reshape(len(draws), self.rounds, 3)
         operation = np.floor(chosen[:, :, 0] * len(OPERATIONS)).astype(np.int64)
         bins = np.floor(chosen[:, :, 1] * BINS).astype(np.int64) if self.bin is None else self.bin
+        if varied is not None:
+            more = varied.reshape(chosen.shape)
+            normal = np.sqrt(-2.0 * np.log1p(-more[:, :, 0])) * np.cos(2.0 * np.pi * more[:, :, 1])
+            bins = np.clip(np.rint(bins + self.std * normal), 0, BINS - 1).astype(np.int64)
+            operation = np.where(more[:, :, 2] < self.probability, operation, OPERATIONS.index("Identity"))
         signed = np.array([name in SIGNED for name in OPERATIONS])[operation]
         sign = np.where(signed & (chosen[:, :, 2] < 0.5), -1.0, 1.0)
         return Drawn(operation, sign * self.strengths[operation, bins])
