@@ -1,5 +1,6 @@
 """From time to steps: what the pure functions promise, and that a run planned by them is over in time."""
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from netsmith.run.clock import FakeClock
 from netsmith.run.plan import Plan
+from netsmith.train.costs import EVEN, Costs, Phase, together
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
 from netsmith.train.timing import MARKS, Length, marks_passed, plan_length, progress
@@ -91,11 +93,22 @@ def test_as_many_steps_as_fit(step: int, left: float, pace: float, reserved: flo
 
 
 def simulate(
-    folder: Path, *, seconds: float, costs: np.ndarray, evaluation: float, checkpoint: float, guess: float
+    folder: Path,
+    *,
+    seconds: float,
+    costs: np.ndarray,
+    evaluation: float,
+    checkpoint: float,
+    guess: float,
+    phases: Sequence[Phase] = EVEN,
+    factors: Mapping[str, float] | None = None,
 ) -> tuple[float, int]:
-    """The loop's order of events with made-up durations: (seconds it took in all, steps)."""
+    """The loop's order of events with made-up durations: (seconds it took in all, steps).
+
+    `factors`: what updates of each kind of `phases` really cost, as multiples of `costs`.
+    """
     clock = FakeClock()
-    pacing = Pacing(clock, seconds=seconds, checkpoint_seconds=seconds / 20, evaluation_steps=3.0)
+    pacing = Pacing(clock, seconds=seconds, checkpoint_seconds=seconds / 20, evaluation_steps=3.0, costs=Costs(phases))
     pacing.per_step = guess
     clock.tick(0.02 * seconds)  # measuring
     planner = Planner(Plan(folder / "plan.jsonl"), pacing)
@@ -107,7 +120,9 @@ def simulate(
         return cost
 
     while step < planner.total(step):
-        pacing.stepped(spend(float(costs[step % len(costs)])))
+        done = planner.progress(step)
+        factor = (factors or {}).get(pacing.costs.kind(done), 1.0)
+        pacing.stepped(spend(factor * float(costs[step % len(costs)])), progress=done)
         step += 1
         before, after = planner.progress(step - 1), planner.progress(step)
         if after < 1 and int(after * EVALUATIONS) > int(before * EVALUATIONS) and pacing.can_evaluate:
@@ -140,6 +155,71 @@ def test_a_timed_run_is_over_in_time_however_its_speed_varies(tmp_path: Path, se
     assert spent <= 1.02 * seconds
     assert spent >= 0.93 * seconds
     assert steps * mean > 0.5 * seconds
+
+
+GROWING = tuple(Phase(start, f"side {side}", side**2) for start, side in ((0.0, 16), (0.35, 24), (0.7, 32)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "really",
+    [(1.0, 2.25, 4.0), (1.0, 1.1, 1.3), (1.0, 3.0, 8.0), (4.0, 2.0, 1.0)],
+    ids=["as thought", "hardly dearer", "twice as dear", "cheaper"],
+)
+def test_a_timed_run_whose_updates_change_their_cost_is_over_in_time(
+    tmp_path: Path, seed: int, really: tuple[float, ...]
+) -> None:
+    draw = np.random.default_rng(seed)
+    mean = [0.002, 0.01, 0.05][seed % 3]
+    factors = {phase.kind: factor for phase, factor in zip(GROWING, really, strict=True)}
+    spent, steps = simulate(
+        tmp_path,
+        seconds=60.0,
+        costs=mean * draw.lognormal(0.0, 0.2, 5000),
+        evaluation=float(draw.uniform(0, 1.0)),
+        checkpoint=float(draw.uniform(0, 0.2)),
+        guess=mean * really[0],
+        phases=GROWING,
+        factors=factors,
+    )
+    assert spent <= 1.02 * 60
+    assert spent >= 0.93 * 60
+    dearest = mean * max(really)
+    assert steps * dearest > 60.0
+
+
+def test_time_that_is_left_is_divided_by_the_mean_cost_of_what_is_left() -> None:
+    costs = Costs((Phase(0.0, "head", 1.0), Phase(0.5, "all", 3.0)))
+    assert costs.ahead(0.0) == 0.0
+    costs.measure("head", 2.0)
+    assert [costs.seconds("all"), costs.ahead(0.0), costs.ahead(0.25), costs.ahead(0.5), costs.ahead(1.0)] == [
+        6.0,
+        4.0,
+        pytest.approx((2.0 + 2 * 6.0) / 3),
+        6.0,
+        6.0,
+    ]
+    costs.measure("all", 5.0)  # what it was thought to cost is no longer asked
+    assert [costs.seconds("head"), costs.seconds("all"), costs.ahead(0.0)] == [2.0, 5.0, 3.5]
+    costs.measure("all", 10.0)  # the machine is half as fast now, for both
+    assert [costs.seconds("head"), costs.seconds("all")] == [4.0, 10.0]
+    again = Costs(costs.phases)
+    again.load(costs.numbers(), progress=0.7, per_step=10.0)
+    assert [again.seconds("head"), again.seconds("all")] == [4.0, 10.0]
+
+
+def test_two_changes_of_cost_at_once_are_multiplied() -> None:
+    head = (Phase(0.0, "head", 0.3), Phase(0.2, "all", 1.0))
+    both = together(GROWING, head)
+    assert [(phase.start, phase.kind) for phase in both] == [
+        (0.0, "side 16, head"),
+        (0.2, "side 16, all"),
+        (0.35, "side 24, all"),
+        (0.7, "side 32, all"),
+    ]
+    assert [phase.prior for phase in both] == [pytest.approx(256 * 0.3), 256.0, 576.0, 1024.0]
+    assert together(EVEN, head) == head
+    assert Costs(both).marks == pytest.approx((0.21, 0.36, 0.71))
 
 
 def test_an_expensive_evaluation_does_not_eat_the_time(tmp_path: Path) -> None:

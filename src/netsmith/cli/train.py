@@ -44,6 +44,7 @@ def train(
     strict: Annotated[bool, Parameter(show_default=False)] = False,
     img_size: Count = None,
     train_size: Count = None,
+    progressive: Pair = None,
     batch_size: Annotated[int | None, Parameter(name=["--batch-size", "-b"], group=_GROUP)] = None,
     opt: Annotated[Literal["sgd", "adamw", "rmsprop", "muon", "lamb"] | None, Parameter(group=_GROUP)] = None,
     lr: Number = None,
@@ -115,6 +116,8 @@ def train(
         strict: Refuse data of which a picture would be left out.
         img_size: Side of the input in pixels.
         train_size: Side trained on, where it is another: smaller is faster, and random crops enlarge what they show.
+        progressive: Train on smaller pictures first: the smallest share of the side, and the share of training by which
+            the full side is reached, as 0.5 0.7.
         batch_size: Pictures per update.
         opt: Optimizer.
         lr: Peak learning rate.
@@ -183,6 +186,7 @@ def train(
         ("--epochs", "epochs", epochs),
         ("--img-size", "img_size", img_size),
         ("--train-size", "train_size", train_size),
+        ("--progressive", "progressive", progressive),
         ("--batch-size", "batch_size", batch_size),
         ("--opt", "opt", opt),
         ("--lr", "lr", lr),

@@ -31,6 +31,8 @@ class Recipe(BaseModel):
         img_size: R, side of the input, pixels.
         train_size: side of the pictures trained on, pixels, or None for `img_size`. Random crops show objects larger
             than evaluation does, so a smaller side matches it better, and is faster (Touvron et al. 2019, FixRes).
+        progressive: smallest side trained on as a share of the full one, and share of progress by which the full side
+            is reached; sides in between follow the network's stride and take equal shares. None trains at one side.
         epochs: passes over the training split, or None when `time_s` decides.
         time_s: seconds of training, or None when `epochs` decides; exactly one of the two is given.
         batch_size: images per optimizer step.
@@ -96,6 +98,7 @@ class Recipe(BaseModel):
     pretrained: str | None = Field(default=None, min_length=1)
     img_size: int = Field(ge=8, le=LARGEST_SIZE)
     train_size: int | None = Field(default=None, ge=8, le=LARGEST_SIZE)
+    progressive: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], Annotated[float, Field(gt=0.0, lt=1.0)]] | None = None
     epochs: float | None = Field(default=None, gt=0.0)
     time_s: float | None = Field(default=None, gt=0.0)
     batch_size: int = Field(default=64, ge=1)

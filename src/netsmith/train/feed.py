@@ -17,10 +17,11 @@ and in its cache, and sharing it with threads that training wants for itself cos
 import ctypes
 import hashlib
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Self
 
 import numpy as np
@@ -79,6 +80,10 @@ class TrainingData:
         return cls(train, train.labels, val.pixels, val.labels, preprocess, fingerprint)
 
 
+def _unchanged(step: int) -> int | None:
+    return None
+
+
 class Feed:
     """The stream of augmented batches.
 
@@ -113,6 +118,7 @@ class Feed:
         self.balanced = balanced
         self.classes = 1 + int(labels.max())
         self._order = lru_cache(maxsize=4)(self._order_of)
+        self._augmentation_at = lru_cache(maxsize=16)(augmentation.at)
 
     @classmethod
     def of(cls, data: TrainingData, recipe: Recipe, *, batch_size: int) -> Self:
@@ -136,26 +142,36 @@ class Feed:
         """The order in which an epoch visits the pictures, int64 [N]."""
         return self._order(epoch)
 
-    def batch(self, step: int) -> Batch:
-        """The batch of `step`, a function of the seed and the step alone."""
+    def batch(self, step: int, side: int | None = None) -> Batch:
+        """The batch of `step`, a function of the seed, the step and the side of its pictures alone.
+
+        Args:
+            step: its number.
+            side: R, pixels, where it is not the augmentation's.
+        """
+        augmentation = self._augmentation_at(side or self.augmentation.size)
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs, positions = np.divmod(places, len(self.labels))
-        parts = [self._part(epoch, positions[epochs == epoch]) for epoch in np.unique(epochs).tolist()]
+        parts = [self._part(epoch, positions[epochs == epoch], augmentation) for epoch in np.unique(epochs).tolist()]
         images = parts[0][0] if len(parts) == 1 else torch.cat([images for images, _ in parts])
         labels = np.concatenate([labels for _, labels in parts])
         if self.mixing is None:
             return Batch(images, torch.from_numpy(labels))
-        mixture = self.mixing.draw(seed=self.seed, step=step, size=self.augmentation.size)
+        mixture = self.mixing.draw(seed=self.seed, step=step, size=augmentation.size)
         return Batch(mix(images, mixture), mixed_targets(labels, mixture, classes=self.classes))
 
-    def _part(self, epoch: int, positions: NDArray[np.int64]) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    def _part(
+        self, epoch: int, positions: NDArray[np.int64], augmentation: Augmentation
+    ) -> tuple[torch.Tensor, NDArray[np.int64]]:
         chosen = self.order(epoch)[positions]
         sources = [self.images[index] for index in chosen.tolist()]
         shapes = np.array([source.shape[:2] for source in sources], dtype=np.int64)
-        changes = self.augmentation.draw(shapes, seed=self.seed, epoch=epoch, positions=positions)
-        return self.augmentation.render(sources, changes), self.labels[chosen]
+        changes = augmentation.draw(shapes, seed=self.seed, epoch=epoch, positions=positions)
+        return augmentation.render(sources, changes), self.labels[chosen]
 
-    def batches(self, start: int, *, workers: int = 1) -> Generator[Batch, None, None]:
+    def batches(
+        self, start: int, *, workers: int = 1, side: Callable[[int], int | None] = _unchanged
+    ) -> Generator[Batch, None, None]:
         """Batches of steps `start`, `start` + 1, ... without end, prepared ahead.
 
         Close the generator to stop the threads; whatever goes wrong in a thread is raised here, at the step it
@@ -164,9 +180,11 @@ class Feed:
         Args:
             start: first step.
             workers: threads; 0 prepares each batch when it is asked for.
+            side: of the pictures of a step, see `batch`. What it says of coming steps may change until their batch is
+                asked for: those that were prepared at another side are prepared again.
         """
         with filled_ahead(self.images, self._from(start)):
-            yield from self._batches(start, workers)
+            yield from self._batches(start, workers, side)
 
     def _from(self, step: int) -> Generator[int]:
         """All pictures, in the order in which batches from `step` on need them."""
@@ -174,22 +192,27 @@ class Feed:
         yield from self.order(epoch)[position:].tolist()
         yield from range(len(self.labels))
 
-    def _batches(self, start: int, workers: int) -> Generator[Batch, None, None]:
+    def _batches(self, start: int, workers: int, side: Callable[[int], int | None]) -> Generator[Batch, None, None]:
         if workers == 0:
-            step = start
-            while True:
-                yield self.batch(step)
-                step += 1
+            for step in count(start):
+                yield self.batch(step, side(step))
         pool = ThreadPoolExecutor(workers, thread_name_prefix="netsmith-feed", initializer=_compute_alone)
-        pending: deque[Future[Batch]] = deque()
+
+        def prepare(step: int) -> tuple[int | None, Future[Batch]]:
+            wanted = side(step)
+            return wanted, pool.submit(self.batch, step, wanted)
+
+        pending: deque[tuple[int | None, Future[Batch]]] = deque()
         try:
-            for step in range(start, start + AHEAD * workers):
-                pending.append(pool.submit(self.batch, step))
-            step = start + len(pending)
-            while True:
-                batch = pending.popleft().result()
-                pending.append(pool.submit(self.batch, step))
-                step += 1
+            ahead = AHEAD * workers
+            pending.extend(prepare(step) for step in range(start, start + ahead))
+            for step in count(start):
+                if pending[0][0] != side(step):
+                    for _, future in pending:
+                        future.cancel()
+                    pending = deque(prepare(each) for each in range(step, step + ahead))
+                batch = pending.popleft()[1].result()
+                pending.append(prepare(step + ahead))
                 yield batch
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -1,7 +1,10 @@
 """Where the time of a run goes, and what that leaves room for. It only advises: what it says becomes a plan row or
 changes no weight."""
 
+from collections.abc import Mapping
+
 from netsmith.run.clock import Clock
+from netsmith.train.costs import Costs
 from netsmith.train.timing import SPARE, plan_length
 
 CHECKPOINT_SHARE = 0.05  # of the time, at most
@@ -16,16 +19,22 @@ class Pacing:
         clock: reads time; the run begins now.
         seconds: it may take, what earlier processes spent on it included; None for as long as it takes.
         checkpoint_seconds: least time between checkpoints, longer where they are slow; 0 for one after every update.
-        evaluation_steps: how many updates one evaluation is thought to cost until the first was measured.
+        evaluation_steps: how many of the last updates one evaluation is thought to cost until the first was measured.
+        costs: of the updates, which may change with progress.
 
     Attributes:
-        per_step: seconds of a coming update, 0 while unknown.
         per_checkpoint: seconds of a coming one, 0 while unknown.
         evaluating: seconds spent in evaluations.
     """
 
     def __init__(
-        self, clock: Clock, *, seconds: float | None, checkpoint_seconds: float, evaluation_steps: float
+        self,
+        clock: Clock,
+        *,
+        seconds: float | None,
+        checkpoint_seconds: float,
+        evaluation_steps: float,
+        costs: Costs | None = None,
     ) -> None:
         self._clock = clock
         self._began = clock.now()
@@ -35,10 +44,11 @@ class Pacing:
         self._checkpoint_ended = self._began
         self._evaluation_steps = evaluation_steps
         self._evaluation: float | None = None
-        self.per_step = 0.0
+        self.costs = costs or Costs()
+        self._kind = self.costs.kind(1.0)  # of the newest update, or of what is measured before the first
         self.per_checkpoint = 0.0
         self.evaluating = 0.0
-        self._stretch, self._stretch_steps = 0.0, 0
+        self._stretch: dict[str, tuple[float, int]] = {}  # seconds and number of updates by kind, since the newest mark
 
     @property
     def elapsed(self) -> float:
@@ -46,35 +56,56 @@ class Pacing:
         return self._before + self._clock.now() - self._began
 
     @property
+    def per_step(self) -> float:
+        """Seconds of an update such as the newest; before the first such as the last; 0 while unknown."""
+        return self.costs.seconds(self._kind)
+
+    @per_step.setter
+    def per_step(self, seconds: float) -> None:
+        self.costs.measure(self._kind, seconds)
+
+    @property
     def per_evaluation(self) -> float:
         """Seconds of a coming evaluation."""
-        return self._evaluation_steps * self.per_step if self._evaluation is None else self._evaluation
+        if self._evaluation is None:
+            return self._evaluation_steps * self.costs.seconds(self.costs.kind(1.0))
+        return self._evaluation
 
-    def go_on(self, *, elapsed: float, per_step: float) -> None:
-        """Take over the books of an earlier process."""
-        self._before = elapsed
-        self.per_step = per_step
+    def numbers(self) -> dict[str, float]:
+        """The books, for a checkpoint."""
+        return {"elapsed": self.elapsed, "per_step": self.per_step, **self.costs.numbers()}
+
+    def go_on(self, numbers: Mapping[str, float], *, progress: float) -> None:
+        """Take over the books of an earlier process, which stood at `progress`."""
+        self._before = numbers["elapsed"]
+        self._kind = self.costs.kind(progress)
+        self.costs.load(numbers, progress=progress, per_step=numbers["per_step"])
 
     def allow(self, seconds: float) -> None:
         """Give the run `seconds` from now on."""
         self.seconds = self.elapsed + seconds
 
-    def stepped(self, seconds: float) -> None:
-        """Enter an update, its wait for the batch included."""
-        self._stretch += seconds
-        self._stretch_steps += 1
+    def stepped(self, seconds: float, *, progress: float) -> None:
+        """Enter the update made at `progress`, its wait for the batch included."""
+        kind = self.costs.kind(progress)
+        new = kind != self._kind and not self.costs.is_measured(kind)
+        self._kind = kind
+        if not new:  # the first of another kind prepares its kernels
+            total, steps = self._stretch.get(kind, (0.0, 0))
+            self._stretch[kind] = total + seconds, steps + 1
 
     @property
     def recent(self) -> float:
         """Seconds of an update in the stretch that is not settled yet, or else the pace; 0 while unknown."""
-        return self._stretch / self._stretch_steps if self._stretch_steps else self.per_step
+        total, steps = self._stretch.get(self._kind, (0.0, 0))
+        return total / steps if steps else self.per_step
 
     def settle(self) -> None:
         """End a stretch between two marks: coming updates are thought to go as its own did."""
-        if self._stretch_steps:
-            prior = PRIOR_STEPS if self.per_step else 0
-            self.per_step = (self._stretch + prior * self.per_step) / (self._stretch_steps + prior)
-            self._stretch, self._stretch_steps = 0.0, 0
+        for kind, (total, steps) in self._stretch.items():
+            prior = PRIOR_STEPS if self.costs.is_measured(kind) else 0
+            self.costs.measure(kind, (total + prior * self.costs.seconds(kind)) / (steps + prior))
+        self._stretch.clear()
 
     def evaluated(self, seconds: float) -> None:
         """Enter an evaluation."""
@@ -101,11 +132,12 @@ class Pacing:
         """Whether one more evaluation keeps them within their share of the time so far, if time is limited."""
         return self.seconds is None or self.evaluating + self.per_evaluation <= EVALUATION_SHARE * self.elapsed
 
-    def total_steps(self, step: int, *, evaluations: int) -> int:
+    def total_steps(self, step: int, *, progress: float, evaluations: int) -> int:
         """Total steps that fit into the time beside evaluations, checkpoints and a spare.
 
         Args:
             step: updates already made.
+            progress: that they came to.
             evaluations: wanted before the last one.
         """
         assert self.seconds is not None, "without a limit of time there is nothing to plan"
@@ -119,6 +151,6 @@ class Pacing:
         return plan_length(
             step,
             seconds_left=left,
-            seconds_per_step=self.per_step,
+            seconds_per_step=self.costs.ahead(progress),
             seconds_reserved=last + checkpoints + before_last + SPARE * self.seconds,
         )

@@ -1,9 +1,10 @@
 """What the machine decides about a run, each choice a row of the plan that is obeyed where it is found.
 
 Kinds: "threads", "depthwise", "dtype", "channels_last" at step 0; "total_steps" at step 0 and, in a timed run, at every
-mark of progress. Accidents make rows too, which may come in any order and of which the strictest holds: "grad_accum"
-(parts of a batch, from the step that memory was too small for), "lr_factor" (of every rate, from the checkpoint that a
-run whose loss was not finite went back to).
+mark of progress; "train_size" at every step from which on pictures have another side, where they grow. Accidents make
+rows too, which may come in any order and of which the strictest holds: "grad_accum" (parts of a batch, from the step
+that memory was too small for), "lr_factor" (of every rate, from the checkpoint that a run whose loss was not finite
+went back to).
 """
 
 import math
@@ -17,6 +18,7 @@ from netsmith.train.checkpoints import FULL_DISK
 from netsmith.train.depthwise import Float32Parts
 from netsmith.train.pacing import Pacing
 from netsmith.train.precision import Precision, Timing, Way, fastest
+from netsmith.train.sides import Sides
 from netsmith.train.timing import MARKS, Length, marks_passed, progress
 
 EVALUATIONS = 10  # of a timed run, at equal steps of progress, the last included
@@ -33,11 +35,13 @@ class Planner:
     Args:
         plan: rows found in it are obeyed, new ones recorded.
         pacing: the books of the run's time.
+        sides: of the pictures trained on, None where they do not grow.
     """
 
-    def __init__(self, plan: Plan, pacing: Pacing) -> None:
+    def __init__(self, plan: Plan, pacing: Pacing, sides: Sides | None = None) -> None:
         self.plan = plan
         self.pacing = pacing
+        self._sides = sides
         self.lengths: list[Length] = []
 
     @property
@@ -84,14 +88,33 @@ class Planner:
                 return max(1, steps_of_epochs())
             if not self.pacing.per_step:  # all else was found in the plan and not measured
                 self.pacing.per_step = measure([threads], self._measuring_seconds())[0].seconds
-            return self.pacing.total_steps(0, evaluations=EVALUATIONS - 1)
+            return self.pacing.total_steps(0, progress=0.0, evaluations=EVALUATIONS - 1)
 
         self._lengthen(0, compute, why="the time at the pace measured" if self.timed else "the epochs of the recipe")
 
     def at_marks(self, step: int) -> None:
-        """At a mark of progress in a timed run: plan again how many steps the time that is left allows."""
-        if self.timed and marks_passed(step, self.lengths, MARKS):
+        """At a mark of progress in a timed run: plan again how many steps the time that is left allows.
+
+        Where pictures grow, the side that begins at this step.
+        """
+        if self.timed and marks_passed(step, self.lengths, (*MARKS, *self.pacing.costs.marks)):
             self._by_time(step)
+        side = self.side(step)
+        if side is not None and side != self._planned_side(step):
+            self._decide("train_size", step, lambda: side, why=f"{self.progress(step):.3g} of training is done")
+
+    def side(self, step: int) -> int | None:
+        """Side of the pictures of a step, pixels: planned, or what it will be by the plan as it stands.
+
+        None where pictures do not grow.
+        """
+        if self._sides is None:
+            return None
+        # Sides only grow: a run that was planned anew, and so stands back a little, keeps what it has.
+        return max(self._sides.at(self.progress(step)), self._planned_side(step))
+
+    def _planned_side(self, step: int) -> int:
+        return self._strictest("train_size", step, max, 0)
 
     def by_time(self, step: int) -> None:
         """Plan the number of steps that the time that is left allows, from `step` on, unless the plan goes on later."""
@@ -104,9 +127,10 @@ class Planner:
 
     def _by_time(self, step: int) -> None:
         self.pacing.settle()
-        evaluations = math.floor((1.0 - self.progress(step)) * EVALUATIONS)
-        pace = f"{self.pacing.per_step:.4g} s per step"
-        self._lengthen(step, lambda: self.pacing.total_steps(step, evaluations=evaluations), why=pace)
+        done = self.progress(step)
+        evaluations = math.floor((1.0 - done) * EVALUATIONS)
+        pace = f"{self.pacing.costs.ahead(done):.4g} s per step"
+        self._lengthen(step, lambda: self.pacing.total_steps(step, progress=done, evaluations=evaluations), why=pace)
 
     def by_steps(self, step: int, total: int, *, why: str) -> None:
         """Plan `total` steps, from `step` on, unless the plan goes on later."""
@@ -140,7 +164,8 @@ class Planner:
         if self.timed:
             at = max(step, self.lengths[-1].at + 1)
             self.pacing.settle()
-            self._lengthen(at, lambda: max(at, self.pacing.total_steps(step, evaluations=0)), why=why)
+            done = self.progress(step)
+            self._lengthen(at, lambda: max(at, self.pacing.total_steps(step, progress=done, evaluations=0)), why=why)
 
     def _strictest(self, kind: str, step: int, choose: Callable[[Any, Any], Any], default: Any) -> Any:
         found = default

@@ -30,6 +30,7 @@ from netsmith.run.recipe import Recipe
 from netsmith.train.accumulation import Parts
 from netsmith.train.checkpoints import Checkpoint, Identity
 from netsmith.train.choosing import choose
+from netsmith.train.costs import EVEN, Costs
 from netsmith.train.diagnosis import Diverged
 from netsmith.train.evaluate import Evaluation, evaluate_network
 from netsmith.train.feed import Batch, Feed, TrainingData
@@ -42,6 +43,7 @@ from netsmith.train.planning import EVALUATIONS, Planner
 from netsmith.train.records import Records
 from netsmith.train.requirements import choose_device, refuse_single_picture
 from netsmith.train.rewinding import Rewinding
+from netsmith.train.sides import Sides
 from netsmith.train.state import State
 from netsmith.train.trials import Trials
 from netsmith.train.updates import Updates
@@ -94,13 +96,15 @@ class Trainer:
         refuse_single_picture(network, recipe.model, self.batch_size, parts=recipe.grad_accum)
         keep_large_blocks()
         self._clock = clock
+        sides = Sides.of(recipe, network)
         self._pacing = Pacing(
             clock,
             seconds=seconds if seconds is not None else recipe.time_s,
             checkpoint_seconds=checkpoint_seconds,
             evaluation_steps=EVALUATION_COST * len(data.val_labels) / self.batch_size,
+            costs=Costs(sides.phases if sides is not None else EVEN),
         )
-        self._planner = Planner(plan, self._pacing)
+        self._planner = Planner(plan, self._pacing, sides)
         self.data, self.recipe = data, recipe
         identity = Identity(recipe=recipe.model_dump(mode="json", exclude=_PLANNED), data=data.fingerprint)
         self._warn = warn or _warn
@@ -217,7 +221,7 @@ class Trainer:
 
     def _advance(self, until: int | None, interrupts: Interrupts) -> None:
         self.objective.train()
-        with closing(self.feed.batches(self.step, workers=self.recipe.workers)) as batches:
+        with closing(self.feed.batches(self.step, workers=self.recipe.workers, side=self._planner.side)) as batches:
             self._planner.at_marks(self.step)
             while not self.finished and (until is None or self.step < until):
                 began = self._clock.now()
@@ -227,7 +231,7 @@ class Trainer:
                     self.save()
                     raise
                 self._metrics.add(self._updates.make(self._on_device(batch)))
-                self._pacing.stepped(self._clock.now() - began)
+                self._pacing.stepped(self._clock.now() - began, progress=self._planner.progress(self.step - 1))
                 self._between_updates()
                 if interrupts.received is not None:
                     self.save()
@@ -313,8 +317,7 @@ class Trainer:
         self._updates.refuse_non_finite(tensors)
         numbers = {
             "time": seconds_of(self._clock.wall()),
-            "elapsed": self.seconds,
-            "per_step": self._pacing.per_step,
+            **self._pacing.numbers(),
             **self.state.numbers(),
         }
         self._records.save(self.step, tensors, numbers)
@@ -333,7 +336,7 @@ class Trainer:
         if found is None:
             return False
         self._load(found)
-        self._pacing.go_on(elapsed=found.state["elapsed"], per_step=found.state["per_step"])
+        self._pacing.go_on(found.state, progress=self.progress)
         return True
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:

@@ -12,7 +12,7 @@ Choices made on purpose:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import numpy as np
@@ -117,6 +117,14 @@ class Augmentation:
             color_jitter=recipe.color_jitter,
             random_erase=recipe.random_erase,
         )
+
+    def at(self, size: int) -> Self:
+        """The same for another side: what is moved by pixels is moved by the same share of the side."""
+        if size == self.size:
+            return self
+        share = size / self.size
+        policy = self.policy and replace(self.policy, translate=share * self.policy.translate)
+        return replace(self, size=size, pad=round(share * self.pad), shift=round(share * self.shift), policy=policy)
 
     def draw(self, shapes: NDArray[np.int64], *, seed: int, epoch: int, positions: NDArray[np.integer]) -> Changes:
         """Decide what happens to each picture.
