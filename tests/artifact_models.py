@@ -20,8 +20,8 @@ from netsmith.artifact.predictions import Predictions
 from netsmith.artifact.runtimes import open_model, open_session
 from netsmith.data.items import Dataset, Item, content_key
 from netsmith.data.prepare import prepare
+from netsmith.data.record import to_data_json
 from netsmith.data.sources import open_source
-from netsmith.data.splits import to_data_json
 from netsmith.run.budget import Budget
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
@@ -125,7 +125,7 @@ def write_colour_run(root: Path, *, latency: Measurement, budget: str = "latency
                 (folder / f"{number}.png").write_bytes(colour_picture(shown, seed=seed))
     source = open_source(root / "data")
     items = [
-        Item(key := content_key(source.reader.read(entry.name)), entry.label, entry.split, entry.name, key, 8, 8)
+        Item(key := content_key(source.reader.read(entry.name)), entry.labels, entry.split, entry.name, key, 8, 8)
         for entry in source.entries
     ]
     dataset = Dataset(source.classes, tuple(items), source.name, source.reader)

@@ -12,8 +12,9 @@ from pictures import class_files, encoded, noise, write_files
 from PIL import Image
 
 from netsmith.data.audit import Audit, audit
+from netsmith.data.record import to_data_json
 from netsmith.data.sources import open_source
-from netsmith.data.splits import split, to_data_json
+from netsmith.data.splits import split
 from netsmith.errors import InputError
 
 GOOD = class_files({"cat": 6, "dog": 5})

@@ -24,7 +24,7 @@ def test_fashion_mnist(test_data: Path, tmp_path: Path) -> None:
     assert (source.classes[0], source.classes[9]) == ("T-shirt/top", "Ankle boot")
     splits = [entry.split for entry in source.entries]
     assert splits == ["train"] * 60_000 + ["test"] * 10_000
-    assert np.bincount([entry.label for entry in source.entries[60_000:]]).tolist() == [1000] * 10
+    assert np.bincount([entry.labels[0] for entry in source.entries[60_000:]]).tolist() == [1000] * 10
     assert source.reader.read("images[0]").shape == (28, 28)
 
 
@@ -33,7 +33,7 @@ def test_cifar10(test_data: Path, tmp_path: Path) -> None:
     done = make("-o", str(tmp_path), "--data", str(test_data), "cifar10")
     assert (done.returncode, done.stderr) == (0, "")
     source = open_source(tmp_path / "cifar10.npz")
-    assert np.bincount([entry.label for entry in source.entries[50_000:]]).tolist() == [1000] * 10
+    assert np.bincount([entry.labels[0] for entry in source.entries[50_000:]]).tolist() == [1000] * 10
     assert source.classes[3] == "cat"
 
 

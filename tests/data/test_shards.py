@@ -110,7 +110,7 @@ def test_numbers_are_classes_in_their_order(tmp_path: Path) -> None:
     pictures["lonely.jpg"] = encoded(noise(50))
     source = open_source(write_tar(tmp_path / "x.tar", pictures))
     assert source.classes == tuple(map(str, range(12)))
-    assert [entry.label for entry in source.entries] == list(range(12))
+    assert [entry.labels[0] for entry in source.entries] == list(range(12))
     strays = {stray.name: stray.reason for stray in source.strays}
     assert strays["x.tar/readme.txt"] == "its extension is not one of a picture"
     assert "no label" in strays["x.tar/lonely.jpg"]

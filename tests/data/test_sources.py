@@ -22,7 +22,7 @@ FILES = class_files({"cat": 3, "dog": 2})
 
 
 def rows(source: Source) -> set[tuple[str, str, str | None]]:
-    return {(entry.name, source.classes[entry.label], entry.split) for entry in source.entries}
+    return {(entry.name, source.classes[entry.labels[0]], entry.split) for entry in source.entries}
 
 
 def zipped(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -167,9 +167,18 @@ def test_csv(tmp_path: Path) -> None:
     [
         ("", "no column 'image_path' and 'label'"),
         ("path,label\n", "no column 'image_path'.*it has path, label"),
-        ("image_path,labels\na.png,x\n", "several labels per picture are not supported yet"),
+        ("image_path,label,labels\na.png,x,x\n", "'label' and a column 'labels'"),
+        ("image_path,labels\na.png,\n", "gives no picture a label"),
+        ("image_path,labels\na.png,x;;y\n", "line 2 .*empty name between separators"),
+        ("image_path,labels\na.png,x;y|x\n", "line 2 .*label x more than once"),
+        ("image_path,labels\na.png,x;y,z\n", "line 2 .*2 values"),
+        ("image_path,labels,split\na.png,x,train\na.png,y,val\n", "line 3 .*another split than line 2"),
+        ("image_path,cat,dog\na.png,1,yes\n", "line 2 .*'yes' in the column 'dog'.*0 or 1"),
+        ("image_path,cat,dog\na.png,1,\n", "line 2 .*'' in the column 'dog'"),
+        ("image_path,cat;dog,bird\na.png,1,0\n", "column 'cat;dog', which cannot name a class"),
+        ("image_path,class\na.png,cat\n", "'cat' in the column 'class'.*name the column of labels"),
         ("image_path,label\n", "no rows"),
-        ("image_path,label\na.png,x|y\n", "line 2 .*several labels"),
+        ("image_path,label\na.png,x|y\n", "line 2 .*several labels.*column 'labels'"),
         ("image_path,label\na.png,\n", "line 2 .*empty label"),
         ("image_path,label\na.png\n", "line 2 .*2 values"),
         ("image_path,label\na.png,x,y\n", "line 2 .*2 values"),
@@ -196,7 +205,7 @@ def test_npz(tmp_path: Path) -> None:
     np.savez(path, images=images, labels=np.array([7, 10, 7, 10, 7, 9]))
     source = open_source(path)
     assert source.classes == ("7", "9", "10")
-    assert [entry.label for entry in source.entries] == [0, 2, 0, 2, 0, 1]
+    assert [entry.labels[0] for entry in source.entries] == [0, 2, 0, 2, 0, 1]
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(source.reader)).read("images[3]"), images[3])
     given = np.array(["train"] * 4 + ["val"] * 2)
     np.savez_compressed(path, images=images[..., None], labels=[1, 0, 1, 0, 1, 0], classes=["no", "yes"], split=given)

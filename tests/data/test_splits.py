@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netsmith.data.items import Dataset, Item
-from netsmith.data.splits import from_data_json, split, to_data_json
+from netsmith.data.record import from_data_json, to_data_json
+from netsmith.data.splits import split
 from netsmith.errors import InputError
 
 
@@ -32,7 +33,7 @@ def make(classes: dict[str, list[int]], splits: dict[str, str] | None = None) ->
             for copy in range(size):
                 full = f"{name}/{group}-{copy}"
                 side = (splits or {}).get(full)
-                items.append(Item(key(full), label, side, full, key(f"{name}/{group}"), 8, 8))  # type: ignore[arg-type]
+                items.append(Item(key(full), (label,), side, full, key(f"{name}/{group}"), 8, 8))  # type: ignore[arg-type]
     return Dataset(tuple(classes), tuple(items), "made", NoReader())
 
 
@@ -161,15 +162,15 @@ def test_pictures_gone_new_or_relabelled() -> None:
     part = from_data_json(record, fewer, partial=True)
     assert len(part.items) == 10
     assert "a/0-0" in part.notes[-1]
-    extra = Item(key("new"), 0, None, "a/new", key("new"), 8, 8)
+    extra = Item(key("new"), (0,), None, "a/new", key("new"), 8, 8)
     more = from_data_json(record, replace(dataset, items=(*dataset.items, extra)))
     assert len(more.items) == len(dataset.items)
     assert "a/new" in more.notes[-1]
-    relabelled = replace(dataset, items=(replace(dataset.items[0], label=1), *dataset.items[1:]))
+    relabelled = replace(dataset, items=(replace(dataset.items[0], labels=(1,)), *dataset.items[1:]))
     with pytest.raises(InputError, match="is now of class 'b' but was 'a'"):
         from_data_json(record, relabelled)
     # classes in another order are the same classes
     swapped = replace(
-        dataset, classes=("b", "a"), items=tuple(replace(item, label=1 - item.label) for item in dataset.items)
+        dataset, classes=("b", "a"), items=tuple(replace(item, labels=(1 - item.label,)) for item in dataset.items)
     )
     assert from_data_json(record, swapped).classes == ("a", "b")

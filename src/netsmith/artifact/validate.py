@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from netsmith.artifact.bundle import Bundle, load_bundle
 from netsmith.artifact.evaluate import Evaluation, evaluate
 from netsmith.artifact.runtimes import open_session
 from netsmith.data.audit import audit
 from netsmith.data.cache import prepared
-from netsmith.data.items import Dataset, Item, listed
+from netsmith.data.items import Dataset, Item, Targets, listed, targets_of
 from netsmith.data.items import Progress as Counting
+from netsmith.data.record import from_data_json, read_data_json
 from netsmith.data.sources import open_source
-from netsmith.data.splits import from_data_json, read_data_json
 from netsmith.errors import InputError
 from netsmith.run.folder import RunFolder
 from netsmith.run.progress import Progress, silent
@@ -36,7 +33,7 @@ class Validation:
         bundle: the artifact.
         source: where the pictures came from.
         split: which of them.
-        targets: int64 [N], classes as the artifact numbers them.
+        targets: int64 [N] or bool [N,C], classes as the artifact numbers them.
         found: the answers and their scores.
         notes: what was decided on the user's behalf, one sentence each.
     """
@@ -44,7 +41,7 @@ class Validation:
     bundle: Bundle
     source: str
     split: Which
-    targets: NDArray[np.int64]
+    targets: Targets
     found: Evaluation
     notes: tuple[str, ...]
 
@@ -106,8 +103,14 @@ def _same_pictures(record: object, dataset: Dataset) -> bool:
     return any(item.key in known for item in dataset.items)
 
 
-def _targets(bundle: Bundle, dataset: Dataset, items: list[Item]) -> NDArray[np.int64]:
+def _targets(bundle: Bundle, dataset: Dataset, items: list[Item]) -> Targets:
     """Classes as the artifact numbers them: by name; where the data has numbers for names, by number."""
+    if dataset.task != bundle.config.task:
+        kinds = {"classify": "one class per picture", "tag": "any number of labels per picture"}
+        raise InputError(
+            f"{dataset.source} has {kinds[dataset.task]} and the model answers {kinds[bundle.config.task]}; "
+            "give data of the model's kind"
+        )
     labels = bundle.config.labels
     numbers = [str(index) for index in range(len(labels))]
     known = {name: index for index, name in enumerate(labels)}
@@ -119,7 +122,8 @@ def _targets(bundle: Bundle, dataset: Dataset, items: list[Item]) -> NDArray[np.
             f"{dataset.source} has classes that the model does not know ({listed(unknown)}); "
             f"it knows {listed(list(labels))}"
         )
-    return np.array([known[dataset.classes[item.label]] for item in items], np.int64)
+    labels = [sorted(known[dataset.classes[label]] for label in item.labels) for item in items]
+    return targets_of(labels, classes=len(bundle.config.labels), task=bundle.config.task)
 
 
 def _counted(progress: Progress, title: str) -> Counting:

@@ -31,10 +31,10 @@ from netsmith.artifact.measure import measure
 from netsmith.artifact.predictions import Predictions
 from netsmith.artifact.runtimes import Session
 from netsmith.artifact.verify import Check, Report
-from netsmith.data.items import Entry, Source, content_key
+from netsmith.data.items import Entry, Source, content_key, label_text
 from netsmith.data.prepare import Pixels, prepare
+from netsmith.data.record import DataRecord, read_data_json
 from netsmith.data.sources import open_source
-from netsmith.data.splits import DataRecord, read_data_json
 from netsmith.errors import CheckError, InputError
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
@@ -227,7 +227,7 @@ class _Again:
                     if pixels is None or self.copies[key] >= self._wanted[key]:
                         continue
                     self.copies[key] += 1
-                    self.classes[key] = self._source.classes[entry.label]
+                    self.classes[key] = label_text(entry.labels, self._source.classes, self._source.task)
                     if key not in self.logits:
                         fresh[key] = pixels
                 if fresh:

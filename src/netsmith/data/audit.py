@@ -18,7 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from netsmith.data.findings import Finding, Seen, unreadable, unused, without_doubtful, wrong_extensions
+from netsmith.data.findings import (
+    Finding,
+    Seen,
+    doubtful_tags,
+    unreadable,
+    unused,
+    without_doubtful,
+    wrong_extensions,
+)
 from netsmith.data.items import Dataset, Entry, Item, Progress, Source, content_key, printable
 from netsmith.data.pool import cpu_count, in_order
 from netsmith.data.prepare import ImageError, Pixels, as_pixels, examine
@@ -65,11 +73,18 @@ class Audit:
     formats: dict[str, int]
     findings: tuple[Finding, ...]
 
+    @property
+    def untagged(self) -> int:
+        """Usable pictures without any tag; 0 where each has its class."""
+        return sum(not item.labels for item in self.dataset.items)
+
     def to_json(self) -> dict[str, Any]:
         """The audit as JSON values, format 1, without the dataset's items."""
         sizes = {"width": self.widths, "height": self.heights, "aspect": self.aspects}
+        tagged = {"task": "tag", "untagged": self.untagged} if self.dataset.task == "tag" else {}
         return {
             "format": 1,
+            **tagged,
             "source": self.dataset.source,
             "fingerprint": self.dataset.fingerprint,
             "listed": self.listed,
@@ -97,15 +112,23 @@ class Audit:
         usable = len(self.dataset.items)
         rest = "" if usable == self.listed else f" of {self.listed:,}"
         splits = ", ".join(f"{count:,} {name}" for name, count in self.splits.items())
+        tagged = self.dataset.task == "tag"
+        kinds = "labels of which a picture has any number" if tagged else "classes"
         lines = [
-            f"{printable(self.dataset.source)}: {usable:,}{rest} pictures usable, {len(self.counts)} classes ({splits})"
+            f"{printable(self.dataset.source)}: {usable:,}{rest} pictures usable, {len(self.counts)} {kinds} ({splits})"
         ]
         ordered = sorted(self.counts.items(), key=lambda row: (-row[1], row[0]))
         shown = ordered if len(ordered) <= 12 else [*ordered[:6], *ordered[-6:]]
         parts = [f"{printable(name)} {count:,}" for name, count in shown]
         if len(ordered) > 12:
             parts.insert(6, "...")
-        lines.append("classes: " + ", ".join(parts))
+        lines.append(("labels: " if tagged else "classes: ") + ", ".join(parts))
+        if tagged:
+            each = sum(self.counts.values()) / usable
+            lines.append(
+                f"labels per picture: {each:.2f} on average; "
+                f"{self.untagged:,} pictures ({self.untagged / usable:.1%}) have none"
+            )
         lines.append(
             f"sizes: width {self.widths.min:.0f} to {self.widths.max:.0f} (median {self.widths.median:.0f}), "
             f"height {self.heights.min:.0f} to {self.heights.max:.0f} (median {self.heights.median:.0f}), "
@@ -196,27 +219,30 @@ def _pixel_key(pixels: Pixels) -> str:
 
 def _result(source: Source, usable: Sequence[Seen], findings: list[Finding], seed: int) -> Audit:
     items = tuple(
-        Item(one.key, one.entry.label, one.entry.split, one.entry.name, one.group, one.height, one.width)
+        Item(one.key, one.entry.labels, one.entry.split, one.entry.name, one.group, one.height, one.width)
         for one in usable
     )
-    dataset = Dataset(source.classes, items, source.name, source.reader, source.notes)
-    counts = Counter(item.label for item in items)
+    dataset = Dataset(source.classes, items, source.name, source.reader, source.notes, source.task)
+    counts = Counter(label for item in items for label in item.labels)
     per_class = {name: counts[label] for label, name in enumerate(source.classes)}
-    if len(per_class) < 2:
+    if len(per_class) < 2 and source.task == "classify":
         raise InputError(
             f"{source.name} holds one class ('{printable(next(iter(per_class)))}'); a classifier needs at least two: "
             "give the folder that holds the class folders"
         )
     try:
-        sides = Counter(item.split for item in split(dataset, seed=seed).items)
+        divided = split(dataset, seed=seed)
     except InputError as error:
-        lost = Counter(source.classes[entry.label] for entry in source.entries)
+        lost = Counter(source.classes[label] for entry in source.entries for label in entry.labels)
         lost.subtract(per_class)
         short = [f"{lost[name]:,} of '{printable(name)}'" for name in +lost if f"'{printable(name)}'" in str(error)]
         kinds = ", ".join(finding.kind for finding in findings if finding.left_out)
         raise InputError(
             f"{printable(source.name)}: {error}" + (f" ({', '.join(short)} left out: {kinds})" if short else "")
         ) from None
+    sides = Counter(item.split for item in divided.items)
+    if source.task == "tag":
+        findings += doubtful_tags(divided)
     smallest, largest = min(per_class, key=per_class.__getitem__), max(per_class, key=per_class.__getitem__)
     if per_class[largest] >= IMBALANCE * per_class[smallest]:
         findings.append(

@@ -16,11 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 
-from netsmith.data.items import Dataset, Item, Progress, printable
+from netsmith.data.items import Dataset, Item, Progress, Targets, printable
 from netsmith.data.pool import cpu_count, in_order
 from netsmith.data.prepare import ImageError, Pixels, prepare
 from netsmith.data.store import Store, locked, open_store, write_store
@@ -44,13 +42,13 @@ class Prepared:
     Attributes:
         store: the file they are in.
         size: R.
-        labels: int64 [N].
+        labels: int64 [N], or bool [N,C] of tags.
         keys: content hashes of the N pictures.
     """
 
     store: Store
     size: int
-    labels: NDArray[np.int64]
+    labels: Targets
     keys: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -92,8 +90,7 @@ def prepared(
     builder = _Builder(dataset, items, settings, lambda image: prepare(image, preprocess))
     store = builder.store(folder, progress, on_missing, workers)
     kept = [items[position] for position in store.kept]
-    labels = np.array([item.label for item in kept], np.int64)
-    return Prepared(store, preprocess.size, labels, tuple(item.key for item in kept))
+    return Prepared(store, preprocess.size, dataset.targets(kept), tuple(item.key for item in kept))
 
 
 _UNWRITABLE = frozenset({*FULL_DISK, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})

@@ -1,12 +1,12 @@
 """What can be wrong with a data set, found from what reading every picture told."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-from netsmith.data.items import Entry, Source, listed, printable
+from netsmith.data.items import Dataset, Entry, Source, listed, printable
 from netsmith.data.prepare import FORMATS, ImageError
 
 Kind = Literal[
@@ -22,6 +22,9 @@ Kind = Literal[
     "wrong extension",
     "not used",
     "imbalance",
+    "rare tags",
+    "not validated",
+    "constant tags",
 ]
 
 
@@ -99,7 +102,7 @@ def without_doubtful(seen: Sequence[Seen], source: Source) -> tuple[list[Seen], 
     for members in groups.values():
         if len(members) == 1:
             continue
-        if len({one.entry.label for one in members}) > 1:
+        if len({one.entry.labels for one in members}) > 1:
             conflicting.append(members)
             dropped.update(id(one) for one in members)
             continue
@@ -115,7 +118,7 @@ def without_doubtful(seen: Sequence[Seen], source: Source) -> tuple[list[Seen], 
     findings: list[Finding] = []
     if conflicting:
         number = sum(map(len, conflicting))
-        labels = " and ".join(sorted({printable(source.classes[one.entry.label]) for one in conflicting[0]}))
+        labels = " and ".join(sorted({_labelled(one, source) for one in conflicting[0]}))
         message = (
             f"{number:,} pictures are copies of each other under different labels and left out, decide on one: "
             f"{_equal(conflicting[0])} ({labels}){_more(conflicting)}"
@@ -135,6 +138,10 @@ def without_doubtful(seen: Sequence[Seen], source: Source) -> tuple[list[Seen], 
         )
         findings.append(Finding("duplicates", message, _names(copies)))
     return [one for one in seen if id(one) not in dropped], findings
+
+
+def _labelled(one: Seen, source: Source) -> str:
+    return printable(", ".join(source.classes[label] for label in one.entry.labels) or "none")
 
 
 def _equal(members: Sequence[Seen]) -> str:
@@ -172,3 +179,32 @@ def unused(source: Source) -> list[Finding]:
     counted = _count(len(names), "other file or folder", "other files or folders")
     message = f"{counted} not used: {_reasoned(names, reasons)}"
     return [Finding("not used", message, tuple((name,) for name in names), reasons)]
+
+
+RARE = 10
+"""Training pictures below which a tag is called rare."""
+
+
+def doubtful_tags(divided: Dataset) -> list[Finding]:
+    """Tags that little can be learned or said about, of a data set with its splits."""
+    train = Counter(label for item in divided.subset("train") for label in item.labels)
+    val = Counter(label for item in divided.subset("val") for label in item.labels)
+    pictures = len(divided.subset("train"))
+    names = {label: printable(name) for label, name in enumerate(divided.classes)}
+    rare = [f"{names[label]} {train[label]}" for label in names if train[label] < RARE]
+    absent = [names[label] for label in names if not val[label]]
+    constant = [names[label] for label in names if train[label] == pictures]
+    findings: list[Finding] = []
+    if rare:
+        message = f"labels of fewer than {RARE} pictures to train on are hardly learned, add some: {listed(rare)}"
+        findings.append(Finding("rare tags", message))
+    if absent:
+        message = (
+            f"{'a label has' if len(absent) == 1 else f'{len(absent):,} labels have'} no validation picture, so "
+            f"nothing is known of how well it is found and its threshold stays 0.5: {listed(absent)}"
+        )
+        findings.append(Finding("not validated", message))
+    if constant:
+        message = f"every training picture has the label {listed(constant)}, so there is nothing to learn about it"
+        findings.append(Finding("constant tags", message))
+    return findings

@@ -12,10 +12,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from netsmith.data.prepare import ImageError, Pixels
+from netsmith.run.scores import Task
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Targets = NDArray[np.int64] | NDArray[np.bool_]
+"""int64 [N], the class of each picture, or bool [N,C], whether it has each tag."""
 Progress = Callable[[int, int], None]
 """Called as progress(done, total)."""
 
@@ -30,11 +36,11 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One listed picture, not yet read: the reader finds it by `name`; `label` is an index into the source's
-    classes."""
+    """One listed picture, not yet read: the reader finds it by `name`; `labels` are ascending indices into the
+    source's classes, exactly one where the task is to classify."""
 
     name: str
-    label: int
+    labels: tuple[int, ...]
     split: Split | None
 
 
@@ -57,6 +63,7 @@ class Source:
         reader: reads them.
         notes: what was decided on the user's behalf, one sentence each.
         strays: files that were left out, with the reason.
+        task: whether a picture has one class or any number of tags.
     """
 
     name: str
@@ -65,6 +72,7 @@ class Source:
     reader: Reader
     notes: tuple[str, ...] = ()
     strays: tuple[Stray, ...] = ()
+    task: Task = "classify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class Item:
 
     Attributes:
         key: hex SHA-256 of the encoded bytes, or of shape and pixels for arrays.
-        label: index into the dataset's classes.
+        labels: ascending indices into the dataset's classes, exactly one where the task is to classify.
         split: "train", "val", "test", or None while undecided.
         name: its name in the source.
         group: hex SHA-256 of the decoded pixels: duplicates share it, whatever their encoding.
@@ -81,12 +89,18 @@ class Item:
     """
 
     key: str
-    label: int
+    labels: tuple[int, ...]
     split: Split | None
     name: str
     group: str
     height: int
     width: int
+
+    @property
+    def label(self) -> int:
+        """Its class, where the task is to classify."""
+        (label,) = self.labels
+        return label
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,7 @@ class Dataset:
         source: the source's name.
         reader: reads items by name.
         notes: what was decided on the user's behalf, one sentence each.
+        task: whether a picture has one class or any number of tags.
     """
 
     classes: tuple[str, ...]
@@ -106,11 +121,20 @@ class Dataset:
     source: str
     reader: Reader
     notes: tuple[str, ...] = ()
+    task: Task = "classify"
 
     @cached_property
     def fingerprint(self) -> str:
         """`fingerprint` of the items; order, names and further copies of pictures do not matter."""
-        return fingerprint((item.key, self.classes[item.label], item.split) for item in self.items)
+        return fingerprint((item.key, self.named(item), item.split) for item in self.items)
+
+    def named(self, item: Item) -> str:
+        """The labels of an item in one string, see `label_text`."""
+        return label_text(item.labels, self.classes, self.task)
+
+    def targets(self, items: Sequence[Item]) -> Targets:
+        """What is to be answered: int64 [N], the class of each of N items, or bool [N,C], whether it has each tag."""
+        return targets_of([item.labels for item in items], classes=len(self.classes), task=self.task)
 
     def subset(self, split: Split) -> tuple[Item, ...]:
         """Items of one split, in the order of the dataset."""
@@ -131,8 +155,25 @@ class Dataset:
         return content
 
 
+def label_text(labels: Sequence[int], classes: Sequence[str], task: Task) -> str:
+    """The name of a class, or of every tag with ";" after it, sorted; names of tags hold no ";"."""
+    return (
+        classes[labels[0]] if task == "classify" else "".join(f"{name};" for name in sorted(classes[i] for i in labels))
+    )
+
+
+def targets_of(labels: Sequence[Sequence[int]], *, classes: int, task: Task) -> Targets:
+    """Targets of N pictures, from the indices of the classes of each, see `Dataset.targets`."""
+    if task == "classify":
+        return np.array([label for (label,) in labels], np.int64)
+    targets = np.zeros((len(labels), classes), np.bool_)
+    for row, tags in zip(targets, labels, strict=True):
+        row[list(tags)] = True
+    return targets
+
+
 def fingerprint(rows: Iterable[tuple[str, str, Split | None]]) -> str:
-    """Hex SHA-256 over the sorted, distinct (key, class, split) of a data set."""
+    """Hex SHA-256 over the sorted, distinct (key, labels, split) of a data set, see `label_text`."""
     digest = hashlib.sha256()
     for line in sorted({f"{key}\0{name}\0{side or ''}\n" for key, name, side in rows}):
         digest.update(line.encode())

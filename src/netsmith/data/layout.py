@@ -92,7 +92,7 @@ def arrange(paths: Iterable[str], *, where: str, unwrap: bool, empty: Sequence[s
         )
     classes = tuple(sorted({row[1] for row in rows}))
     label = {name: index for index, name in enumerate(classes)}
-    entries = [Entry(path, label[name], side) for path, name, side in rows]
+    entries = [Entry(path, (label[name],), side) for path, name, side in rows]
     settled, notes = settle_splits(entries, where=where)
     return Arrangement(classes, settled, notes, tuple(strays))
 

@@ -28,7 +28,7 @@ from PIL import __version__ as pillow_version
 
 from netsmith.data.cache import cache_root, writing_to
 from netsmith.data.filling import Filling
-from netsmith.data.items import Dataset, Item, Progress
+from netsmith.data.items import Dataset, Item, Progress, Targets
 from netsmith.data.prepare import ImageError, Pixels
 from netsmith.data.shelves import JpegShelf, PixelShelf, growing_file
 from netsmith.data.shrink import master_shape, shrink
@@ -53,12 +53,12 @@ class Masters:
 
     Attributes:
         pictures: the cache file they are in, or what fills one.
-        labels: int64 [N].
+        labels: int64 [N], or bool [N,C] of tags.
         keys: content hashes of the N pictures.
     """
 
     pictures: Store | Filling
-    labels: NDArray[np.int64]
+    labels: Targets
     keys: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -141,7 +141,7 @@ def masters(
         store = place.whole()
         return store if store is not None else Filling(place.shapes, load, place.pixels(tell), tell)
 
-    labels = np.array([item.label for item in items], np.int64)
+    labels = dataset.targets(items)
     with writing_to(place.path.parent), locked(place.path):
         return Masters(opened(), labels, tuple(item.key for item in items))
 

@@ -215,7 +215,7 @@ class _Shards:
             )
         distinct: list[int | str] = [*sorted(numbers), *sorted(set(texts))]  # of one kind
         position = {label: index for index, label in enumerate(distinct)}
-        entries = [Entry(name, position[label], split) for name, label, split in self.rows]
+        entries = [Entry(name, (position[label],), split) for name, label, split in self.rows]
         settled, notes = settle_splits(entries, where=self.where)
         if self.unpacked:
             notes = (

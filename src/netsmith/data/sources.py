@@ -10,11 +10,12 @@ from pathlib import Path
 
 from netsmith.data.archives import LIMITS, Limits, is_tar, is_zip, read_tar, read_zip
 from netsmith.data.cache import cache_root
+from netsmith.data.csv_table import open_csv
 from netsmith.data.folders import open_folder
 from netsmith.data.items import Source, printable
 from netsmith.data.layout import arrange
 from netsmith.data.shards import holds_labels, is_pattern, open_shards, shard_paths
-from netsmith.data.tables import open_csv, open_digits, open_npz
+from netsmith.data.tables import open_digits, open_npz
 from netsmith.errors import InputError
 
 _REMOTE = re.compile(r"(https?|s3|gs|hdfs)://|pipe:")
@@ -26,7 +27,7 @@ def open_source(path: str | Path, *, scratch: Path | None = None) -> Source:
     Args:
         path: a folder `CLASS/picture` or `{train,val,test}/CLASS/picture`; a zip or tar file of either, also with one
             folder around; tar shards with labels beside the pictures, such as train-{000..127}.tar or *.tar (see
-            `shards`); a CSV file `image_path,label[,split]`; an `.npz` file; or the word `digits` (a folder of that
+            `shards`); a CSV file, see `csv_table`; an `.npz` file; or the word `digits` (a folder of that
             name goes first).
         scratch: where a compressed tar is decompressed, by default `archives` in the cache.
 

@@ -3,21 +3,18 @@
 Within a class, pictures are ordered by hash(seed, pixels); test is cut from the low end and val from the high end.
 The order of files, their names and the other classes do not matter, and a picture added later moves only pictures at
 the cut. Duplicates share the hash, so they stay together. Splits that were given are kept; only what is missing is
-cut, from train.
+cut, from train. Tagged pictures belong to several classes at once and are dealt out by `stratify`, in the order of the
+same hashes.
 """
 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from netsmith.data.items import Dataset, Item, Split, fingerprint, listed, printable
+from netsmith.data.items import Dataset, Item, Split, listed, printable
+from netsmith.data.stratify import stratified
 from netsmith.errors import InputError
-
-Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 def split(dataset: Dataset, *, seed: int, val: float = 0.15, test: float = 0.15) -> Dataset:
@@ -38,8 +35,18 @@ def split(dataset: Dataset, *, seed: int, val: float = 0.15, test: float = 0.15)
         shares["test"] = test
     if "val" not in given:
         shares["val"] = val
+    sides = _by_tags(dataset, shares, seed=seed) if dataset.task == "tag" else _by_class(dataset, shares, seed=seed)
+    items = tuple(
+        item if item.split in ("val", "test") else replace(item, split=sides.get(item.group, "train"))
+        for item in dataset.items
+    )
+    return replace(dataset, items=items)
+
+
+def _by_class(dataset: Dataset, shares: dict[Split, float], *, seed: int) -> dict[str, Split]:
+    """The new side of each duplicate group that leaves train."""
     groups = _groups(dataset.items)
-    sides: dict[str, Split] = {}  # group -> its new side; every other group of the pool is train
+    sides: dict[str, Split] = {}
     for label, name in enumerate(dataset.classes):
         members = groups.get(label, {})
         _refuse_few(len(members), name, needed=1 + len(shares), missing=list(shares))
@@ -50,11 +57,35 @@ def split(dataset: Dataset, *, seed: int, val: float = 0.15, test: float = 0.15)
             free = [group for group in (order if side == "test" else order[::-1]) if group not in sides]
             for group in _cut(free, members, round(total * share), most=len(free) - reserved):
                 sides[group] = side
-    items = tuple(
-        item if item.split in ("val", "test") else replace(item, split=sides.get(item.group, "train"))
-        for item in dataset.items
-    )
-    return replace(dataset, items=items)
+    return sides
+
+
+def _by_tags(dataset: Dataset, shares: dict[Split, float], *, seed: int) -> dict[str, Split]:
+    """The new side of each duplicate group that leaves train, by iterative stratification."""
+    pool = [item for item in dataset.items if item.split in (None, "train")]
+    sizes = Counter(item.group for item in pool)
+    if len(sizes) <= len(shares):
+        raise InputError(
+            f"{printable(dataset.source)} has {len(sizes)} distinct pictures for "
+            f"{' and '.join(['train', *shares])}; add pictures"
+        )
+    tags = {item.group: item.labels for item in pool}
+    seen = {label for labels in tags.values() for label in labels}
+    if lacking := [name for label, name in enumerate(dataset.classes) if label not in seen]:
+        raise InputError(
+            f"{printable(dataset.source)} has no picture to train on with the label {listed(lacking)}: add some, or "
+            "take the label out of the table"
+        )
+    order = sorted(sizes, key=lambda group: hashlib.sha256(f"split {seed} {group}".encode()).digest())
+    wanted: dict[Split, float] = {"train": 1.0 - sum(shares.values()), **shares}
+    found = stratified([tags[group] for group in order], [sizes[group] for group in order], list(wanted.values()))
+    names = list(wanted)
+    if empty := [side for at, side in enumerate(names) if at not in found]:
+        raise InputError(
+            f"{printable(dataset.source)} has too few pictures: every label needs one to train on, which leaves none "
+            f"for {' and '.join(empty)}; add pictures"
+        )
+    return {group: names[side] for group, side in zip(order, found, strict=True)}
 
 
 def _groups(items: Sequence[Item]) -> dict[int, dict[str, int]]:
@@ -88,115 +119,3 @@ def _refuse_few(distinct: int, name: str, *, needed: int, missing: Sequence[Spli
         f"class '{printable(name)}' has {found} to train on but {purpose} need at least {needed}: "
         "add pictures, remove the class, or give the splits as folders"
     )
-
-
-class DataRow(BaseModel):
-    """One picture of `data.json`; copies of equal content share it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    label: Annotated[int, Field(ge=0)]
-    split: Split
-    group: Hash
-    name: str
-
-
-class DataRecord(BaseModel):
-    """`data.json`, format 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    format: Literal[1]
-    source: str
-    fingerprint: Hash
-    classes: Annotated[list[str], Field(min_length=2)]
-    seed: int
-    items: dict[Hash, DataRow]
-
-
-def to_data_json(dataset: Dataset, *, seed: int) -> dict[str, Any]:
-    """The content of `data.json`, format 1: enough to make the same splits again from the same pictures.
-
-    Every item must be in a split; items of equal content share one row.
-    """
-    items: dict[str, dict[str, Any]] = {}
-    for item in sorted(dataset.items, key=lambda item: (item.key, item.name)):
-        assert item.split is not None, f"{item.name} is in no split"
-        row = {"label": item.label, "split": item.split, "group": item.group, "name": item.name}
-        first = items.setdefault(item.key, row)
-        assert (first["label"], first["split"]) == (item.label, item.split), f"{item.name} contradicts {first['name']}"
-    return {
-        "format": 1,
-        "source": dataset.source,
-        "fingerprint": dataset.fingerprint,
-        "classes": list(dataset.classes),
-        "seed": seed,
-        "items": items,
-    }
-
-
-def read_data_json(document: Any, *, where: str = "data.json") -> DataRecord:
-    """Check a parsed `data.json`.
-
-    Raises: InputError when it is not format 1, or its labels, classes and fingerprint do not agree; `where` names the
-        file.
-    """
-    try:
-        recorded = DataRecord.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "top"
-        raise InputError(
-            f"{where} is not a valid data.json, format 1: {place}: {first['msg']}; make the run again"
-        ) from None
-    if wide := [row.name for row in recorded.items.values() if row.label >= len(recorded.classes)]:
-        raise InputError(
-            f"{where} gives labels beyond its {len(recorded.classes)} classes ({listed(wide)}); make the run again"
-        )
-    rows = recorded.items.items()
-    if fingerprint((key, recorded.classes[row.label], row.split) for key, row in rows) != recorded.fingerprint:
-        raise InputError(f"{where} does not match its own fingerprint; it was edited or damaged: make the run again")
-    return recorded
-
-
-def from_data_json(document: Any, dataset: Dataset, *, where: str = "data.json", partial: bool = False) -> Dataset:
-    """The splits of `document` applied to freshly audited pictures: labels, splits and groups as they were.
-
-    Args:
-        document: parsed `data.json`.
-        dataset: the same pictures, in any order and under any names.
-        where: the file, for messages.
-        partial: accept that recorded pictures are gone, and say so in `notes`.
-
-    Returns: the dataset in the document's class order. Pictures that the document does not know are left out and noted.
-    Raises: InputError when the document is not valid, a picture is gone (unless `partial`) or now has another class.
-    """
-    recorded = read_data_json(document, where=where)
-    kept: list[Item] = []
-    new: list[str] = []
-    for item in dataset.items:
-        row = recorded.items.get(item.key)
-        if row is None:
-            new.append(item.name)
-            continue
-        was, now = recorded.classes[row.label], dataset.classes[item.label]
-        if was != now:
-            raise InputError(
-                f"{printable(item.name)} is now of class '{printable(now)}' but was '{printable(was)}' in {where}: "
-                "start a new run, or put the picture back"
-            )
-        kept.append(replace(item, label=row.label, split=row.split, group=row.group))
-    found = {item.key for item in kept}
-    gone = [row.name for key, row in recorded.items.items() if key not in found]
-    notes = list(dataset.notes)
-    if gone:
-        sentence = (
-            f"{len(gone):,} of {len(recorded.items):,} pictures of {where} are not in {dataset.source} any more "
-            f"({listed(gone)})"
-        )
-        if not partial or not kept:
-            raise InputError(f"{sentence}: put them back or start a new run")
-        notes.append(f"{sentence}; they are left out")
-    if new:
-        notes.append(f"{len(new):,} pictures of {dataset.source} are not in {where} and are left out ({listed(new)})")
-    return replace(dataset, classes=tuple(recorded.classes), items=tuple(kept), notes=tuple(notes))

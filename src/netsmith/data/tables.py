@@ -1,24 +1,22 @@
-"""Sources that are tables: CSV files that name pictures, `.npz` files that hold them, and scikit-learn's digits."""
+"""Sources that are arrays: `.npz` files with pictures and labels, and scikit-learn's digits."""
 
-import csv
 import importlib
 import lzma
-import os
 import threading
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netsmith.data.archives import LIMITS, Limits, open_zip, refuse_bomb
-from netsmith.data.folders import FolderReader
+from netsmith.data.csv_table import read_split
 from netsmith.data.items import Entry, Source, Split, encodable, listed, printable
-from netsmith.data.layout import SPLIT_NAMES, settle_splits
+from netsmith.data.layout import settle_splits
 from netsmith.data.prepare import ImageError, Pixels
 from netsmith.errors import InputError
 
@@ -89,7 +87,7 @@ def open_digits() -> Source:
     Raises InputError when scikit-learn is not installed.
     """
     reader = DigitsReader()
-    entries = tuple(Entry(f"digits[{index}]", label, None) for index, label in enumerate(reader.labels))
+    entries = tuple(Entry(f"digits[{index}]", (label,), None) for index, label in enumerate(reader.labels))
     return Source("digits", tuple(map(str, range(10))), entries, reader)
 
 
@@ -127,11 +125,12 @@ def open_npz(path: Path, *, limits: Limits = LIMITS) -> Source:
     splits: list[Split | None] = [None] * len(images)
     if "split" in small:
         splits = [
-            _split(text, f"'split'[{index}] in {path}")
+            read_split(text, f"'split'[{index}] in {path}")
             for index, text in enumerate(_texts(small["split"], "split", path))
         ]
     entries = [
-        Entry(f"images[{index}]", label, side) for index, (label, side) in enumerate(zip(labels, splits, strict=True))
+        Entry(f"images[{index}]", (label,), side)
+        for index, (label, side) in enumerate(zip(labels, splits, strict=True))
     ]
     settled, notes = settle_splits(entries, where=str(path))
     return Source(str(path), classes, settled, reader, notes)
@@ -181,75 +180,3 @@ def _labels(labels: NDArray[Any], classes: NDArray[Any] | None, path: Path) -> t
     if unknown := sorted(set(texts) - set(known)):
         raise InputError(f"'labels' in {path} has classes that 'classes' lacks: {listed(unknown)}")
     return tuple(known), [position[text] for text in texts]
-
-
-def _split(text: str, where: str) -> Split | None:
-    """A split by any of its names, case ignored; an empty text leaves the choice to the splitting."""
-    name = text.strip().lower()
-    if name and name not in SPLIT_NAMES:
-        raise InputError(f"{where} is '{printable(text)}'; it must be train, val or test")
-    return SPLIT_NAMES.get(name)
-
-
-def open_csv(path: Path) -> Source:
-    """A CSV file with the columns `image_path,label[,split]`; paths are relative to its folder.
-
-    Raises InputError with the line that does not fit, or naming missing files.
-    """
-    rows: list[tuple[str, str, Split | None]] = []
-    odd: dict[str, str] = {}
-    missing: list[str] = []
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
-            table = csv.DictReader(handle, strict=True)
-            _check_header(list(table.fieldnames or ()), path)
-            for row in table:
-                where = f"line {table.line_num} of {path}"
-                if None in row or None in row.values():
-                    raise InputError(
-                        f"{where} does not have {len(table.fieldnames or ())} values as the header has; mend the line"
-                    )
-                cells = cast(dict[str, str], row)
-                real, label = cells["image_path"].strip(), encodable(cells["label"].strip())
-                name = encodable(real)
-                if name != real:
-                    odd[name] = real
-                if not name or not label:
-                    raise InputError(f"{where} has an empty {'image_path' if not name else 'label'}; fill it in")
-                if "|" in label or ";" in label:
-                    raise InputError(
-                        f"{where} has the label '{printable(label)}': several labels per picture are not supported "
-                        "yet; give one, without '|' and ';'"
-                    )
-                rows.append((name, label, _split(cells.get("split", ""), f"split in {where}")))
-                if "\0" in name or not os.path.isfile(path.parent / real):
-                    missing.append(name)
-    except (csv.Error, OSError) as error:
-        raise InputError(f"{path} cannot be read as CSV ({error}); save it again as UTF-8 with commas") from None
-    if not rows:
-        raise InputError(f"{path} has a header but no rows; add image_path,label rows")
-    if missing:
-        files = "a file that is" if len(missing) == 1 else f"{len(missing):,} files that are"
-        raise InputError(
-            f"{path} names {files} not there ({listed(missing)}); paths are relative to {path.parent}, "
-            "so put the files there or remove their lines"
-        )
-    classes = tuple(sorted({label for _, label, _ in rows}))
-    position = {name: index for index, name in enumerate(classes)}
-    settled, notes = settle_splits([Entry(name, position[label], side) for name, label, side in rows], where=str(path))
-    return Source(str(path), classes, settled, FolderReader(path.parent, odd), notes)
-
-
-def _check_header(columns: list[str], path: Path) -> None:
-    if "labels" in columns and "label" not in columns:
-        raise InputError(
-            f"{path} has a column 'labels': several labels per picture are not supported yet; give one in 'label'"
-        )
-    if lacking := [name for name in ("image_path", "label") if name not in columns]:
-        raise InputError(
-            f"{path} has no column {' and '.join(map(repr, lacking))} "
-            f"(it has {', '.join(map(printable, columns)) or 'none'}); "
-            "the first line must be image_path,label or image_path,label,split"
-        )
-    if twice := sorted({name for name in columns if columns.count(name) > 1}):
-        raise InputError(f"{path} has the column {listed(twice)} more than once; keep one")

@@ -8,7 +8,8 @@ from pathlib import Path
 from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset
 from netsmith.data.masters import Masters, encoding_that_fits, masters
-from netsmith.data.splits import from_data_json, split, to_data_json
+from netsmith.data.record import from_data_json, to_data_json
+from netsmith.data.splits import split
 from netsmith.errors import InputError
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder

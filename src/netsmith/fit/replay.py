@@ -13,7 +13,7 @@ from typing import Self
 
 from netsmith.artifact.bundle import WEIGHTS, Bundle, load_bundle
 from netsmith.data.items import Dataset
-from netsmith.data.splits import read_data_json
+from netsmith.data.record import read_data_json
 from netsmith.errors import CheckError, InputError
 from netsmith.run.budget import Budget, format_duration
 from netsmith.run.files import write_bytes

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netsmith.artifact.bundle import Config, load_bundle
 from netsmith.artifact.predictions import Predictions
-from netsmith.data.splits import DataRecord, read_data_json
+from netsmith.data.record import DataRecord, read_data_json
 from netsmith.errors import InputError
 from netsmith.run.clock import SystemClock
 from netsmith.run.files import read_jsonl

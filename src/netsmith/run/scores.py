@@ -1,0 +1,67 @@
+"""What a model is judged by: right answers where a picture has one class, average precision where it has tags.
+
+One word for both kinds of task, so that training, evaluation, results and report need not ask which it is: the
+*headline* is top-1 accuracy or mAP, with its interval. The shape of the targets says the task: int64 [N], the class of
+each picture, or bool [N,C], whether it has each tag.
+"""
+
+from typing import TYPE_CHECKING, Literal, TypeGuard, cast
+
+from netsmith.run.metrics import Interval, cross_entropy, cross_entropy_interval, top_k_correct, wilson
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Targets = NDArray[np.int64] | NDArray[np.bool_]
+    Logits = NDArray[np.float32]
+
+Task = Literal["classify", "tag"]
+"""One class per picture, or any number of tags."""
+Metric = Literal["top1", "map"]
+"""Key of the headline in records."""
+METRICS: dict[Task, Metric] = {"classify": "top1", "tag": "map"}
+METRIC_NAMES: dict[Metric, str] = {"top1": "top-1", "map": "mAP"}
+"""As people read it."""
+
+
+def are_tags(targets: "Targets") -> "TypeGuard[NDArray[np.bool_]]":
+    """Whether the targets are of tags, by their shape."""
+    return targets.ndim == 2
+
+
+def headline(logits: "Logits", targets: "Targets") -> Interval:
+    """Top-1 accuracy or mAP with its 95 % interval.
+
+    Args:
+        logits: float32 [N,C], N >= 1.
+        targets: int64 [N], or bool [N,C].
+    """
+    if are_tags(targets):
+        from netsmith.run.tagging import mean_average_precision_interval
+
+        return mean_average_precision_interval(logits, targets)
+    return wilson(_right(logits, targets, k=1), len(targets))
+
+
+def points(logits: "Logits", targets: "Targets") -> dict[str, float]:
+    """What a row of `metrics.jsonl` says, without intervals: top1, top5 and loss, or map and loss; as `headline`."""
+    if are_tags(targets):
+        from netsmith.run.tagging import binary_cross_entropy, mean_average_precision
+
+        return {"map": mean_average_precision(logits, targets), "loss": binary_cross_entropy(logits, targets)}
+    right = {f"top{k}": _right(logits, targets, k=k) / len(targets) for k in (1, 5)}
+    return {**right, "loss": cross_entropy(logits, cast("NDArray[np.int64]", targets))}
+
+
+def loss_interval(logits: "Logits", targets: "Targets") -> Interval:
+    """Mean loss per picture, nats, with the normal interval of a mean; as `headline`."""
+    if are_tags(targets):
+        from netsmith.run.tagging import binary_cross_entropy_interval
+
+        return binary_cross_entropy_interval(logits, targets)
+    return cross_entropy_interval(logits, cast("NDArray[np.int64]", targets))
+
+
+def _right(logits: "Logits", targets: "Targets", *, k: int) -> int:
+    return int(top_k_correct(logits, cast("NDArray[np.int64]", targets), k=k).sum())
