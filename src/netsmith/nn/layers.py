@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from netsmith.arch.blocks.draft import Padding
 from netsmith.arch.graph import Activation
+from netsmith.nn.positions import every, mean_over_positions
 from netsmith.nn.windows import window_conv
 
 Norm = Callable[[int], nn.Module]
@@ -146,7 +147,7 @@ class ZeroPadShortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,front+C+back,ceil(H/stride),ceil(W/stride)]."""
-        x = x[:, :, :: self.stride, :: self.stride]
+        x = every(x, self.stride)
         return F.pad(x, (0, 0, 0, 0, self.front, self.back))
 
     def extra_repr(self) -> str:
@@ -159,4 +160,4 @@ class GlobalAverage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,C]."""
-        return x.mean(dim=(2, 3))
+        return mean_over_positions(x)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netsmith.arch.blocks.draft import Padding, Size
+from netsmith.nn.positions import every
 
 
 def pair(size: Size) -> tuple[int, int]:
@@ -57,8 +58,7 @@ class StridedPointwise(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,out,ceil(H/stride),ceil(W/stride)]."""
-        taken = input[:, :, :: self.stride[0], :: self.stride[1]]
-        return F.conv2d(taken, self.weight, self.bias, groups=self.groups)
+        return F.conv2d(every(input, self.stride[0]), self.weight, self.bias, groups=self.groups)
 
 
 class PaddedConv2d(nn.Conv2d):
