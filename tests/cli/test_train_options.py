@@ -17,10 +17,11 @@ FLAGS = {
         "ra_magnitude": 5,
     },
     "--ra-std 1.5 --ra-prob 0.5": {"ra_std": 1.5, "ra_prob": 0.5},
-    "--opt lamb --weight-decay-on all --layer-decay 0.7": {
+    "--opt lamb --weight-decay-on all --layer-decay 0.7 --head-first 0.5": {
         "opt": "lamb",
         "weight_decay_on": "all",
         "layer_decay": 0.7,
+        "head_first": 0.5,
         "grad_clip": 1.0,
     },
     "--sched step --decay-every 0.1": {"sched": "step", "step_every": 0.1},

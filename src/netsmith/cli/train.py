@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from netsmith.cli.console import PLAIN, Console, Output
 from netsmith.cli.tables import outcome
 from netsmith.errors import InputError
+from netsmith.run.named_recipes import list_in_words
 
 EXAMPLES = """\
 Examples:
@@ -20,7 +21,12 @@ Examples:
   netsmith train photos/ --resume -o runs/r18       go on after an interruption
   netsmith train photos/ --model resnet18 --find-lr -o .
                             which learning rate suits; the curve goes to lr.svg
-"""
+  netsmith train photos/ --model resnet18 --recipe finetune --time 10m -o runs/tuned
+  netsmith train photos/ --model resnet50 --recipe paper/resnet --epochs 30 -o runs/he
+
+Recipes (docs/recipes.md); a recipe file and flags stand above them:
+
+""" + list_in_words()
 
 _GROUP = "Recipe"
 Number = Annotated[float | None, Parameter(group=_GROUP)]
@@ -40,6 +46,7 @@ def train(
     out: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     resume: Annotated[bool, Parameter(show_default=False)] = False,
     find_lr: Annotated[bool, Parameter(show_default=False)] = False,
+    recipe: str | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     strict: Annotated[bool, Parameter(show_default=False)] = False,
     img_size: Count = None,
@@ -53,6 +60,7 @@ def train(
     weight_decay: Number = None,
     weight_decay_on: Annotated[Literal["weights", "weights+biases", "all"] | None, Parameter(group=_GROUP)] = None,
     layer_decay: Number = None,
+    head_first: Number = None,
     sched: Annotated[Literal["constant", "step", "cosine", "onecycle"] | None, Parameter(group=_GROUP)] = None,
     warmup: Number = None,
     decay_milestones: Annotated[tuple[float, ...] | None, Parameter(group=_GROUP, consume_multiple=True)] = None,
@@ -112,6 +120,7 @@ def train(
         out: Folder of the run; with --find-lr, of the chart.
         resume: Go on with the interrupted run in the folder.
         find_lr: Begin no run: try rising learning rates on a copy of the network, and suggest one.
+        recipe: Named recipe under the file and the flags; they are listed below.
         config: Recipe file under the flags, such as the recipe.yaml of a run.
         strict: Refuse data of which a picture would be left out.
         img_size: Side of the input in pixels.
@@ -128,6 +137,7 @@ def train(
         layer_decay: Factor of the rate per stage from the classifier down to the stem, for --pretrained; 0.7 is usual.
         sched: Shape of the learning rate.
         warmup: Share of training in which the rate rises.
+        head_first: Share of training in which only the classifier learns, three times as fast; 1 trains nothing else.
         decay_milestones: Shares of training at which --sched step lowers the rate.
         decay_every: Or at evenly so many shares of training.
         decay_rate: Factor at each of them.
@@ -195,6 +205,7 @@ def train(
         ("--weight-decay", "weight_decay", weight_decay),
         ("--weight-decay-on", "weight_decay_on", weight_decay_on),
         ("--layer-decay", "layer_decay", layer_decay),
+        ("--head-first", "head_first", head_first),
         ("--sched", "sched", sched),
         ("--warmup", "warmup", warmup),
         ("--decay-milestones", "step_milestones", decay_milestones),
@@ -246,7 +257,8 @@ def train(
     for flag, field, value in given:
         if value is not None and flags[field] not in (None, True):  # --pretrained alone names no tag yet
             Recipe.check_flag(flag, field, flags[field])
-    command = ["train", data, *(["-c", str(config)] if config else []), *(["-o", str(out)] if out else [])]
+    command = ["train", data, *(["--recipe", recipe] if recipe else []), *(["-c", str(config)] if config else [])]
+    command += ["-o", str(out)] if out else []
     command += ["--pretrained-dir", str(pretrained_dir)] if pretrained_dir else []
     command += ["--resume"] if resume else []
     command += [word for flag, _, value in given if value is not None for word in _typed(flag, value)]
@@ -256,7 +268,7 @@ def train(
 
     if find_lr and time is None:
         flags.setdefault("epochs", 1.0)  # a rate is the same for any length
-    job = TrainJob(flags=flags, config=config, resume=resume, pretrained_dir=pretrained_dir)
+    job = TrainJob(flags=flags, config=config, recipe=recipe, resume=resume, pretrained_dir=pretrained_dir)
     with Console(output) as console:
         session = Session(
             data=data,

@@ -50,9 +50,9 @@ def preprocess_for(look: Look, size: int) -> Preprocess:
     return Preprocess(size=size, crop=1.0 if look.small else PHOTO_CROP)
 
 
-def training_side(look: Look, size: int) -> int | None:
+def training_side(look: Look, size: int, *, share: float = PHOTO_TRAIN_SIDE) -> int | None:
     """Side of the pictures trained on for a resolution; None when it is the resolution itself."""
-    side = round(PHOTO_TRAIN_SIDE * size / STRIDE) * STRIDE
+    side = round(share * size / STRIDE) * STRIDE
     return side if not look.small and size % STRIDE == 0 and 0 < side < size else None
 
 

@@ -1,8 +1,9 @@
 """`train`: one network by one recipe, from pictures to a verified run; `fit` without the choice.
 
 Stages: audit, split, training, artifact, measurement, validation and test, verification in a fresh process. The
-recipe is, from the bottom up: defaults for what the pictures are like, the recipe file, the flags. Once a run began,
-its `recipe.yaml` takes the place of the first two, and only what does not change what is computed may be given anew.
+recipe is, from the bottom up: defaults for what the pictures are like, what published weights change about them, the
+named recipe, the recipe file, the flags. Once a run began, its `recipe.yaml` takes the place of all but the flags, and
+only what does not change what is computed may be given anew.
 
 A layout's file is a network like a name is; the run keeps its own copy, so that it goes on as it began.
 
@@ -23,13 +24,15 @@ from netsmith.data.audit import Audit
 from netsmith.data.pretrained import weights_preprocess
 from netsmith.errors import InputError
 from netsmith.fit.finish import Finisher, is_concluded
+from netsmith.fit.named import recipe_layer, refuse_other_name, replaced
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
-from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for
+from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for, training_side
 from netsmith.fit.session import Session, commands
 from netsmith.run.budget import Budget
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
+from netsmith.run.named_recipes import find_recipe
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import LARGEST_SIZE, Preprocess
 from netsmith.run.progress import Progress
@@ -47,7 +50,7 @@ OPTIMIZERS: Mapping[Any, Mapping[str, float]] = {
     "rmsprop": {"lr": 1e-2, "weight_decay": 1e-5},
     # Above AdamW's rate, of which its steps have the size: they do not suffer from single large gradients.
     "muon": {"lr": 1e-2, "weight_decay": 0.05, "momentum": 0.95},
-    # Its rate is the share of their length by which weights move; A3's 8e-3 is for 2048 pictures (Wightman et al. 2021).
+    # Its rate is the share of their length by which weights move; Wightman et al. 2021 have 8e-3 for 2048 pictures.
     "lamb": {"lr": 5e-3, "weight_decay": 0.02, "grad_clip": 1.0},
 }
 """What an optimizer has instead of the defaults of SGD."""
@@ -76,12 +79,14 @@ class TrainJob:
     Attributes:
         flags: recipe fields that were given as flags.
         config: a recipe file under the flags.
+        recipe: name of a recipe under both.
         resume: go on with an interrupted run.
         pretrained_dir: folder of weights files, looked at before the cache and the net.
     """
 
     flags: Mapping[str, Any]
     config: Path | None = None
+    recipe: str | None = None
     resume: bool = False
     pretrained_dir: Path | None = None
 
@@ -117,7 +122,7 @@ class Opened:
 
 def open_job(job: TrainJob, session: Session, begun: RunFolder | None) -> Opened:
     """Everything that can be refused before anything is written; what costs little first."""
-    layers = _layers(job, begun.recipe if begun is not None else None)
+    layers = _layers(job, begun)
     model = next((values["model"] for _, values in reversed(layers) if values.get("model")), None)
     if model is None:
         raise InputError("which network to train is not said; give --model, `netsmith models` lists them")
@@ -131,7 +136,8 @@ def open_job(job: TrainJob, session: Session, begun: RunFolder | None) -> Opened
         raise InputError("how long to train is not said; give --time such as 10m, or --epochs")
     seed = next((values["seed"] for _, values in reversed(layers) if values.get("seed") is not None), 0)
     audited = session.read(seed=seed)
-    recipe = compose_recipe(audited, model=model, layout=find_layout(found), layers=layers)
+    share = find_recipe(job.recipe).train_share if job.recipe else None
+    recipe = compose_recipe(audited, model=model, layout=find_layout(found), layers=layers, train_share=share)
     classes = len(audited.dataset.classes)
     # Lazily: torch takes seconds to import, and mistakes are to be told before.
     from netsmith.train.requirements import choose_device, refuse_single_picture
@@ -186,18 +192,26 @@ def preprocess_of(recipe: Recipe, look: Look) -> Preprocess:
     return preprocess.model_copy(update={"crop": 1.0}) if look.small else preprocess
 
 
-def _layers(job: TrainJob, begun: Path | None) -> list[tuple[str, dict[str, Any]]]:
-    layers: list[tuple[str, dict[str, Any]]] = []
+def _given(job: TrainJob) -> list[tuple[str, dict[str, Any]]]:
+    config = [] if job.config is None else [(str(job.config), read_fields(job.config))]
+    return [*config, ("the flags", dict(job.flags))]
+
+
+def _layers(job: TrainJob, begun: RunFolder | None) -> list[tuple[str, dict[str, Any]]]:
+    given = _given(job)
     if begun is not None:
-        layers.append((str(begun), Recipe.load(begun).model_dump()))
-    if job.config is not None:
-        layers.append((str(job.config), read_fields(job.config)))
-    layers.append(("the flags", dict(job.flags)))
-    return layers
+        refuse_other_name(begun, job.recipe)
+        return [(str(begun.recipe), Recipe.load(begun.recipe).model_dump()), *given]
+    return [*([recipe_layer(job.recipe, given)] if job.recipe else []), *given]
 
 
 def compose_recipe(
-    audited: Audit, *, model: str, layout: Layout, layers: Sequence[tuple[str, Mapping[str, Any]]]
+    audited: Audit,
+    *,
+    model: str,
+    layout: Layout,
+    layers: Sequence[tuple[str, Mapping[str, Any]]],
+    train_share: float | None = None,
 ) -> Recipe:
     """The recipe of a run: layers over defaults for what the pictures are like.
 
@@ -206,6 +220,7 @@ def compose_recipe(
         model: the network, already known to exist.
         layout: of the network at its own resolution.
         layers: (origin for messages, fields), the strongest last; the last that gives a length decides it.
+        train_share: side of the photos trained on over that of evaluation, where it is not the default.
 
     Raises:
         InputError: a field that does not exist or a value out of range, with its origin.
@@ -229,6 +244,8 @@ def compose_recipe(
         size = wanted
     defaults = recipe_for(look, model=model, size=size, seconds=1.0, seed=0)
     fields = defaults.model_dump(exclude={"time_s", "epochs"})
+    if train_share is not None:
+        fields["train_size"] = training_side(look, size, share=train_share)
     if "crop_scale" in given and given["crop_scale"] is None:
         fields["train_size"] = None  # without crops that enlarge, training sees what evaluation sees
     fields |= OPTIMIZERS.get(given.get("opt"), {})
@@ -261,6 +278,9 @@ def _train(job: TrainJob, session: Session, run: RunFolder, opened: Opened | Non
     if recipe.class_balance == "none" and any(finding.kind == "imbalance" for finding in opened.audited.findings):
         session.say(UNEQUAL)
     dataset = record_split(opened.audited, seed=recipe.seed, run=run, ledger=ledger)
+    if job.recipe and not begun:
+        for line in replaced(job.recipe, recipe, given=_given(job), pictures=len(dataset.subset("train"))):
+            session.say(line)
     plan = Plan(run.plan)
     finisher = Finisher(
         run=run,

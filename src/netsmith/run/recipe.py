@@ -80,6 +80,8 @@ class Recipe(BaseModel):
         layer_decay: factor of the rate per depth group, from the classifier down: the classifier has the whole rate,
             the last stage this times it, the one before this squared, at last the stem (Howard and Ruder 2018, section
             3.2; groups are the layout's stages). 1 is off.
+        head_first: share of progress in which only the classifier is trained, the rest being as in evaluation; 1 trains
+            nothing else.
         bce_loss: binary cross-entropy of every class by itself, mean over classes, in place of softmax (Wightman et al.
             2021, section 3); what ships still says softmax probabilities.
         bce_target_thresh: shares of classes above it count as 1 for `bce_loss`, all others as 0; None takes shares as
@@ -124,6 +126,7 @@ class Recipe(BaseModel):
     weight_decay_on: Literal["weights", "weights+biases", "all"] = "weights"
     step_every: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     layer_decay: float = Field(default=1.0, gt=0.0, le=1.0)
+    head_first: Share = 0.0
     bce_loss: bool = False
     bce_target_thresh: Share | None = None
 

@@ -18,6 +18,16 @@ from netsmith.errors import InputError
 from netsmith.run.recipe import Recipe
 from netsmith.train.requirements import NORMS
 
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def classifiers(network: nn.Module) -> set[str]:
+    """Names of the layers that give logits, as the network's layout states them; without one, its last layer."""
+    layout = getattr(network, "layout", None)
+    if isinstance(layout, Layout):
+        return {layout.head.logits, *(each.head.logits for each in layout.auxiliary)}
+    return {[name for name, layer in network.named_modules() if isinstance(layer, LAYERS)][-1]}
+
 
 def parameter_groups(
     network: nn.Module, recipe: Recipe, parameters: Iterable[Tensor], factors: Mapping[Tensor, float]
@@ -26,18 +36,20 @@ def parameter_groups(
 
     Args:
         network: that they belong to.
-        recipe: its `weight_decay` and `weight_decay_on` are used.
+        recipe: its `weight_decay`, `weight_decay_on` and `head_first` are used.
         parameters: to divide into groups.
         factors: of the rate, for parameters where it is not 1; see `rate_factors`.
     """
     spared = _spared(network, recipe)
-    found: dict[tuple[float, float], list[Tensor]] = defaultdict(list)
+    # torch's fused SGD takes no group of which some have been updated and some have not.
+    first = classifiers(network) if recipe.head_first else set[str]()
+    earlier = {parameter for name in first for parameter in network.get_submodule(name).parameters()}
+    found: dict[tuple[bool, float, float], list[Tensor]] = defaultdict(list)
     for parameter in parameters:
         decay = 0.0 if parameter in spared else recipe.weight_decay
-        found[factors.get(parameter, 1.0), decay].append(parameter)
+        found[parameter in earlier, factors.get(parameter, 1.0), decay].append(parameter)
     return [
-        {"params": found[factor, decay], "weight_decay": decay, "rate_factor": factor}
-        for factor, decay in sorted(found, reverse=True)
+        {"params": found[key], "weight_decay": key[2], "rate_factor": key[1]} for key in sorted(found, reverse=True)
     ]
 
 

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import SGD, AdamW, Optimizer
 
-from netsmith.arch.layout import Layout
 from netsmith.run.recipe import Recipe
-from netsmith.train.groups import parameter_groups, rate_factors
+from netsmith.train.groups import LAYERS, classifiers, parameter_groups, rate_factors
 from netsmith.train.lamb import Lamb
 from netsmith.train.muon import Muon
 
@@ -66,22 +65,14 @@ def _matrices(network: nn.Module) -> dict[Tensor, int]:
     layers = {
         name: layer
         for name, layer in network.named_modules()
-        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) and layer.weight.requires_grad
+        if isinstance(layer, LAYERS) and layer.weight.requires_grad
     }
-    classifiers = _classifiers(network) or set(list(layers)[-1:])
+    left_out = classifiers(network)
     return {
         layer.weight: 1 if isinstance(layer, nn.Linear) else layer.groups
         for name, layer in layers.items()
-        if name not in classifiers
+        if name not in left_out
     }
-
-
-def _classifiers(network: nn.Module) -> set[str]:
-    """Names of the layers that give logits, as the network's layout states them; none without one."""
-    layout = getattr(network, "layout", None)
-    if not isinstance(layout, Layout):
-        return set()
-    return {layout.head.logits, *(each.head.logits for each in layout.auxiliary)}
 
 
 class RMSProp(Optimizer):

@@ -16,6 +16,7 @@ from netsmith.train.accumulation import Parts
 from netsmith.train.diagnosis import Diverged, explain_loss, first_non_finite
 from netsmith.train.draws import stream_key
 from netsmith.train.feed import Batch
+from netsmith.train.head_first import HeadFirst
 from netsmith.train.objectives import Classify, Outcome
 from netsmith.train.planning import Planner
 from netsmith.train.precision import Precision
@@ -59,6 +60,7 @@ class Updates:
         self._precision, self._planner, self._parts = precision, planner, parts
         self._records = records
         self._steps_per_epoch = steps_per_epoch
+        self._head_first = HeadFirst(objective.network, recipe.head_first)
 
     def rate(self, step: float) -> float:
         """The learning rate at a step; half a step later is the middle of its update."""
@@ -78,6 +80,7 @@ class Updates:
             CheckError: memory is too small.
         """
         step = self._state.step
+        self._head_first.at(self._planner.progress(step))
         check = batch.images.device.type == "cpu" or step % CHECK_EVERY == 0 or step + 1 >= self._planner.total(step)
         outcome: Outcome | None = None
         while outcome is None:
