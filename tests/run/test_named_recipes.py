@@ -1,8 +1,11 @@
 """Recipes by name: each is a part of a recipe, and nothing in it changes."""
 
+import re
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import pytest
+import yaml
 
 from netsmith.errors import InputError
 from netsmith.run.named_recipes import RECIPES, find_recipe, list_in_words
@@ -54,3 +57,20 @@ def test_an_unknown_name_gives_near_ones() -> None:
     with pytest.raises(InputError, match="did you mean 'paper/resnet'"):
         find_recipe("papers/resnet")
     assert all(name in list_in_words() for name in RECIPES)
+
+
+OFF = {"layer_decay": 1.0, "crop_ratio": (3 / 4, 4 / 3), "ra_std": 0.0, "ra_prob": 1.0, "step_every": None}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_page_of_recipes_says_what_the_table_says(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+    found = re.search(rf"^## {re.escape(name)}\n.*?```yaml\n(.*?)```", page, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"docs/recipes.md has no section {name} with its fields"
+    shown = {key: tuple(value) if isinstance(value, list) else value for key, value in yaml.safe_load(found[1]).items()}
+    fields = RECIPES[name].fields
+    assert {key: fields.get(key) for key in shown} == shown
+    left_out = {key: value for key, value in fields.items() if key not in shown}
+    assert all(
+        value in (None, 0.0, False, "none", (0.0,) * 4) or value == OFF.get(key) for key, value in left_out.items()
+    )

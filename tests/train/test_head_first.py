@@ -12,6 +12,7 @@ from netsmith.models.build import build
 from netsmith.run.clock import FakeClock
 from netsmith.run.plan import Plan
 from netsmith.train.head_first import HeadFirst
+from netsmith.train.objectives import Classify, Outcome
 from netsmith.train.trainer import Trainer
 
 STEPS = 20  # of which the first eight are the classifier's
@@ -64,6 +65,36 @@ def test_a_run_goes_on_from_both_sides_of_the_switch_as_if_never_stopped(opt: st
         assert second.resume()
         second.advance()
         assert weights_hash(second.network) == weights_hash(whole.network), stop
+
+
+def test_a_timed_run_is_over_in_time_and_its_plan_replays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, compute, seen = FakeClock(), Classify.forward, list[bool]()
+
+    def forward(self: Classify, images: torch.Tensor, targets: torch.Tensor) -> Outcome:
+        seen.append(self.network.get_submodule("0").weight.requires_grad)
+        clock.tick(0.05 if seen[-1] else 0.01)  # a fifth, and it was thought to be a third
+        return compute(self, images, targets)
+
+    monkeypatch.setattr(Classify, "forward", forward)
+    settings = {"time_s": 6.0, "head_first": 0.4, "dtype": "float32", "channels_last": False, "ema": None}
+
+    def timed(folder: Path) -> Trainer:
+        folder.mkdir(exist_ok=True)
+        plan = Plan(folder / "plan.jsonl")
+        return Trainer(tiny_network(), tiny_data(val=4), tiny_recipe(epochs=None, **settings), plan=plan, clock=clock)
+
+    run = timed(tmp_path / "a")
+    run.advance()
+    assert 0.93 * 6.0 < run.seconds <= 1.02 * 6.0
+    trained = seen[-run.step :]
+    assert trained == sorted(trained)
+    assert trained.index(True) == pytest.approx(0.4 * run.step, abs=0.08 * run.step)  # replanned as its speed is known
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/plan.jsonl").write_text((tmp_path / "a/plan.jsonl").read_text())
+    again = timed(tmp_path / "b")
+    again.advance()
+    assert seen[-again.step :] == trained
+    assert weights_hash(again.network) == weights_hash(run.network)
 
 
 @pytest.mark.parametrize("name", ["googlenet", "squeezenet1_1", "vgg11"])

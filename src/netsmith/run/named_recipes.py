@@ -41,6 +41,7 @@ class NamedRecipe:
 # What was not there yet when a paper was written.
 _NOTHING_ELSE: Mapping[str, Any] = {
     "train_size": None,
+    "progressive": None,
     "head_first": 0.0,
     "layer_decay": 1.0,
     "smoothing": 0.0,

@@ -30,10 +30,11 @@ from netsmith.run.recipe import Recipe
 from netsmith.train.accumulation import Parts
 from netsmith.train.checkpoints import Checkpoint, Identity
 from netsmith.train.choosing import choose
-from netsmith.train.costs import EVEN, Costs
+from netsmith.train.costs import EVEN, Costs, together
 from netsmith.train.diagnosis import Diverged
 from netsmith.train.evaluate import Evaluation, evaluate_network
 from netsmith.train.feed import Batch, Feed, TrainingData
+from netsmith.train.head_first import head_phases
 from netsmith.train.interrupt import Interrupts
 from netsmith.train.memory import keep_large_blocks
 from netsmith.train.metrics import Metrics
@@ -102,7 +103,7 @@ class Trainer:
             seconds=seconds if seconds is not None else recipe.time_s,
             checkpoint_seconds=checkpoint_seconds,
             evaluation_steps=EVALUATION_COST * len(data.val_labels) / self.batch_size,
-            costs=Costs(sides.phases if sides is not None else EVEN),
+            costs=Costs(together(sides.phases if sides is not None else EVEN, head_phases(recipe))),
         )
         self._planner = Planner(plan, self._pacing, sides)
         self.data, self.recipe = data, recipe
