@@ -120,7 +120,7 @@ _ALL = (
         },
         summary="ImageNet's ResNets of 2015: SGD, 90 epochs, a tenth of the rate after 30 and 60",
         source="He et al. 2016 (arXiv 1512.03385), section 3.4; length and crops of torchvision's version",
-        sides=(65, 1 << 16),
+        sides=(128, 1 << 16),
     ),
     _recipe(
         "paper/efficientnet",
@@ -149,7 +149,7 @@ _ALL = (
         },
         summary="EfficientNet of 2019: RMSProp, 350 epochs, averaged weights, RandAugment for its AutoAugment",
         source="Tan and Le 2019 (arXiv 1905.11946), section 5.2, and its code",
-        sides=(65, 1 << 16),
+        sides=(128, 1 << 16),
     ),
     _recipe(
         "strikes-back-a3",
@@ -180,7 +180,7 @@ _ALL = (
         train_share=160 / 224,
         summary="ResNet-50 of 2021 in 100 short epochs: LAMB, binary cross-entropy, cutmix, 160 pixels for 224",
         source="Wightman et al. 2021 (arXiv 2110.00476), procedure A3, table 2",
-        sides=(65, 1 << 16),
+        sides=(128, 1 << 16),
     ),
 )
 RECIPES: Mapping[str, NamedRecipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})
