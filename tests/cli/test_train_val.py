@@ -127,7 +127,7 @@ ONE_EPOCH = ["digits", "--model", "resnet18", "--epochs", "1"]
         ([*ONE_EPOCH, "--img-size", "2"], "--img-size is 2; it must be at least 8 and at most 4096"),
         ([*ONE_EPOCH, "--smoothing", "1.5"], "--smoothing is 1.5; it must be at least 0 and below 1"),
         ([*ONE_EPOCH, "--scale", "0.2", "3"], "--scale is 0.2 3; each must be at most 1"),
-        ([*ONE_EPOCH, "--device", "tpu"], "--device is tpu; it must be auto, cpu, cuda or cuda:N"),
+        ([*ONE_EPOCH, "--device", "tpu"], "--device is tpu; it must be auto, cpu, cuda, cuda:N, mps, xla or xla:N"),
         (["digits", "--model", "resnet18", "--epochs", "1", "-c", "none.yaml"], "there is no recipe none.yaml"),
         (["digits", "--model", "resnet18", "--epochs", "1", "-b", "1"], "needs 2 pictures or more"),
         (["digits", "--model", "resnet18", "--epochs", "1", "--opt", "lion"], "--opt"),

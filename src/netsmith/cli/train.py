@@ -169,7 +169,7 @@ def train(
         mixup: Blend pairs of pictures and their labels; 0.2 is usual, for long runs.
         cutmix: Paste boxes of one picture into another, labels alike; 1 is usual. With --mixup: one of both per batch.
         seed: Of splits, initial weights, order and augmentation.
-        device: auto, cpu or cuda.
+        device: auto (CUDA, else mps, else cpu), cpu, cuda, cuda:N, mps, or xla for a TPU.
         amp: bfloat16 activations, or float32 ones; measured if not given with --time.
         amp_dtype: Activations of --amp; float16 needs CUDA, and its loss is scaled.
         channels_last: Memory layout; measured if not given with --time.

@@ -87,7 +87,8 @@ class Recipe(BaseModel):
         bce_target_thresh: shares of classes above it count as 1 for `bce_loss`, all others as 0; None takes shares as
             they are.
         seed: of initialisation, order and augmentation.
-        device: "auto" takes CUDA where there is a device, else the CPU.
+        device: "auto" takes CUDA where there is a device, else Apple's GPU (mps), else the CPU; a TPU ("xla") only where
+            it is named.
         dtype: of activations; "auto" is measured on the machine; "float16" needs CUDA.
         channels_last: memory layout; "auto" is measured on the machine.
         threads: CPU threads of the computation, or None for the usable cores.
@@ -148,7 +149,9 @@ class Recipe(BaseModel):
 
     seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = Field(
-        default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N"
+        default="auto",
+        pattern=r"^(auto|cpu|mps|(cuda|xla)(:\d{1,2})?)$",
+        description="auto, cpu, cuda, cuda:N, mps, xla or xla:N",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"

@@ -69,7 +69,7 @@ def _norms_by_layer(tensors: Mapping[str, Tensor]) -> dict[str, float]:
     squares: dict[str, float] = {}
     for name, tensor in tensors.items():
         layer = name.rpartition(".")[0] or name
-        squares[layer] = squares.get(layer, 0.0) + float(tensor.double().square().sum())
+        squares[layer] = squares.get(layer, 0.0) + float(tensor.cpu().double().square().sum())  # not all have float64
     return {layer: math.sqrt(square) if square >= 0 else square for layer, square in squares.items()}
 
 

@@ -11,8 +11,9 @@ from torch import nn
 from netsmith.errors import CheckError
 from netsmith.run.metrics import Interval, cross_entropy, top_k_correct, wilson
 from netsmith.run.progress import Progress, silent
+from netsmith.train.devices import is_lazy, release
 from netsmith.train.objectives import Normalize
-from netsmith.train.shortage import release, says_out_of_memory
+from netsmith.train.shortage import says_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,15 @@ def evaluate_network(
                 progress("evaluating", start, len(pixels))
                 # A copy: caches are read-only. Pictures come interleaved, which is channels-last.
                 images = torch.from_numpy(pixels[start : start + batch_size].copy()).permute(0, 3, 1, 2)
+                count = len(images)
+                if is_lazy(device):  # filled up to the shape that is compiled already
+                    images = images[torch.arange(min(batch_size, len(pixels))) % count]
                 logits = _logits(network, normalize, images, device)
                 if logits is None:
-                    batch_size = _fewer(len(images))
+                    batch_size = _fewer(count)
                     continue
-                answers.append(logits)
-                start += len(images)
+                answers.append(logits[:count])
+                start += count
         progress("evaluating", len(pixels), len(pixels))
     finally:
         for module, mode in modes:

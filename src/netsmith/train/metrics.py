@@ -3,8 +3,10 @@
 from collections import deque
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from netsmith.train.devices import waits_for_numbers
 from netsmith.train.evaluate import Evaluation
 from netsmith.train.records import Records
 from netsmith.train.state import State
@@ -33,14 +35,15 @@ class Metrics:
     def add(self, loss: Tensor) -> None:
         """Enter the loss of an update, a scalar on any device."""
         self._losses.append(loss)
-        if len(self._losses) >= KEPT or loss.device.type == "cpu":
+        if len(self._losses) >= KEPT or not waits_for_numbers(loss.device):
             self.settle()
 
     def settle(self) -> None:
         """Bring the state's sum up to date."""
-        for loss in self._losses:  # one by one: the sum must not depend on when it is formed
-            self._newest.append(loss.item())
-            self._state.loss_sum += self._newest[-1]
+        losses: list[float] = torch.stack(self._losses).tolist() if self._losses else []
+        for loss in losses:  # one by one: the sum must not depend on when it is formed
+            self._newest.append(loss)
+            self._state.loss_sum += loss
         self._state.loss_steps += len(self._losses)
         self._losses.clear()
 

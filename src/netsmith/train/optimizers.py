@@ -14,11 +14,11 @@ from torch.nn import Parameter
 from torch.optim import SGD, AdamW, Optimizer
 
 from netsmith.run.recipe import Recipe
+from netsmith.train.devices import has_fused_optimizers
 from netsmith.train.groups import LAYERS, classifiers, parameter_groups, rate_factors
 from netsmith.train.lamb import Lamb
 from netsmith.train.muon import Muon
 
-_FUSED = frozenset({"cpu", "cuda"})
 _aten: Any = torch.ops.aten  # whose operations on lists of tensors are one kernel each on CUDA
 
 
@@ -35,7 +35,7 @@ def build_optimizer(network: nn.Module, recipe: Recipe, *, fused: bool = True) -
         InputError: the recipe needs a layout that the network does not have.
     """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    fused = fused and all(p.device.type in _FUSED for p in trained)
+    fused = fused and all(has_fused_optimizers(p.device) for p in trained)
     factors = rate_factors(network, recipe)
     if recipe.opt == "muon":
         matrices = _matrices(network)

@@ -1,7 +1,7 @@
 """Where the time of a run goes, and what that leaves room for. It only advises: what it says becomes a plan row or
 changes no weight."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from netsmith.run.clock import Clock
 from netsmith.train.costs import Costs
@@ -21,6 +21,7 @@ class Pacing:
         checkpoint_seconds: least time between checkpoints, longer where they are slow; 0 for one after every update.
         evaluation_steps: how many of the last updates one evaluation is thought to cost until the first was measured.
         costs: of the updates, which may change with progress.
+        wait: returns when all updates that were made are done, where Python runs ahead of the device.
 
     Attributes:
         per_checkpoint: seconds of a coming one, 0 while unknown.
@@ -35,8 +36,9 @@ class Pacing:
         checkpoint_seconds: float,
         evaluation_steps: float,
         costs: Costs | None = None,
+        wait: Callable[[], None] | None = None,
     ) -> None:
-        self._clock = clock
+        self._clock, self._wait = clock, wait
         self._began = clock.now()
         self._before = 0.0  # spent by earlier processes
         self.seconds = seconds
@@ -102,6 +104,11 @@ class Pacing:
 
     def settle(self) -> None:
         """End a stretch between two marks: coming updates are thought to go as its own did."""
+        if self._wait is not None and self._stretch:
+            began, newest = self._clock.now(), next(reversed(self._stretch))
+            self._wait()
+            total, steps = self._stretch[newest]
+            self._stretch[newest] = (total + self._clock.now() - began, steps)
         for kind, (total, steps) in self._stretch.items():
             prior = PRIOR_STEPS if self.costs.is_measured(kind) else 0
             self.costs.measure(kind, (total + prior * self.costs.seconds(kind)) / (steps + prior))

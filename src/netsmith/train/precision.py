@@ -21,6 +21,7 @@ from netsmith.run.clock import Clock
 from netsmith.run.machine import machine
 from netsmith.run.recipe import Recipe
 from netsmith.train.depthwise import Float32Parts, use
+from netsmith.train.devices import computes_bfloat16
 
 MARGIN = 1.1  # how much faster another way than the default must be
 WARM_UPS = 2  # the first updates build and cache kernels
@@ -113,18 +114,21 @@ def candidates(recipe: Recipe, device: torch.device, *, measured: bool) -> list[
     Returns:
         One or more ways, none twice.
     """
-    if device.type == "cuda":
-        dtypes = ["bfloat16"] if torch.cuda.is_bf16_supported(including_emulation=False) else ["float32"]
-    elif measured and BFLOAT16_FLAGS & set(machine().flags):
+    if device.type in {"cuda", "xla"}:
+        dtypes = ["bfloat16"] if computes_bfloat16(device) else ["float32"]
+    elif measured and (BFLOAT16_FLAGS & set(machine().flags) if device.type == "cpu" else computes_bfloat16(device)):
         dtypes = ["float32", "bfloat16"]
     else:
         dtypes = ["float32"]
     if recipe.dtype != "auto":
         dtypes = [recipe.dtype]
-    layouts = [True, False] if measured else [True]
+    if device.type == "xla":
+        return [Precision(dtype, channels_last=False) for dtype in dtypes]  # its compiler lays out by itself
+    layouts = [True, False] if device.type != "mps" else [False, True]
+    layouts = layouts if measured else layouts[:1]
     if recipe.channels_last != "auto":
         layouts = [recipe.channels_last]
-    # Where several are tried, bfloat16 without channels_last is not: it has never won, and takes time from the others.
+    # Where several are tried, bfloat16 in the other layout is not: it has never won, and takes time from the others.
     return [
         Precision(dtype, layout) for layout in layouts for dtype in dtypes if layout == layouts[0] or dtype == dtypes[0]
     ]

@@ -14,7 +14,6 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -22,6 +21,7 @@ from netsmith.errors import CheckError
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 from netsmith.train.accumulation import Parts
+from netsmith.train.devices import seed
 from netsmith.train.draws import stream_key
 from netsmith.train.feed import Batch, Feed, TrainingData
 from netsmith.train.objectives import Classify
@@ -83,7 +83,7 @@ def range_test(
     parts = Parts(network, recipe, batch_size=batch_size)
 
     def loss(batch: Batch, step: int, rate: float) -> float:
-        torch.manual_seed(stream_key(recipe.seed, "network", step) >> 1)
+        seed(device, stream_key(recipe.seed, "network", step) >> 1)
         while True:
             try:
                 outcome = update(

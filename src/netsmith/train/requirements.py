@@ -5,28 +5,19 @@ from torch import nn
 
 from netsmith.errors import InputError
 from netsmith.run.recipe import Recipe
+from netsmith.train.devices import find_device
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def choose_device(recipe: Recipe) -> torch.device:
     """The device a recipe asks for; raises InputError where it is not there, or cannot compute as the recipe says."""
-    device = _device(recipe)
+    device = find_device(recipe.device)
     if recipe.dtype == "float16" and device.type != "cuda":
         raise InputError(
             f"--amp-dtype float16 needs a CUDA device and this run is on the {device.type.upper()}; "
             "take --amp-dtype bfloat16 or --no-amp"
         )
-    return device
-
-
-def _device(recipe: Recipe) -> torch.device:
-    if recipe.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(recipe.device)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count() or "no"
-        raise InputError(f"--device {device}: this torch sees {found} CUDA device; use --device cpu or auto")
     return device
 
 

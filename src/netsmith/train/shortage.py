@@ -6,6 +6,7 @@ _WORDS = (
     "DefaultCPUAllocator",
     "bad_alloc",
     "out of memory",
+    "RESOURCE_EXHAUSTED",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
@@ -18,7 +19,7 @@ class OutOfMemory(Exception):
 def says_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory for tensors ran out.
 
-    CUDA has a class of its own; the CPU's allocator raises a plain RuntimeError, known by its words only.
+    CUDA has a class of its own; all others raise a plain RuntimeError, known by its words only.
     """
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
@@ -28,9 +29,3 @@ def says_out_of_memory(error: BaseException) -> bool:
 def first_line(error: BaseException) -> str:
     """What an error says, without the lines of advice and traces that torch adds."""
     return str(error).strip().split("\n")[0] or type(error).__name__
-
-
-def release(device: torch.device) -> None:
-    """Give back what a failed update left behind, where the allocator keeps it."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

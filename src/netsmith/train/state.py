@@ -104,11 +104,14 @@ class State:
             for key, value in self.averaged.state_dict().items():
                 value.copy_(tensors[f"averaged.{key}"])
         self.optimizer.state.clear()
+        counts_there = all(group.get("fused", True) for group in self.optimizer.param_groups)
         for name, parameter in self.network.named_parameters():
             prefix = f"optimizer.{name}."
             moments = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             if moments:
-                self.optimizer.state[parameter] = {key: _like(value, parameter) for key, value in moments.items()}
+                self.optimizer.state[parameter] = {
+                    key: _like(value, parameter, counts_there=counts_there) for key, value in moments.items()
+                }
         self.loss_sum, self.loss_steps = numbers["loss_sum"], int(numbers["loss_steps"])
         if self.scaler is not None and "loss_scale" in numbers:
             scaling = {"scale": numbers["loss_scale"], "_growth_tracker": int(numbers["loss_scale_steps"])}
@@ -130,6 +133,9 @@ class State:
         return restore
 
 
-def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    # Moments lie in memory as their parameter does: fused kernels walk both side by side.
-    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.to(parameter.device)
+def _like(value: Tensor, parameter: Tensor, *, counts_there: bool) -> Tensor:
+    # Moments lie in memory as their parameter does: fused kernels walk both side by side. Counts of steps
+    # stay where their optimizer makes them: torch's, where it is not fused, on the CPU, or every update would wait.
+    if value.shape == parameter.shape and value.ndim:
+        return torch.empty_like(parameter).copy_(value)
+    return value.to(parameter.device) if counts_there or value.ndim else value

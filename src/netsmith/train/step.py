@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from netsmith.errors import CheckError
+from netsmith.train.devices import flush, release
 from netsmith.train.feed import Batch
 from netsmith.train.objectives import Outcome
 from netsmith.train.precision import Precision
-from netsmith.train.shortage import OutOfMemory, first_line, release, says_out_of_memory
+from netsmith.train.shortage import OutOfMemory, first_line, says_out_of_memory
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -84,6 +85,7 @@ def update(
             "take a smaller --model, or --opt sgd, which remembers least"
         ) from error
     optimizer.zero_grad(set_to_none=True)
+    flush(batch.images.device)
     return outcome
 
 

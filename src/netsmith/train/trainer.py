@@ -17,6 +17,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ from netsmith.train.accumulation import Parts
 from netsmith.train.checkpoints import Checkpoint, Identity
 from netsmith.train.choosing import choose
 from netsmith.train.costs import EVEN, Costs, together
+from netsmith.train.devices import synchronize, waits_for_numbers
 from netsmith.train.diagnosis import Diverged
 from netsmith.train.evaluate import Evaluation, evaluate_network
 from netsmith.train.feed import Batch, Feed, TrainingData
@@ -96,6 +98,7 @@ class Trainer:
         self.batch_size = min(recipe.batch_size, max(2, len(data.labels)))
         refuse_single_picture(network, recipe.model, self.batch_size, parts=recipe.grad_accum)
         keep_large_blocks()
+        self.device = choose_device(recipe)
         self._clock = clock
         sides = Sides.of(recipe, network)
         self._pacing = Pacing(
@@ -104,6 +107,7 @@ class Trainer:
             checkpoint_seconds=checkpoint_seconds,
             evaluation_steps=EVALUATION_COST * len(data.val_labels) / self.batch_size,
             costs=Costs(together(sides.phases if sides is not None else EVEN, head_phases(recipe))),
+            wait=partial(synchronize, self.device) if waits_for_numbers(self.device) else None,
         )
         self._planner = Planner(plan, self._pacing, sides)
         self.data, self.recipe = data, recipe
@@ -111,7 +115,6 @@ class Trainer:
         self._warn = warn or _warn
         self._records = Records(checkpoints, metrics, identity=identity, warn=self._warn)
         self._show = show
-        self.device = choose_device(recipe)
         self.objective = Classify.of(network, recipe, data.preprocess, labels=data.labels, auxiliary=auxiliary).to(
             self.device
         )

@@ -12,6 +12,7 @@ import torch
 from netsmith.run.clock import Clock
 from netsmith.run.recipe import Recipe
 from netsmith.train.accumulation import Parts
+from netsmith.train.devices import synchronize
 from netsmith.train.feed import Batch
 from netsmith.train.objectives import Classify
 from netsmith.train.optimizers import build_optimizer
@@ -99,7 +100,8 @@ class Trials:
                 try:
                     # At a rate of 0 the copy's weights stay ordinary numbers, which all take the same time.
                     done = update(objective, optimizer, batch, rate=0.0, precision=way, parts=parts, check=False)
-                    return done.loss.item()
+                    synchronize(batch.images.device)
+                    return done.loss
                 except OutOfMemory as error:
                     self._parts.divide(0, error)
 

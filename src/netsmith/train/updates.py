@@ -8,11 +8,11 @@ meets the shortage and comes to the same bits.
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from netsmith.run.recipe import Recipe
 from netsmith.train.accumulation import Parts
+from netsmith.train.devices import seed, waits_for_numbers
 from netsmith.train.diagnosis import Diverged, explain_loss, first_non_finite
 from netsmith.train.draws import stream_key
 from netsmith.train.feed import Batch
@@ -81,7 +81,11 @@ class Updates:
         """
         step = self._state.step
         self._head_first.at(self._planner.progress(step))
-        check = batch.images.device.type == "cpu" or step % CHECK_EVERY == 0 or step + 1 >= self._planner.total(step)
+        check = (
+            not waits_for_numbers(batch.images.device)
+            or step % CHECK_EVERY == 0
+            or step + 1 >= self._planner.total(step)
+        )
         outcome: Outcome | None = None
         while outcome is None:
             outcome = self._attempt(step, batch, check=check)
@@ -96,7 +100,7 @@ class Updates:
     def _attempt(self, step: int, batch: Batch, *, check: bool) -> Outcome | None:
         restore = self._state.statistics()
         # Dropout and stochastic depth draw from torch's generator: seeded by the step, it carries nothing over.
-        torch.manual_seed(stream_key(self._recipe.seed, "network", step) >> 1)
+        seed(batch.images.device, stream_key(self._recipe.seed, "network", step) >> 1)
         try:
             return update(
                 self._objective,
