@@ -1,4 +1,4 @@
-"""The device layer, with devices that are not here played by fakes: what is asked of them, and what a person is told."""
+"""The device layer, devices that are not here played by fakes: what is asked of them, and what a person is told."""
 
 import sys
 from types import SimpleNamespace
@@ -246,7 +246,7 @@ def test_pace_counts_what_the_device_still_had_to_do() -> None:
         clock.time += 9.0
 
     pacing = Pacing(clock, seconds=100.0, checkpoint_seconds=1.0, evaluation_steps=1.0, wait=wait)
-    pacing.stepped(1.0)
+    pacing.stepped(1.0, progress=0.0)
     pacing.settle()
     assert pacing.per_step == 10.0
 

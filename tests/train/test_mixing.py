@@ -55,7 +55,7 @@ def test_erasing_changes_the_box_alone() -> None:
     images = photos(6, 12).permute(0, 2, 3, 1).contiguous().numpy()
     before = images.copy()
     boxes = np.array([[0, 0, 0, 0], [2, 3, 4, 5], [0, 0, 11, 11], [5, 5, 1, 7], [8, 0, 4, 4], [1, 1, 0, 0]])
-    erase(images, boxes, (1, 2, 3))
+    erase(torch.from_numpy(images).permute(0, 3, 1, 2), boxes, (1, 2, 3))
     for image, was, (top, left, height, width) in zip(images, before, boxes.tolist(), strict=True):
         expected = was.copy()
         expected[top : top + height, left : left + width] = (1, 2, 3)

@@ -87,8 +87,8 @@ class Recipe(BaseModel):
         bce_target_thresh: shares of classes above it count as 1 for `bce_loss`, all others as 0; None takes shares as
             they are.
         seed: of initialisation, order and augmentation.
-        device: "auto" takes CUDA where there is a device, else Apple's GPU (mps), else the CPU; a TPU ("xla") only where
-            it is named.
+        device: "auto" takes CUDA where there is a device, else Apple's GPU ("mps"), else the CPU; a TPU is "xla", taken
+            only where it is named.
         dtype: of activations; "auto" is measured on the machine; "float16" needs CUDA.
         channels_last: memory layout; "auto" is measured on the machine.
         threads: CPU threads of the computation, or None for the usable cores.

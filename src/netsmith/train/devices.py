@@ -88,6 +88,13 @@ def synchronize(device: torch.device) -> None:
             pass
 
 
+def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Values on a device, without waiting for it."""
+    if device.type == "cuda" and values.is_cpu:
+        values = values.pin_memory()  # from other memory the copy would be made before Python goes on
+    return values.to(device, non_blocking=True)
+
+
 def waits_for_numbers(device: torch.device) -> bool:
     """Whether reading a number makes Python wait for the device; on a CPU it is there already."""
     return device.type != "cpu"

@@ -34,22 +34,11 @@ from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
 from netsmith.train.augment.mixing import Mixing, mix, mixed_targets
 from netsmith.train.augment.pipeline import Augmentation, Images
+from netsmith.train.batch import Batch, Delivery, Sent
 from netsmith.train.order import balanced_order, plain_order
+from netsmith.train.rendering import Rendered
 
 AHEAD = 3  # batches ready or in work per worker
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step's input.
-
-    Attributes:
-        images: uint8 [B,3,R,R], channels last in memory.
-        targets: int64 [B], or where pictures are mixed float32 [B,C], the share of each class.
-    """
-
-    images: torch.Tensor
-    targets: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -95,6 +84,8 @@ class Feed:
         seed: of the run.
         mixing: of the pictures of a batch, or None.
         balanced: show every class equally often.
+        rendered: the pictures on the device that renders them; None renders here.
+        delivery: brings batches to the device that trains; None leaves them where they are rendered.
     """
 
     def __init__(
@@ -107,6 +98,8 @@ class Feed:
         seed: int,
         mixing: Mixing | None = None,
         balanced: bool = False,
+        rendered: Rendered | None = None,
+        delivery: Delivery | None = None,
     ) -> None:
         assert len(images) == len(labels) > 0, (len(images), len(labels))
         self.images = images
@@ -116,13 +109,23 @@ class Feed:
         self.seed = seed
         self.mixing = mixing
         self.balanced = balanced
+        self.rendered = rendered
+        self.delivery = delivery or Delivery(torch.device("cpu"))
         self.classes = 1 + int(labels.max())
         self._order = lru_cache(maxsize=4)(self._order_of)
         self._augmentation_at = lru_cache(maxsize=16)(augmentation.at)
 
     @classmethod
-    def of(cls, data: TrainingData, recipe: Recipe, *, batch_size: int) -> Self:
-        """What `recipe` makes of the training pictures."""
+    def of(
+        cls,
+        data: TrainingData,
+        recipe: Recipe,
+        *,
+        batch_size: int,
+        rendered: Rendered | None = None,
+        delivery: Delivery | None = None,
+    ) -> Self:
+        """What `recipe` makes of the training pictures; other arguments as above."""
         return cls(
             data.images,
             data.labels,
@@ -131,6 +134,8 @@ class Feed:
             seed=recipe.seed,
             mixing=Mixing.of(recipe),
             balanced=recipe.class_balance == "sampling",
+            rendered=rendered,
+            delivery=delivery,
         )
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
@@ -164,15 +169,26 @@ class Feed:
         self, epoch: int, positions: NDArray[np.int64], augmentation: Augmentation
     ) -> tuple[torch.Tensor, NDArray[np.int64]]:
         chosen = self.order(epoch)[positions]
-        sources = [self.images[index] for index in chosen.tolist()]
-        shapes = np.array([source.shape[:2] for source in sources], dtype=np.int64)
+        if self.rendered is None:
+            sources = [self.images[index] for index in chosen.tolist()]
+            shapes = np.array([source.shape[:2] for source in sources], dtype=np.int64)
+        else:
+            sources = self.rendered.take(chosen)
+            shapes = sources.shapes
         changes = augmentation.draw(shapes, seed=self.seed, epoch=epoch, positions=positions)
         return augmentation.render(sources, changes), self.labels[chosen]
+
+    def delivered(self, step: int, side: int | None = None) -> Batch:
+        """The batch of `step` on the device that trains; arguments as `batch`."""
+        return self.delivery.receive(self._dispatched(step, side))
+
+    def _dispatched(self, step: int, side: int | None) -> Sent:
+        return self.delivery.dispatch(lambda: self.batch(step, side))
 
     def batches(
         self, start: int, *, workers: int = 1, side: Callable[[int], int | None] = _unchanged
     ) -> Generator[Batch, None, None]:
-        """Batches of steps `start`, `start` + 1, ... without end, prepared ahead.
+        """Batches of steps `start`, `start` + 1, ... without end, on the device that trains, prepared ahead.
 
         Close the generator to stop the threads; whatever goes wrong in a thread is raised here, at the step it
         belongs to.
@@ -195,14 +211,14 @@ class Feed:
     def _batches(self, start: int, workers: int, side: Callable[[int], int | None]) -> Generator[Batch, None, None]:
         if workers == 0:
             for step in count(start):
-                yield self.batch(step, side(step))
+                yield self.delivered(step, side(step))
         pool = ThreadPoolExecutor(workers, thread_name_prefix="netsmith-feed", initializer=_compute_alone)
 
-        def prepare(step: int) -> tuple[int | None, Future[Batch]]:
+        def prepare(step: int) -> tuple[int | None, Future[Sent]]:
             wanted = side(step)
-            return wanted, pool.submit(self.batch, step, wanted)
+            return wanted, pool.submit(self._dispatched, step, wanted)
 
-        pending: deque[tuple[int | None, Future[Batch]]] = deque()
+        pending: deque[tuple[int | None, Future[Sent]]] = deque()
         try:
             ahead = AHEAD * workers
             pending.extend(prepare(step) for step in range(start, start + ahead))
@@ -211,9 +227,9 @@ class Feed:
                     for _, future in pending:
                         future.cancel()
                     pending = deque(prepare(each) for each in range(step, step + ahead))
-                batch = pending.popleft()[1].result()
+                sent = pending.popleft()[1].result()
                 pending.append(prepare(step + ahead))
-                yield batch
+                yield self.delivery.receive(sent)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -1,10 +1,10 @@
 """What the machine decides about a run, each choice a row of the plan that is obeyed where it is found.
 
-Kinds: "threads", "depthwise", "dtype", "channels_last" at step 0; "total_steps" at step 0 and, in a timed run, at every
-mark of progress; "train_size" at every step from which on pictures have another side, where they grow. Accidents make
-rows too, which may come in any order and of which the strictest holds: "grad_accum" (parts of a batch, from the step
-that memory was too small for), "lr_factor" (of every rate, from the checkpoint that a run whose loss was not finite
-went back to).
+Kinds: "threads", "depthwise", "dtype", "channels_last", "rendering" (where pictures are, on accelerators) at step 0;
+"total_steps" at step 0 and, in a timed run, at every mark of progress; "train_size" at every step from which on
+pictures have another side, where they grow. Accidents make rows too, which may come in any order and of which the
+strictest holds: "grad_accum" (parts of a batch, from the step that memory was too small for), "lr_factor" (of every
+rate, from the checkpoint that a run whose loss was not finite went back to).
 """
 
 import math
@@ -65,6 +65,12 @@ class Planner:
     def depthwise(self, measure: Callable[[], Float32Parts]) -> Float32Parts:
         """Gradients of depthwise convolutions that are float32 under bfloat16."""
         return Float32Parts.from_plan(self._decide("depthwise", 0, lambda: measure().to_plan(), why=self._why()))
+
+    def rendering(self, wanted: str) -> str:
+        """Where pictures are rendered. Rendered by the CPU is what runs without a row do, and needs none."""
+        if wanted == "host" and not any(row.kind == "rendering" for row in self.plan.rows):
+            return wanted
+        return self._decide("rendering", 0, lambda: wanted, why="where the training pictures are")
 
     def threads(self, ways: Sequence[int], measure: Measure[int]) -> int:
         """CPU threads of the computation; arguments as `precision`."""

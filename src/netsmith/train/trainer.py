@@ -29,13 +29,14 @@ from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 from netsmith.train.accumulation import Parts
+from netsmith.train.batch import Batch, Delivery
 from netsmith.train.checkpoints import Checkpoint, Identity
 from netsmith.train.choosing import choose
 from netsmith.train.costs import EVEN, Costs, together
 from netsmith.train.devices import synchronize, waits_for_numbers
 from netsmith.train.diagnosis import Diverged
 from netsmith.train.evaluate import Evaluation, evaluate_network
-from netsmith.train.feed import Batch, Feed, TrainingData
+from netsmith.train.feed import Feed, TrainingData
 from netsmith.train.head_first import head_phases
 from netsmith.train.interrupt import Interrupts
 from netsmith.train.memory import keep_large_blocks
@@ -44,6 +45,7 @@ from netsmith.train.objectives import Classify
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
 from netsmith.train.records import Records
+from netsmith.train.rendering import choose_rendering
 from netsmith.train.requirements import choose_device, refuse_single_picture
 from netsmith.train.rewinding import Rewinding
 from netsmith.train.sides import Sides
@@ -118,7 +120,13 @@ class Trainer:
         self.objective = Classify.of(network, recipe, data.preprocess, labels=data.labels, auxiliary=auxiliary).to(
             self.device
         )
-        self.feed = Feed.of(data, recipe, batch_size=self.batch_size)
+        self.feed = Feed.of(
+            data,
+            recipe,
+            batch_size=self.batch_size,
+            rendered=choose_rendering(data.images, self.device, planner=self._planner, warn=self._warn),
+            delivery=Delivery(self.device),
+        )
         parts = Parts(network, recipe, batch_size=self.batch_size, planner=self._planner, warn=self._warn)
         trials = Trials(self.objective, recipe, self._first_batch, parts=parts, pacing=self._pacing, clock=clock)
         chosen = choose(self.objective, recipe, planner=self._planner, trials=trials, clock=clock)
@@ -140,7 +148,7 @@ class Trainer:
         self._planner.first_length(self._steps_of_epochs, threads=self._threads, measure=chosen.measure)
 
     def _first_batch(self) -> Batch:
-        return self._on_device(self.feed.batch(0))
+        return self.feed.delivered(0)
 
     def _steps_of_epochs(self) -> int:
         assert self.recipe.epochs is not None, "a recipe without time has epochs"
@@ -234,7 +242,7 @@ class Trainer:
                 except InputError:  # a picture is gone: what was learned stays
                     self.save()
                     raise
-                self._metrics.add(self._updates.make(self._on_device(batch)))
+                self._metrics.add(self._updates.make(batch))
                 self._pacing.stepped(self._clock.now() - began, progress=self._planner.progress(self.step - 1))
                 self._between_updates()
                 if interrupts.received is not None:
@@ -271,10 +279,6 @@ class Trainer:
     def _images_per_second(self) -> float | None:
         pace = self._pacing.recent
         return self.batch_size / pace if pace else None
-
-    def _on_device(self, batch: Batch) -> Batch:
-        images = batch.images.to(self.device, non_blocking=True)
-        return Batch(images, batch.targets.to(self.device, non_blocking=True))
 
     # What is seen and kept
 

@@ -12,6 +12,8 @@ Choices made on purpose:
 import torch
 from torch import Tensor
 
+from netsmith.train.augment.blocks import in_memory
+
 _LEVELS = 256
 
 
@@ -83,19 +85,21 @@ def autocontrast(images: Tensor) -> Tensor:
     flat = images.flatten(2)
     low, high = (level.double() for level in (flat.amin(dim=2, keepdim=True), flat.amax(dim=2, keepdim=True)))
     scale = torch.full_like(low, 255.0) / (high - low)  # a number over a tensor would go through the reciprocal
-    stretched = (torch.arange(_LEVELS) * scale - low * scale).clamp_(0.0, 255.0)
-    return _look_up(images, torch.where(high > low, stretched, torch.arange(_LEVELS)).to(torch.uint8))
+    levels = torch.arange(_LEVELS, device=images.device)
+    stretched = (levels * scale - low * scale).clamp_(0.0, 255.0)
+    return _look_up(images, torch.where(high > low, stretched, levels).to(torch.uint8))
 
 
 def equalize(images: Tensor) -> Tensor:
     """Give each channel's levels about equal shares of the pixels; one of too few levels or pixels stays."""
     counts = _histograms(images)
-    last = (counts > 0) * torch.arange(_LEVELS)
+    levels = torch.arange(_LEVELS, device=images.device)
+    last = (counts > 0) * levels
     top = counts.gather(2, last.amax(dim=2, keepdim=True))
     step = (counts.sum(dim=2, keepdim=True) - top) // 255
     below = counts.cumsum(dim=2) - counts
     equal = ((below + step // 2) // step.clamp(min=1)).clamp_(max=255)
-    return _look_up(images, torch.where(step > 0, equal, torch.arange(_LEVELS)).to(torch.uint8))
+    return _look_up(images, torch.where(step > 0, equal, levels).to(torch.uint8))
 
 
 def _each(amounts: Tensor) -> Tensor:
@@ -135,8 +139,14 @@ def _smooth(images: Tensor) -> Tensor:
 def _histograms(images: Tensor) -> Tensor:
     """int64 [N,3,256]."""
     count, channels = images.shape[:2]
-    places = images.long().flatten(2).add_(_LEVELS * torch.arange(count * channels).view(count, channels, 1))
-    return torch.bincount(places.flatten(), minlength=count * channels * _LEVELS).view(count, channels, _LEVELS)
+    tables = torch.arange(count * channels, device=images.device).view(count, channels, 1)
+    places = images.long().flatten(2).add_(_LEVELS * tables).flatten()
+    if in_memory(images):
+        counts = torch.bincount(places, minlength=count * channels * _LEVELS)
+    else:  # bincount would make Python wait for a GPU
+        counts = places.new_zeros(count * channels * _LEVELS)
+        counts.scatter_add_(0, places, places.new_ones(1).expand_as(places))
+    return counts.view(count, channels, _LEVELS)
 
 
 def _look_up(images: Tensor, tables: Tensor) -> Tensor:

@@ -9,9 +9,14 @@ Source: Zhong et al. 2020.
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from netsmith.train.augment.blocks import in_memory
 from netsmith.train.augment.framing import Colour
+from netsmith.train.augment.packed import levels_of
+from netsmith.train.devices import send
 
 TRIES = 10
 SCALE = (0.02, 0.33)
@@ -47,13 +52,21 @@ def erased_boxes(draws: NDArray[np.float64], *, size: int, probability: float) -
     return np.stack([top, left, height, width], axis=1)
 
 
-def erase(images: NDArray[np.uint8], boxes: NDArray[np.int64], colour: Colour) -> None:
+def erase(images: Tensor, boxes: NDArray[np.int64], colour: Colour) -> None:
     """Erase in place.
 
     Args:
-        images: uint8 [B,R,R,3].
+        images: uint8 [B,3,R,R], on any device.
         boxes: int64 [B,4], as `erased_boxes` gives them.
         colour: of what is erased.
     """
-    for image, (top, left, height, width) in zip(images, boxes.tolist(), strict=True):
-        image[top : top + height, left : left + width] = colour
+    if in_memory(images):
+        pixels = images.permute(0, 2, 3, 1).numpy()
+        for image, (top, left, height, width) in zip(pixels, boxes.tolist(), strict=True):
+            image[top : top + height, left : left + width] = colour
+        return
+    top, left, height, width = send(torch.from_numpy(np.ascontiguousarray(boxes.T)), images.device)[:, :, None]
+    line = torch.arange(images.shape[-1], device=images.device)
+    rows, columns = (line >= top) & (line < top + height), (line >= left) & (line < left + width)
+    inside = rows[:, None, :, None] & columns[:, None, None, :]
+    images.copy_(torch.where(inside, levels_of(colour, images.device)[:, None, None], images))

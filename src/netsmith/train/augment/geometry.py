@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from netsmith.train.augment.framing import Colour
+from netsmith.train.augment.packed import levels_of
 
 
 def rotation(degrees: Tensor) -> Tensor:
@@ -64,10 +65,11 @@ def warp(images: Tensor, matrices: Tensor, border: Colour) -> Tensor:
         uint8 [N,3,R,R].
     """
     size = images.shape[-1]
-    places = (torch.arange(size, dtype=torch.float32) - (size - 1) / 2) * (2 / size)  # of grids: the half side is 1
+    line = torch.arange(size, dtype=torch.float32, device=images.device)
+    places = (line - (size - 1) / 2) * (2 / size)  # of grids: the half side is 1
     across = matrices[:, None, None, :, 0] * places[:, None]
     down = matrices[:, None, None, :, 1] * places[:, None, None] + matrices[:, None, None, :, 2] * (2 / size)
     grid = across + down  # [N,R,R,2]
-    offset = torch.tensor(border, dtype=torch.float32)[:, None, None]
+    offset = levels_of(border, images.device).float()[:, None, None]
     inside = F.grid_sample(images.float().sub_(offset), grid, mode="bilinear", align_corners=False)
     return inside.add_(offset + 0.5).to(torch.int16).to(torch.uint8)  # three times as fast as at once

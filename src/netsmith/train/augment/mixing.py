@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from netsmith.run.recipe import Recipe
-from netsmith.train.augment.blocks import blocks
+from netsmith.train.augment.blocks import blocks, in_memory
 from netsmith.train.draws import beta, stream_key, uniforms
 
 
@@ -82,7 +82,7 @@ def mix(images: Tensor, mixture: Mixture) -> Tensor:
     """Mix each picture with the one before it, the first with the last.
 
     Args:
-        images: uint8 [B,3,R,R], channels last in memory; they may be written to.
+        images: uint8 [B,3,R,R] on any device, channels last in memory; they may be written to.
         mixture: how.
 
     Returns:
@@ -93,6 +93,9 @@ def mix(images: Tensor, mixture: Mixture) -> Tensor:
         place = (slice(None), slice(None), slice(top, bottom), slice(left, right))
         images[place] = images[place].roll(1, 0)
         return images
+    if not in_memory(images):
+        blend = images.float().mul_(mixture.share).add_(images.roll(1, 0), alpha=1.0 - mixture.share)
+        return blend.round_().to(torch.uint8)
     pixels = images.permute(0, 2, 3, 1).numpy()  # as they lie in memory
     mixed = np.empty_like(pixels)
     for block in blocks(np.arange(len(images)), size=images.shape[-1]):

@@ -8,12 +8,15 @@ Choices made on purpose:
 - The draws of one feature do not move when another is switched: each has its own stream.
 - Pictures that drew the same operation are changed together: per picture a call would cost more than the work on
   small ones.
+- What is drawn does not know where pictures are. A CPU carries it out picture by picture where that is fastest; a GPU
+  carries out the same on whole batches: the same levels where levels are moved or looked up, within one where they are
+  resized or resampled.
 - Pictures stay uint8 between operations, as in torchvision: each is exact by itself and can be compared with Pillow.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ from netsmith.train.augment.erasing import ERASE_DRAWS, erase, erased_boxes
 from netsmith.train.augment.framing import CROP_TRIES, Colour, Moves, centre_boxes, frame, random_boxes
 from netsmith.train.augment.geometry import rotation, warp
 from netsmith.train.augment.jitter import JITTER_DRAWS, Jitter, apply_jitter, draw_jitter
+from netsmith.train.augment.packed import Packed, frame_packed
 from netsmith.train.augment.policies import Drawn, Policy, apply_policy
 from netsmith.train.draws import stream_key, uniforms
 
@@ -169,20 +173,24 @@ class Augmentation:
         varied = stream("policy varied", draws) if self.policy.varies else None
         return self.policy.draw(stream("policy", draws), varied)
 
-    def render(self, sources: Sequence[NDArray[np.uint8]], changes: Changes) -> torch.Tensor:
+    def render(self, sources: Sequence[NDArray[np.uint8]] | Packed, changes: Changes) -> torch.Tensor:
         """Carry out `changes`.
 
         Args:
-            sources: B pictures uint8 [H,W,3].
+            sources: B pictures uint8 [H,W,3], or where they lie on a device.
             changes: for the same B pictures.
 
         Returns:
-            uint8 [B,3,R,R], channels last in memory.
+            uint8 [B,3,R,R], channels last in memory, on the device of the sources.
         """
         changed = changes.angle is not None or changes.policy is not None or changes.jitter is not None
         # One plane per channel, as the operations want it; then interleaved, as networks do.
         layout = torch.contiguous_format if changed else torch.channels_last
-        images = frame(sources, changes.moves, size=self.size, mode=self.mode, border=self.border, layout=layout)
+        framing: dict[str, Any] = {"size": self.size, "mode": self.mode, "border": self.border, "layout": layout}
+        if isinstance(sources, Packed):
+            images = frame_packed(sources, changes.moves, **framing)
+        else:
+            images = frame(sources, changes.moves, **framing)
         if changes.angle is not None:
             maps = rotation(torch.from_numpy(changes.angle))
             change_some(lambda block, some: warp(block, some, self.border), images, np.arange(len(images)), maps)
@@ -192,5 +200,5 @@ class Augmentation:
             apply_jitter(images, changes.jitter)
         images = images.contiguous(memory_format=torch.channels_last)
         if changes.erased is not None:
-            erase(images.permute(0, 2, 3, 1).numpy(), changes.erased, self.border)
+            erase(images, changes.erased, self.border)
         return images
