@@ -64,8 +64,8 @@ bench: bench-train  ## measure on this machine, hours of it; rows go to benchmar
 bench-train: .venv/dev.stamp  ## training speed against the loops people write, an hour of a quiet machine
 	$(BIN)/python benchmarks/train_speed.py --data $(DATA)
 
-gpu-check: .venv/dev.stamp  ## the tests that need a CUDA device
-	$(BIN)/pytest -m gpu
+gpu-check: .venv/dev.stamp  ## the tests that need a CUDA device; without one all are skipped, with the reason
+	$(BIN)/pytest -m gpu -rs
 
 check-reference: .venv/dev.stamp  ## largest difference per network to torchvision, timm and a plain ResNet
 	$(BIN)/python benchmarks/check_reference.py

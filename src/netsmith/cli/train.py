@@ -98,6 +98,7 @@ def train(
     amp: Annotated[bool | None, Parameter(negative="--no-amp", group=_GROUP)] = None,
     amp_dtype: Annotated[Literal["bfloat16", "float16"] | None, Parameter(group=_GROUP)] = None,
     channels_last: Annotated[bool | None, Parameter(negative="--no-channels-last", group=_GROUP)] = None,
+    compile: Annotated[bool | None, Parameter(negative="--no-compile", group=_GROUP)] = None,
     threads: Count = None,
     workers: Annotated[int | None, Parameter(name=["--workers", "-j"], group=_GROUP)] = None,
     output: Output = PLAIN,
@@ -173,6 +174,7 @@ def train(
         amp: bfloat16 activations, or float32 ones; measured if not given with --time.
         amp_dtype: Activations of --amp; float16 needs CUDA, and its loss is scaled.
         channels_last: Memory layout; measured if not given with --time.
+        compile: torch.compile; where not given, on CUDA in runs of twenty minutes and more.
         threads: CPU threads.
         workers: Threads that prepare batches.
     """
@@ -243,6 +245,7 @@ def train(
         ("--amp", "dtype", amp if amp_dtype is None else None),
         ("--amp-dtype", "dtype", amp_dtype),
         ("--channels-last", "channels_last", channels_last),
+        ("--compile", "compile", compile),
         ("--threads", "threads", threads),
         ("--workers", "workers", workers),
     ]

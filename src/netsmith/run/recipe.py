@@ -91,6 +91,7 @@ class Recipe(BaseModel):
             only where it is named.
         dtype: of activations; "auto" is measured on the machine; "float16" needs CUDA.
         channels_last: memory layout; "auto" is measured on the machine.
+        compile: torch.compile; "auto" compiles on CUDA where the run is long enough to gain by it.
         threads: CPU threads of the computation, or None for the usable cores.
         workers: threads that prepare batches ahead, >= 0.
     """
@@ -155,6 +156,7 @@ class Recipe(BaseModel):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"
+    compile: Literal["auto"] | bool = "auto"
     threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
     workers: int = Field(default=1, ge=0, le=MOST_THREADS)
 

@@ -1,10 +1,10 @@
 """What the machine decides about a run, each choice a row of the plan that is obeyed where it is found.
 
-Kinds: "threads", "depthwise", "dtype", "channels_last", "rendering" (where pictures are, on accelerators) at step 0;
-"total_steps" at step 0 and, in a timed run, at every mark of progress; "train_size" at every step from which on
-pictures have another side, where they grow. Accidents make rows too, which may come in any order and of which the
-strictest holds: "grad_accum" (parts of a batch, from the step that memory was too small for), "lr_factor" (of every
-rate, from the checkpoint that a run whose loss was not finite went back to).
+Kinds: "threads", "depthwise", "dtype", "channels_last", "rendering" (where pictures are, on accelerators) and "compile"
+(where it is wanted) at step 0; "total_steps" at step 0 and, in a timed run, at every mark of progress; "train_size" at
+every step from which on pictures have another side, where they grow. Accidents make rows too, which may come in any
+order and of which the strictest holds: "grad_accum" (parts of a batch, from the step that memory was too small for),
+"lr_factor" (of every rate, from the checkpoint that a run whose loss was not finite went back to).
 """
 
 import math
@@ -68,9 +68,23 @@ class Planner:
 
     def rendering(self, wanted: str) -> str:
         """Where pictures are rendered. Rendered by the CPU is what runs without a row do, and needs none."""
-        if wanted == "host" and not any(row.kind == "rendering" for row in self.plan.rows):
+        if wanted == "host" and not self._has("rendering"):
             return wanted
         return self._decide("rendering", 0, lambda: wanted, why="where the training pictures are")
+
+    def compiled(self, wanted: bool, attempt: Callable[[], bool]) -> bool:
+        """Whether updates are compiled; without a row they are not.
+
+        Args:
+            wanted: where there is no row.
+            attempt: compiles, and says whether that worked.
+        """
+        if not wanted and not self._has("compile"):
+            return False
+        return self._decide("compile", 0, attempt, why="torch.compile, tried on the first batch")
+
+    def _has(self, kind: str) -> bool:
+        return any(row.kind == kind for row in self.plan.rows)
 
     def threads(self, ways: Sequence[int], measure: Measure[int]) -> int:
         """CPU threads of the computation; arguments as `precision`."""

@@ -32,6 +32,7 @@ from netsmith.train.accumulation import Parts
 from netsmith.train.batch import Batch, Delivery
 from netsmith.train.checkpoints import Checkpoint, Identity
 from netsmith.train.choosing import choose
+from netsmith.train.compiling import compile_where_asked, pays
 from netsmith.train.costs import EVEN, Costs, together
 from netsmith.train.devices import synchronize, waits_for_numbers
 from netsmith.train.diagnosis import Diverged
@@ -57,7 +58,7 @@ CHECKPOINT_SECONDS = 30.0  # between checkpoints, at least
 EVALUATION_COST = 0.5  # of an update on as many pictures, until measured
 
 # What may differ between a run and its continuation: the plan holds what became of it.
-_PLANNED = {"time_s", "device", "dtype", "channels_last", "threads", "workers", "on_nan"}
+_PLANNED = {"time_s", "device", "dtype", "channels_last", "compile", "threads", "workers", "on_nan"}
 
 
 class Trainer:
@@ -132,6 +133,17 @@ class Trainer:
         chosen = choose(self.objective, recipe, planner=self._planner, trials=trials, clock=clock)
         self.precision, self._threads = chosen.precision, chosen.threads
         self.state = State(network, recipe, self.precision)
+        long = pays(network, recipe, self.device, seconds=self._pacing.seconds, pictures=len(data.labels))
+        compile_where_asked(
+            self.objective,
+            self.state,
+            self._first_batch,
+            wanted=long if recipe.compile == "auto" else recipe.compile,
+            parts=parts.at(0),
+            precision=self.precision,
+            planner=self._planner,
+            warn=self._warn,
+        )
         self._updates = Updates(
             self.objective,
             self.state,

@@ -1,0 +1,110 @@
+"""torch.compile: when it is thought to pay, that it changes nothing but speed, and that it may fail."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import tiny_data, tiny_network, tiny_recipe, weights_hash
+from torch import nn
+
+from netsmith.arch.names import find_layout
+from netsmith.errors import InputError
+from netsmith.models.build import build
+from netsmith.run.clock import SystemClock
+from netsmith.run.plan import Plan
+from netsmith.train.compiling import BREAK_EVEN, pays
+from netsmith.train.trainer import Trainer
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+COMPILE = nn.Module.compile
+
+
+def trainer(plan: Plan, said: list[str] | None = None, **changes: Any) -> Trainer:
+    warn = (said if said is not None else []).append
+    recipe = tiny_recipe(epochs=1.0, **changes)
+    return Trainer(tiny_network(), tiny_data(), recipe, plan=plan, clock=SystemClock(), warn=warn)
+
+
+def rows(plan: Plan) -> list[Any]:
+    return [row.value for row in plan.rows if row.kind == "compile"]
+
+
+def compile_by(backend: object) -> Callable[[nn.Module], None]:
+    return lambda module: COMPILE(module, backend=backend)
+
+
+def test_it_pays_in_long_runs_on_a_gpu() -> None:
+    network, timed = build(find_layout("resnet18", num_classes=10)), tiny_recipe(epochs=None, time_s=9999.0)
+    assert pays(network, timed, CUDA, seconds=BREAK_EVEN, pictures=10)
+    assert not pays(network, timed, CUDA, seconds=BREAK_EVEN - 1, pictures=10)
+    assert not pays(network, timed, CPU, seconds=10 * BREAK_EVEN, pictures=10)
+    epochs = tiny_recipe(epochs=90.0, img_size=224)
+    assert pays(network, epochs, CUDA, seconds=None, pictures=1_281_167)
+    assert not pays(network, epochs, CUDA, seconds=None, pictures=2_000)
+    assert not pays(tiny_network(), epochs, CUDA, seconds=None, pictures=1_281_167)
+
+
+def test_a_cpu_does_not_compile_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.Module, "compile", lambda module: pytest.fail("compiled"))
+    plan = Plan(tmp_path / "plan")
+    trainer(plan)
+    assert not rows(plan)
+    assert trainer(Plan(tmp_path / "off"), compile=False)
+
+
+def test_a_compiled_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a backend that captures the graph and runs it as it is; the plan row makes a second run compile too."""
+    graphs: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., Any]:
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    monkeypatch.setattr(nn.Module, "compile", compile_by(backend))
+    plain = trainer(Plan(tmp_path / "plain"))
+    plain.advance()
+    assert not graphs
+    plan = Plan(tmp_path / "plan")
+    for wish in ({"compile": True}, {}):
+        torch.compiler.reset()
+        run = trainer(plan, **wish)
+        assert weights_hash(run.state.network) == weights_hash(tiny_network())  # trying it changed nothing
+        run.advance()
+        assert rows(plan) == [True]
+        assert graphs
+        graphs.clear()
+        assert weights_hash(run.network) == weights_hash(plain.network)
+
+
+def test_what_cannot_be_compiled_is_trained_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def backend(graph: object, inputs: object) -> object:
+        raise RuntimeError("no compiler found\nmore")
+
+    plain = trainer(Plan(tmp_path / "plain"))
+    plain.advance()
+    monkeypatch.setattr(nn.Module, "compile", compile_by(backend))
+    torch.compiler.reset()
+    plan, said = Plan(tmp_path / "plan"), []
+    run = trainer(plan, said, compile=True)
+    run.advance()
+    assert rows(plan) == [False]
+    assert len(said) == 1
+    assert said[0].startswith("torch.compile does not work here (")
+    assert "no compiler found" in said[0]
+    assert weights_hash(run.network) == weights_hash(plain.network)
+    assert not trainer(plan, said, compile=True).finished  # obeys the row, tries nothing
+    assert len(said) == 1
+
+
+def test_a_plan_that_says_compiled_is_obeyed_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(module: nn.Module) -> None:
+        COMPILE(module, backend=lambda graph, inputs: 1 / 0)
+
+    monkeypatch.setattr(nn.Module, "compile", broken)
+    torch.compiler.reset()
+    plan = Plan(tmp_path / "plan")
+    plan.record("compile", True, at=0, why="")
+    with pytest.raises(InputError, match=r"says that this run is compiled, and torch\.compile does not work here"):
+        trainer(plan)
