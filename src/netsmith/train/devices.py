@@ -89,10 +89,11 @@ def synchronize(device: torch.device) -> None:
 
 
 def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Values on a device, without waiting for it."""
-    if device.type == "cuda" and values.is_cpu:
+    """Values on a device; CUDA is not waited for."""
+    cuda = device.type == "cuda"
+    if cuda and values.is_cpu:
         values = values.pin_memory()  # from other memory the copy would be made before Python goes on
-    return values.to(device, non_blocking=True)
+    return values.to(device, non_blocking=cuda)
 
 
 def waits_for_numbers(device: torch.device) -> bool:
