@@ -112,7 +112,7 @@ def _compile(objective: nn.Module, state: State, batch: Batch, precision: Precis
         synchronize(batch.images.device)
     except Exception as error:  # a compiler may raise anything
         vars(objective)["_compiled_call_impl"] = None
-        return first_line(error)
+        return first_line(getattr(error, "inner_exception", error))
     finally:
         objective.zero_grad(set_to_none=True)
         restore()
