@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peer_networks import peer_network
 from results import RESULTS, Row, append, origin
 from torch import nn
 
@@ -231,7 +232,7 @@ def run_loop(task: Task, seed: int, *, data: Path, work: Path, workers: int, tun
     files = datasets.ImageFolder(str(work / "files" / task.model / "train"), change)
     torch.manual_seed(seed)
     loader = torch.utils.data.DataLoader(files, batch_size=task.batch, shuffle=True, num_workers=workers)
-    network = build(task.layout, seed=seed)
+    network = peer_network(task.layout, seed=seed)
     if tuned:
         network = network.to(memory_format=torch.channels_last)
     loss_of = nn.CrossEntropyLoss(label_smoothing=recipe.smoothing)

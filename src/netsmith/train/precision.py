@@ -141,38 +141,66 @@ def measure(
     clock: Clock,
     seconds: float,
 ) -> list[Timing[Way]]:
-    """Time whole updates of each way.
+    """Time whole updates of each way: first one of each after its warm-up, then more in turn.
+
+    In turn, because other work on the machine comes and goes: one update that met it must not decide a run of hours.
 
     Args:
         ways: the default first.
         updates: gives for a way a function that does one update on a copy of the network.
         clock: reads time.
-        seconds: about how long to measure in all; the default and the first other way are timed in any case (on a slow
-            start the second is often the fast one), more only while time is left.
+        seconds: about how long to measure in all. The default and the first other way are timed twice in any case (on
+            a slow start the second is often the fast one), more only while time is left.
 
     Returns:
         One timing per way that was tried, the default first.
     """
     started = clock.now()
-    timings: list[Timing[Way]] = []
+    tried: list[_Tried[Way]] = []
     for way in ways:
-        if len(timings) > 1 and clock.now() - started + (WARM_UPS + 1) * timings[0].seconds > OVERRUN * seconds:
+        if len(tried) > 1 and clock.now() - started + (WARM_UPS + 1) * tried[0].seconds > OVERRUN * seconds:
             break  # not even one more after its warm-up would fit
-        best = min((timing.seconds for timing in timings), default=float("inf"))
-        update = updates(way)
-        spent: list[float] = []
-        share = seconds / len(ways)
-        while len(spent) < WARM_UPS + TIMED:
-            before = clock.now()
-            update()
-            spent.append(clock.now() - before)
-            settled = len(spent) > WARM_UPS
-            if settled and (sum(spent) + spent[-1] > share or spent[-1] > HOPELESS * best):
-                break
-            if len(spent) > 1 and sum(spent) > 2 * share:
+        each = _Tried(way, updates(way), clock)
+        for _ in range(WARM_UPS):
+            each.look()
+            if len(each.spent) > 1 and sum(each.spent) > 2 * seconds / len(ways):
                 break  # a large network: the first update is left out, the second counts
-        timings.append(Timing(way, min(spent[min(WARM_UPS, len(spent) - 1) :])))
-    return timings
+        else:
+            each.look()
+        each.warm()
+        tried.append(each)
+    for turn in range(1, TIMED):
+        best = min(each.seconds for each in tried)
+        hopeful = [each for each in tried if each.seconds <= HOPELESS * best]
+        if turn > 1 and clock.now() - started + sum(each.seconds for each in hopeful) > seconds:
+            break
+        for each in hopeful:
+            each.look()
+    return [Timing(each.way, each.seconds) for each in tried]
+
+
+class _Tried(Generic[Way]):
+    """A way and what its updates took."""
+
+    def __init__(self, way: Way, update: Callable[[], object], clock: Clock) -> None:
+        self.way = way
+        self.spent: list[float] = []
+        self._update, self._clock = update, clock
+
+    @property
+    def seconds(self) -> float:
+        """Of an update."""
+        return min(self.spent)
+
+    def look(self) -> None:
+        """Time one more update."""
+        before = self._clock.now()
+        self._update()
+        self.spent.append(self._clock.now() - before)
+
+    def warm(self) -> None:
+        """Forget all but the last."""
+        del self.spent[:-1]
 
 
 def fastest(timings: Sequence[Timing[Way]]) -> Timing[Way]:

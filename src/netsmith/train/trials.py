@@ -1,6 +1,6 @@
 """Updates on copies of the network, to find out how fast each way to compute is; the network itself is not touched.
 
-A whole batch is timed where there is time for it, else as many pictures as let the warm-up and one more update of
+A whole batch is timed where there is time for it, else as many pictures as let the warm-up and two more updates of
 every way fit; where not even a few fit, nothing is compared and the default stands.
 """
 
@@ -73,7 +73,7 @@ class Trials:
         batch_size = len(self._batch().targets)
         few = min(FEWEST, batch_size)
         per_picture = self._pacing.per_step / batch_size or self._seconds_per_picture(default, few)
-        fitting = int(seconds / max(len(ways) * (WARM_UPS + 1) * per_picture, 1e-9))
+        fitting = int(seconds / max(len(ways) * (WARM_UPS + 2) * per_picture, 1e-9))
         if fitting < few:
             return [Timing(ways[0], per_picture * batch_size)]
         pictures = min(batch_size, fitting)
