@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from netsmith.cli.console import PLAIN, Console, Output
 from netsmith.cli.tables import outcome
+from netsmith.run.world import refuse_several
 
 EXAMPLES = """\
 Examples:
@@ -57,6 +58,7 @@ def fit(
     from netsmith.fit.session import Session
     from netsmith.run.budget import Budget, parse_duration
 
+    refuse_several("fit", "train one network with `torchrun ... -m netsmith train`, or type it without torchrun")
     limits = Budget.parse(budget) if budget else None
     if replay is not None:
         record = Replay.of(replay)

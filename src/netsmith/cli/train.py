@@ -9,6 +9,7 @@ from netsmith.cli.console import PLAIN, Console, Output
 from netsmith.cli.tables import outcome
 from netsmith.errors import InputError
 from netsmith.run.named_recipes import list_in_words
+from netsmith.run.world import refuse_several
 
 EXAMPLES = """\
 Examples:
@@ -101,6 +102,7 @@ def train(
     compile: Annotated[bool | None, Parameter(negative="--no-compile", group=_GROUP)] = None,
     threads: Count = None,
     workers: Annotated[int | None, Parameter(name=["--workers", "-j"], group=_GROUP)] = None,
+    sync_bn: Annotated[bool | None, Parameter(negative="--no-sync-bn", group=_GROUP)] = None,
     output: Output = PLAIN,
 ) -> None:
     """Train one network and finish it like a fit.
@@ -177,12 +179,15 @@ def train(
         compile: torch.compile; where not given, on CUDA in runs of twenty minutes and more.
         threads: CPU threads.
         workers: Threads that prepare batches.
+        sync_bn: With torchrun: batch norm over the pictures of all processes; if not given, where each has few.
     """
     from netsmith.run.budget import parse_duration
     from netsmith.run.recipe import Recipe
 
     if out is None and not find_lr:
         raise InputError("where the run goes is not said; name its folder with -o")
+    if find_lr:
+        refuse_several("--find-lr", "type it without torchrun")
     if find_lr and resume:
         raise InputError("--find-lr begins no run, so there is none to go on with; leave --resume out")
     if random_crop and scale is None:
@@ -248,6 +253,7 @@ def train(
         ("--compile", "compile", compile),
         ("--threads", "threads", threads),
         ("--workers", "workers", workers),
+        ("--sync-bn", "sync_bn", sync_bn),
     ]
     flags = {field: value for _, field, value in given if value is not None}
     if time is not None:
@@ -288,8 +294,8 @@ def train(
             found = find_rate(job, session, folder=out)
             console.result(found.document(), str(found))
             return
-        result = train_run(job, session)
-        console.result(result.model_dump(mode="json"), outcome(result, session.output))
+        if (result := train_run(job, session)) is not None:  # else another process has it
+            console.result(result.model_dump(mode="json"), outcome(result, session.output))
 
 
 def _typed(flag: str, value: Any) -> list[str]:

@@ -8,8 +8,9 @@ never by the times of files, which a copy changes.
 import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from netsmith.data.audit import Audit, audit
 from netsmith.data.sources import open_source
@@ -19,6 +20,7 @@ from netsmith.run.files import read_jsonl
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.progress import Progress, silent
+from netsmith.run.world import Share, World, alone
 
 
 def _unheard(text: str) -> None:
@@ -38,6 +40,7 @@ class Session:
         progress: told how far each piece is.
         say: told what happens, a sentence a stage.
         warn: told what goes wrong without stopping.
+        share: where several processes do the command together: what one does for all.
     """
 
     data: str
@@ -48,6 +51,13 @@ class Session:
     progress: Progress = silent
     say: Callable[[str], None] = _unheard
     warn: Callable[[str], None] = _unheard
+    share: Share = alone
+
+    def among(self, world: World, share: Share) -> Self:
+        """The same command as one of several processes, of which only the leading one speaks."""
+        if world.leads:
+            return replace(self, share=share)
+        return replace(self, share=share, progress=silent, say=_unheard, warn=_unheard)
 
     def read(self, *, seed: int) -> Audit:
         """Read and audit all pictures.

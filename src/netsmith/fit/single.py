@@ -11,8 +11,9 @@ A layout's file is a network like a name is; the run keeps its own copy, so that
 the pictures before and measuring the artifact after come on top.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from netsmith.arch.layout import Layout, layout_graph, layout_to_json
 from netsmith.arch.names import find_layout, is_layout_file, read_layout
 from netsmith.arch.pretrained import find_weights, split_tag
 from netsmith.data.audit import Audit
+from netsmith.data.items import Dataset
 from netsmith.data.pretrained import weights_preprocess
 from netsmith.errors import InputError
 from netsmith.fit.finish import Finisher, is_concluded
@@ -38,9 +40,11 @@ from netsmith.run.preprocess import LARGEST_SIZE, Preprocess
 from netsmith.run.progress import Progress
 from netsmith.run.recipe import Recipe, read_fields
 from netsmith.run.result import Result
+from netsmith.run.world import World
 
 if TYPE_CHECKING:
     from netsmith.models.build import Network
+    from netsmith.train.ranks import Ranks
 
 SMALLEST_SIDE = 16
 """Pixels below which small pictures are enlarged when no --img-size is given."""
@@ -91,23 +95,43 @@ class TrainJob:
     pretrained_dir: Path | None = None
 
 
-def train_run(job: TrainJob, session: Session) -> Result:
+def train_run(job: TrainJob, session: Session) -> Result | None:
     """Do the job in the session's folder, or go on with it where it was interrupted.
+
+    Started by torchrun as several processes, they do it together: the leading one reads, writes, speaks and finishes.
 
     Args:
         job: what is asked for.
         session: where the pictures are, where the run goes, who is told.
 
+    Returns:
+        What came out; None in processes that do not lead.
+
     Raises:
         InputError: data, recipe or folder cannot be used; before anything was written, where the folder is new.
-        CheckError: loss or weights are not finite, or the finished run does not keep its word.
+        CheckError: loss or weights are not finite, another process ended, or the finished run does not keep its word.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the folder can be resumed.
     """
     refuse_inside(session.data, session.output)
-    begun = session.output.is_dir() and any(session.output.iterdir())
+    world = World.here()
+    if not world.several:
+        return _run(job, session, None)
+    # Lazily: torch takes seconds to import, which only several processes need before anything else.
+    from netsmith.train.ranks import joined
+
+    with joined(world) as ranks:
+        ranks.same(shlex.join(session.command), "the same command, with the same --output")
+        again = world.restarts > 0  # after a process was lost
+        return _run(replace(job, resume=job.resume or again), session.among(world, ranks.once), ranks)
+
+
+def _run(job: TrainJob, session: Session, ranks: "Ranks | None") -> Result | None:
+    begun = session.share(lambda: session.output.is_dir() and any(session.output.iterdir()))
     opened = None if begun else open_job(job, session, None)
-    with RunFolder.create(session.output, command=session.command, resume=job.resume) as run:
-        return _train(job, session, run, opened)
+    held: list[RunFolder] = []  # by the leading process
+    session.share(lambda: held.append(RunFolder.create(session.output, command=session.command, resume=job.resume)))
+    with held[0] if held else RunFolder(session.output) as run:
+        return _train(job, session, run, opened, ranks)
 
 
 @dataclass(frozen=True)
@@ -122,6 +146,19 @@ class Opened:
 
 def open_job(job: TrainJob, session: Session, begun: RunFolder | None) -> Opened:
     """Everything that can be refused before anything is written; what costs little first."""
+    audited, recipe, layout_file = session.share(lambda: _read(job, session, begun))
+    # Lazily: torch takes seconds to import, and mistakes are to be told before.
+    from netsmith.train.requirements import choose_device, smallest_part
+
+    choose_device(recipe)
+    name, classes = layout_file or recipe.model, len(audited.dataset.classes)
+    network = _network(recipe, name, classes, folder=job.pretrained_dir, progress=session.progress)
+    smallest_part(network, recipe, recipe.batch_size, processes=World.here().size)
+    return Opened(audited, recipe, network, layout_file)
+
+
+def _read(job: TrainJob, session: Session, begun: RunFolder | None) -> tuple[Audit, Recipe, str | None]:
+    """The pictures, the recipe, and the file of the network's layout where it has one."""
     layers = _layers(job, begun)
     model = next((values["model"] for _, values in reversed(layers) if values.get("model")), None)
     if model is None:
@@ -138,16 +175,7 @@ def open_job(job: TrainJob, session: Session, begun: RunFolder | None) -> Opened
     audited = session.read(seed=seed)
     share = find_recipe(job.recipe).train_share if job.recipe else None
     recipe = compose_recipe(audited, model=model, layout=find_layout(found), layers=layers, train_share=share)
-    classes = len(audited.dataset.classes)
-    # Lazily: torch takes seconds to import, and mistakes are to be told before.
-    from netsmith.train.requirements import choose_device, refuse_single_picture
-
-    choose_device(recipe)
-    network = _network(
-        recipe, layout_file or recipe.model, classes, folder=job.pretrained_dir, progress=session.progress
-    )
-    refuse_single_picture(network, recipe.model, recipe.batch_size, parts=recipe.grad_accum)
-    return Opened(audited, recipe, network, layout_file)
+    return audited, recipe, layout_file
 
 
 def _weights_named(name: str, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[str, str | None]:
@@ -257,15 +285,10 @@ def compose_recipe(
     return Recipe.from_mapping(fields | given, where=" over ".join(where for where, _ in reversed(layers)))
 
 
-def _train(job: TrainJob, session: Session, run: RunFolder, opened: Opened | None) -> Result:
-    from netsmith.train.feed import TrainingData
-    from netsmith.train.loop import train
-
-    ledger = Ledger(run.ledger, clock=session.clock)
-    if is_concluded(run, ledger):
-        raise InputError(f"{run.path} holds a finished run; name another folder with -o")
-    begun = run.recipe.exists()
-    opened = opened or open_job(job, session, run if begun else None)
+def _begin(
+    job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, opened: Opened, *, begun: bool
+) -> Dataset:
+    """Write down what the run trains on what, or hold against what was; gives the pictures with their splits."""
     recipe = opened.recipe
     if begun:
         _refuse_other_recipe(run, Recipe.load(run.recipe), recipe)
@@ -281,7 +304,24 @@ def _train(job: TrainJob, session: Session, run: RunFolder, opened: Opened | Non
     if job.recipe and not begun:
         for line in replaced(job.recipe, recipe, given=_given(job), pictures=len(dataset.subset("train"))):
             session.say(line)
-    plan = Plan(run.plan)
+    return dataset
+
+
+def _train(
+    job: TrainJob, session: Session, run: RunFolder, opened: Opened | None, ranks: "Ranks | None"
+) -> Result | None:
+    from netsmith.train.feed import TrainingData
+    from netsmith.train.loop import train
+    from netsmith.train.ranks import ALONE
+
+    ledger = session.share(lambda: Ledger(run.ledger, clock=session.clock))
+    if session.share(lambda: is_concluded(run, ledger)):
+        raise InputError(f"{run.path} holds a finished run; name another folder with -o")
+    begun = session.share(run.recipe.exists)
+    opened = opened or open_job(job, session, run if begun else None)
+    recipe = opened.recipe
+    dataset = session.share(lambda: _begin(job, session, run, ledger, opened, begun=begun))
+    plan = Plan(run.plan, share=session.share)
     finisher = Finisher(
         run=run,
         dataset=dataset,
@@ -306,7 +346,12 @@ def _train(job: TrainJob, session: Session, run: RunFolder, opened: Opened | Non
         resume=True,
         show=session.progress,
         warn=session.warn,
+        ranks=ranks or ALONE,
     )
+    if ranks is not None:
+        ranks.leave()
+        if not ranks.leads:
+            return None
     assert trained.val is not None, "every run has validation pictures"
     accuracy = f"{trained.val.top1.value:.2%} on validation"
     session.say(f"{recipe.model}: {trained.steps:,} steps, {trained.epochs:.1f} epochs, {accuracy}")

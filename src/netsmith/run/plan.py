@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netsmith.errors import InputError
 from netsmith.run.files import append_jsonl, read_jsonl
+from netsmith.run.world import Share, alone
 
 
 class PlanRow(BaseModel):
@@ -40,18 +41,23 @@ class Plan:
 
     Args:
         path: the file; absent means no choice was made yet.
+        share: where several processes train together: the leading one reads, chooses and writes, all have the rows.
 
     Raises:
         InputError: a complete line is not a plan row.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, share: Share = alone) -> None:
         self.path = path
+        self._share = share
+        self._rows = share(self._read)
+
+    def _read(self) -> list[PlanRow]:
         try:
-            self._rows = [PlanRow.model_validate(row) for row in read_jsonl(path)]
+            return [PlanRow.model_validate(row) for row in read_jsonl(self.path)]
         except (ValidationError, ValueError) as error:
             raise InputError(
-                f"{path} is not a plan ({_first_line(error)}); start the run again in another folder"
+                f"{self.path} is not a plan ({_first_line(error)}); start the run again in another folder"
             ) from error
 
     @property
@@ -71,18 +77,34 @@ class Plan:
         Returns:
             `value` as it will be read back (tuples become lists), so that a first run and its replay see the same.
         """
+        return self._record(kind, lambda: value, at=at, why=why)
+
+    def _record(self, kind: str, compute: Callable[[], Any], *, at: int, why: str) -> Any:
         newest = max((other.at for other in self._rows if other.kind == kind), default=0)
         if at < newest:
             raise InputError(
                 f"{self.path} has a row for {kind} at step {newest} but none at step {at}: "
                 "it was made by another recipe; start the run again in another folder"
             )
-        return self.add(kind, value, at=at, why=why)
+        return self._add(kind, compute, at=at, why=why)
 
     def add(self, kind: str, value: Any, *, at: int, why: str) -> Any:
         """As `record`, for kinds whose rows come of accidents, in any order of their steps."""
-        row = PlanRow(at=at, kind=kind, value=json.loads(json.dumps(value, allow_nan=False)), why=why)
-        append_jsonl(self.path, row.model_dump())
+        return self._add(kind, lambda: value, at=at, why=why)
+
+    def _add(self, kind: str, compute: Callable[[], Any], *, at: int, why: str) -> Any:
+        def write() -> PlanRow:
+            value = json.loads(json.dumps(compute(), allow_nan=False))
+            row = PlanRow(at=at, kind=kind, value=value, why=why)
+            append_jsonl(self.path, row.model_dump())
+            return row
+
+        row = self._share(write)
+        if (row.kind, row.at) != (kind, at):
+            raise InputError(
+                f"the processes of this run have to decide different things, {row.kind} at step {row.at} and {kind} at "
+                f"step {at}; start them on machines of one kind, or say what is measured (--amp or --no-amp)"
+            )
         self._rows.append(row)
         return row.value
 
@@ -115,7 +137,7 @@ class Plan:
         for row in reversed(self._rows):
             if row.kind == kind and row.at == at:
                 return row.value
-        return self.record(kind, compute(), at=at, why=why)
+        return self._record(kind, compute, at=at, why=why)
 
 
 def _at(row: PlanRow) -> int:

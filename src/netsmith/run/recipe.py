@@ -92,6 +92,8 @@ class Recipe(BaseModel):
         dtype: of activations; "auto" is measured on the machine; "float16" needs CUDA.
         channels_last: memory layout; "auto" is measured on the machine.
         compile: torch.compile; "auto" compiles on CUDA where the run is long enough to gain by it.
+        sync_bn: with several processes, statistics of batch norm over the pictures of all of them; "auto" does so where
+            a process has fewer than 16 at once.
         threads: CPU threads of the computation, or None for the usable cores.
         workers: threads that prepare batches ahead, >= 0.
     """
@@ -157,6 +159,7 @@ class Recipe(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"
     compile: Literal["auto"] | bool = "auto"
+    sync_bn: Literal["auto"] | bool = "auto"
     threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
     workers: int = Field(default=1, ge=0, le=MOST_THREADS)
 

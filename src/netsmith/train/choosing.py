@@ -29,7 +29,9 @@ class Choice:
     measure: Measure[int]
 
 
-def choose(objective: Classify, recipe: Recipe, *, planner: Planner, trials: Trials, clock: Clock) -> Choice:
+def choose(
+    objective: Classify, recipe: Recipe, *, planner: Planner, trials: Trials, clock: Clock, processes: int = 1
+) -> Choice:
     """Decide by plan rows, or write them.
 
     Args:
@@ -38,10 +40,11 @@ def choose(objective: Classify, recipe: Recipe, *, planner: Planner, trials: Tri
         planner: of the run.
         trials: time updates on copies.
         clock: reads time.
+        processes: that train together on this machine.
     """
     timed = planner.timed
     device = next(objective.parameters()).device
-    counts = thread_counts(recipe, measured=timed)
+    counts = thread_counts(recipe, measured=timed, processes=processes)
     torch.set_num_threads(counts[0])
     ways = candidates(recipe, device, measured=timed)
     depthwise = None

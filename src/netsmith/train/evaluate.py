@@ -13,6 +13,7 @@ from netsmith.run.metrics import Interval, cross_entropy, top_k_correct, wilson
 from netsmith.run.progress import Progress, silent
 from netsmith.train.devices import is_lazy, release
 from netsmith.train.objectives import Normalize
+from netsmith.train.ranks import Ranks
 from netsmith.train.shortage import says_out_of_memory
 
 
@@ -97,6 +98,30 @@ def evaluate_network(
         for module, mode in modes:
             module.training = mode
     return Evaluation(np.concatenate(answers), labels)
+
+
+def evaluate_together(
+    network: nn.Module,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    ranks: Ranks,
+) -> Evaluation:
+    """Run a network that all processes have, each on a part of the pictures; arguments as `evaluate_network`.
+
+    Every picture is answered once, however many there are: parts differ by one at most, and some may be empty.
+
+    Returns:
+        All answers in the order of the pictures, in every process.
+    """
+    ours = ranks.slice_of(len(labels))
+    answers: NDArray[np.float32] | None = None
+    if ours.start < ours.stop:
+        answers = evaluate_network(network, pixels[ours], labels[ours], mean=mean, std=std).logits
+    parts = [part for part in ranks.gathered(answers) if part is not None]
+    return Evaluation(np.concatenate(parts), labels)
 
 
 def _logits(

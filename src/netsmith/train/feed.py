@@ -86,6 +86,7 @@ class Feed:
         balanced: show every class equally often.
         rendered: the pictures on the device that renders them; None renders here.
         delivery: brings batches to the device that trains; None leaves them where they are rendered.
+        part: gives this process's part of so many places of a batch; all of them when None.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Feed:
         balanced: bool = False,
         rendered: Rendered | None = None,
         delivery: Delivery | None = None,
+        part: Callable[[int], slice] | None = None,
     ) -> None:
         assert len(images) == len(labels) > 0, (len(images), len(labels))
         self.images = images
@@ -111,6 +113,7 @@ class Feed:
         self.balanced = balanced
         self.rendered = rendered
         self.delivery = delivery or Delivery(torch.device("cpu"))
+        self.part = slice(batch_size) if part is None else part(batch_size)
         self.classes = 1 + int(labels.max())
         self._order = lru_cache(maxsize=4)(self._order_of)
         self._augmentation_at = lru_cache(maxsize=16)(augmentation.at)
@@ -124,6 +127,7 @@ class Feed:
         batch_size: int,
         rendered: Rendered | None = None,
         delivery: Delivery | None = None,
+        part: Callable[[int], slice] | None = None,
     ) -> Self:
         """What `recipe` makes of the training pictures; other arguments as above."""
         return cls(
@@ -136,6 +140,7 @@ class Feed:
             balanced=recipe.class_balance == "sampling",
             rendered=rendered,
             delivery=delivery,
+            part=part,
         )
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
@@ -148,7 +153,8 @@ class Feed:
         return self._order(epoch)
 
     def batch(self, step: int, side: int | None = None) -> Batch:
-        """The batch of `step`, a function of the seed, the step and the side of its pictures alone.
+        """The batch of `step`, or this process's part of it: a function of the seed, the step and the side of its
+        pictures alone.
 
         Args:
             step: its number.
@@ -156,16 +162,29 @@ class Feed:
         """
         augmentation = self._augmentation_at(side or self.augmentation.size)
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        epochs, positions = np.divmod(places, len(self.labels))
-        parts = [self._part(epoch, positions[epochs == epoch], augmentation) for epoch in np.unique(epochs).tolist()]
-        images = parts[0][0] if len(parts) == 1 else torch.cat([images for images, _ in parts])
-        labels = np.concatenate([labels for _, labels in parts])
+        images, labels = self._pictures(places[self.part], augmentation)
         if self.mixing is None:
             return Batch(images, torch.from_numpy(labels))
         mixture = self.mixing.draw(seed=self.seed, step=step, size=augmentation.size)
-        return Batch(mix(images, mixture), mixed_targets(labels, mixture, classes=self.classes))
+        alone = len(labels) == self.batch_size
+        if not alone:  # the partner of the first is another process's picture
+            before, its_label = self._pictures(places[self.part.start - 1 :][:1], augmentation)
+            images, labels = torch.cat([before, images]), np.concatenate([its_label, labels])
+        images, targets = mix(images, mixture), mixed_targets(labels, mixture, classes=self.classes)
+        return Batch(images, targets) if alone else Batch(images[1:], targets[1:])
 
-    def _part(
+    def _pictures(
+        self, places: NDArray[np.int64], augmentation: Augmentation
+    ) -> tuple[torch.Tensor, NDArray[np.int64]]:
+        """What is shown at places of the stream, in ascending order, and its labels."""
+        epochs, positions = np.divmod(places, len(self.labels))
+        parts = [
+            self._of_epoch(epoch, positions[epochs == epoch], augmentation) for epoch in np.unique(epochs).tolist()
+        ]
+        images = parts[0][0] if len(parts) == 1 else torch.cat([images for images, _ in parts])
+        return images, np.concatenate([labels for _, labels in parts])
+
+    def _of_epoch(
         self, epoch: int, positions: NDArray[np.int64], augmentation: Augmentation
     ) -> tuple[torch.Tensor, NDArray[np.int64]]:
         chosen = self.order(epoch)[positions]
@@ -203,9 +222,13 @@ class Feed:
             yield from self._batches(start, workers, side)
 
     def _from(self, step: int) -> Generator[int]:
-        """All pictures, in the order in which batches from `step` on need them."""
+        """All pictures, in the order in which batches from `step` on need them, this process's of an epoch first."""
         epoch, position = divmod(step * self.batch_size, len(self.labels))
-        yield from self.order(epoch)[position:].tolist()
+        order = self.order(epoch)[position:]
+        places = np.arange(len(order)) % self.batch_size
+        ours = (places >= (self.part.start or 0)) & (places < self.part.stop)
+        yield from order[ours].tolist()
+        yield from order[~ours].tolist()
         yield from range(len(self.labels))
 
     def _batches(self, start: int, workers: int, side: Callable[[int], int | None]) -> Generator[Batch, None, None]:

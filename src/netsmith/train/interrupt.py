@@ -11,7 +11,15 @@ Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped by a signal after a whole step; the message says how to go on."""
+    """Training was stopped by a signal after a whole step; the message says how to go on.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class Interrupts:
@@ -51,4 +59,4 @@ class Interrupts:
         if callable(handler):
             with contextlib.suppress(KeyboardInterrupt):  # ours says how to go on
                 handler(self.received, None)
-        raise Interrupted(message)
+        raise Interrupted(message, self.received)

@@ -12,6 +12,7 @@ from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 from netsmith.train.evaluate import Evaluation
 from netsmith.train.feed import TrainingData
+from netsmith.train.ranks import ALONE, Ranks
 from netsmith.train.trainer import CHECKPOINT_SECONDS, Trainer
 
 
@@ -48,6 +49,7 @@ def train(
     show: Progress = silent,
     warn: Callable[[str], None] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """Train a network to the end of its plan, with checkpoints and metrics in a run folder; arguments as `Trainer`.
 
@@ -71,6 +73,7 @@ def train(
         show=show,
         warn=warn,
         checkpoint_seconds=checkpoint_seconds,
+        ranks=ranks,
     )
     if resume:
         trainer.resume()

@@ -1,10 +1,11 @@
 """What the machine decides about a run, each choice a row of the plan that is obeyed where it is found.
 
-Kinds: "threads", "depthwise", "dtype", "channels_last", "rendering" (where pictures are, on accelerators) and "compile"
-(where it is wanted) at step 0; "total_steps" at step 0 and, in a timed run, at every mark of progress; "train_size" at
-every step from which on pictures have another side, where they grow. Accidents make rows too, which may come in any
-order and of which the strictest holds: "grad_accum" (parts of a batch, from the step that memory was too small for),
-"lr_factor" (of every rate, from the checkpoint that a run whose loss was not finite went back to).
+Kinds: "threads", "depthwise", "dtype", "channels_last", "rendering" (where pictures are, on accelerators),
+"compile" (where it is wanted) and "sync_bn" (with several processes) at step 0; "total_steps" at step 0 and, in a timed
+run, at every mark of progress; "train_size" at every step from which on pictures have another side, where they grow.
+Accidents make rows too, which may come in any order and of which the strictest holds: "grad_accum" (parts of a batch,
+from the step that memory was too small for), "lr_factor" (of every rate, from the checkpoint that a run whose loss was
+not finite went back to).
 """
 
 import math
@@ -89,6 +90,10 @@ class Planner:
     def threads(self, ways: Sequence[int], measure: Measure[int]) -> int:
         """CPU threads of the computation; arguments as `precision`."""
         return self._decide("threads", 0, lambda: self._fastest(ways, measure, part=0.5), why=self._why())
+
+    def synchronised(self, choose: Callable[[], bool]) -> bool:
+        """Whether batch norm's statistics are those of all processes' pictures; asked where there are several."""
+        return self._decide("sync_bn", 0, choose, why="the recipe, or how many pictures each process has at once")
 
     def _fastest(self, ways: Sequence[Way], measure: Measure[Way], *, part: float) -> Way:
         if not self.timed or (len(ways) == 1 and self.pacing.per_step):

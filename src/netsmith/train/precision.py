@@ -91,14 +91,15 @@ class Timing(Generic[Way]):
     seconds: float
 
 
-def thread_counts(recipe: Recipe, *, measured: bool) -> list[int]:
-    """The numbers of CPU threads worth trying, the default first: the recipe's, or the usable cores and half of them.
+def thread_counts(recipe: Recipe, *, measured: bool, processes: int = 1) -> list[int]:
+    """The numbers of CPU threads worth trying, the default first: the recipe's, or the usable cores of this one of so
+    many processes, and half of them.
 
     Half pays for small networks, and where other programs want the cores.
     """
     if recipe.threads is not None:
         return [recipe.threads]
-    cores = machine().cores_usable
+    cores = max(1, machine().cores_usable // processes)
     return [cores, cores // 2] if measured and cores > 1 else [cores]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from netsmith.run.files import append_jsonl, read_jsonl, write_text
 from netsmith.train.checkpoints import FULL_DISK, Checkpoint, Identity, load_checkpoint, save_checkpoint
+from netsmith.train.ranks import ALONE, Ranks
 
 
 class Records:
@@ -19,14 +20,22 @@ class Records:
         metrics: `metrics.jsonl`, or None to write none.
         identity: of the training, for its checkpoints.
         warn: told that the disk is full, or a checkpoint damaged.
+        ranks: the processes that train together, of which the leading one writes and reads for all.
 
     Attributes:
         saved: step of the newest checkpoint, -1 while there is none.
     """
 
     def __init__(
-        self, checkpoints: Path | None, metrics: Path | None, *, identity: Identity, warn: Callable[[str], None]
+        self,
+        checkpoints: Path | None,
+        metrics: Path | None,
+        *,
+        identity: Identity,
+        warn: Callable[[str], None],
+        ranks: Ranks = ALONE,
     ) -> None:
+        self._ranks = ranks
         self._checkpoints, self._metrics = checkpoints, metrics
         self._identity, self._warn = identity, warn
         self._noted = -1  # newest step with a row of metrics
@@ -39,7 +48,7 @@ class Records:
 
     def note(self, step: int, row: Mapping[str, Any]) -> None:
         """Append a row of metrics, unless the step has one."""
-        if self._metrics is None or step <= self._noted:
+        if self._metrics is None or step <= self._noted or not self._ranks.leads:
             return
         try:
             append_jsonl(self._metrics, dict(row))
@@ -49,7 +58,7 @@ class Records:
 
     def forget_after(self, step: int) -> None:
         """Drop rows of metrics after a step: training goes back to it and comes to others."""
-        if self._metrics is None or not self._metrics.exists():
+        if self._metrics is None or not self._ranks.leads or not self._metrics.exists():
             return
         kept = [row for row in read_jsonl(self._metrics) if row["step"] <= step]
         try:
@@ -60,12 +69,16 @@ class Records:
 
     def save(self, step: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
         """Write a checkpoint."""
+        self.saved = self._ranks.once(lambda: self._save(step, tensors, numbers))
+
+    def _save(self, step: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> int:
         assert self._checkpoints is not None, "where none are kept none is saved"
         try:
             save_checkpoint(self._checkpoints, step=step, tensors=tensors, identity=self._identity, state=numbers)
-            self.saved = step
         except OSError as error:
             self._survive_full_disk(error, self._checkpoints, step)
+            return self.saved
+        return step
 
     def newest(self, shapes: Mapping[str, tuple[int, ...]]) -> Checkpoint | None:
         """The newest whole checkpoint to go on from, None without any; what metrics hold is not noted again.
@@ -76,14 +89,17 @@ class Records:
         Raises:
             InputError: it belongs to another recipe, other data or another network, or all are damaged.
         """
+        found = self._ranks.once(lambda: self._newest(shapes))
+        if found is not None:
+            self.saved = found.step
+        return found
+
+    def _newest(self, shapes: Mapping[str, tuple[int, ...]]) -> Checkpoint | None:
         if self._metrics is not None:
             self._noted = max((int(row["step"]) for row in read_jsonl(self._metrics)), default=-1)
         if self._checkpoints is None:
             return None
-        found = load_checkpoint(self._checkpoints, identity=self._identity, shapes=shapes, warn=self._warn)
-        if found is not None:
-            self.saved = found.step
-        return found
+        return load_checkpoint(self._checkpoints, identity=self._identity, shapes=shapes, warn=self._warn)
 
     @property
     def kept(self) -> str:

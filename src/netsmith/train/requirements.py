@@ -27,6 +27,27 @@ def fewest_pictures(network: nn.Module) -> int:
     return 2 if any(isinstance(module, NORMS) for module in network.modules()) else 1
 
 
+def smallest_part(network: nn.Module, recipe: Recipe, batch_size: int, *, processes: int) -> int:
+    """Pictures of a batch that each of the processes has at least.
+
+    Raises:
+        InputError: they are too few to train the network on.
+    """
+    if processes == 1:
+        refuse_single_picture(network, recipe.model, batch_size, parts=recipe.grad_accum)
+        return batch_size
+    # Statistics of all processes' pictures are no matter of how many each has.
+    needed = recipe.grad_accum * (fewest_pictures(network) if recipe.sync_bn is False else 1)
+    part = batch_size // processes
+    if part < needed:
+        why = f", and each needs {needed}" if needed > 1 else ""
+        raise InputError(
+            f"a batch of {batch_size} leaves {part} picture{'' if part == 1 else 's'} for some of the {processes} "
+            f"processes{why}; give --batch-size {needed * processes} or more, or start fewer processes"
+        )
+    return part
+
+
 def refuse_single_picture(network: nn.Module, model: str, batch_size: int, *, parts: int = 1) -> None:
     """Raise InputError where batches, or the parts they are computed in, hold fewer pictures than batch norm needs."""
     fewest = fewest_pictures(network)

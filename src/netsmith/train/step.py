@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,48 @@ class NonFiniteLoss(ArithmeticError):
 
     Attributes:
         batch: the pictures that gave it: the batch, or the part of it.
+        here: whether it was this process's loss, and not another's.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, *, here: bool = True) -> None:
         super().__init__()
         self.batch = batch
+        self.here = here
+
+
+class Peers(Protocol):
+    """The other processes that compute a part of the same batch."""
+
+    def count(self, batch: Batch) -> int:
+        """Pictures of the whole batch that `batch` is this process's part of."""
+        ...
+
+    def finite(self, loss: float) -> bool:
+        """Whether the loss of a part is, before its gradients are computed."""
+        ...
+
+    def settle(self, fate: Outcome | NonFiniteLoss | OutOfMemory) -> Outcome | NonFiniteLoss | OutOfMemory:
+        """What becomes of the update in all processes; gradients and loss are those of the whole batch afterwards."""
+        ...
+
+
+class Alone:
+    """No others."""
+
+    def count(self, batch: Batch) -> int:
+        """All of them."""
+        return len(batch.targets)
+
+    def finite(self, loss: float) -> bool:
+        """Whether it is."""
+        return math.isfinite(loss)
+
+    def settle(self, fate: Outcome | NonFiniteLoss | OutOfMemory) -> Outcome | NonFiniteLoss | OutOfMemory:
+        """What it is."""
+        return fate
+
+
+ALONE = Alone()
 
 
 def update(
@@ -38,6 +76,7 @@ def update(
     parts: int = 1,
     scaler: torch.amp.GradScaler | None = None,
     check: bool = True,
+    peers: Peers = ALONE,
 ) -> Outcome:
     """One optimizer step on one batch.
 
@@ -53,17 +92,22 @@ def update(
             norm) nor on chance (dropout).
         scaler: of the loss, for float16: a step whose gradient overflows is left out.
         check: look whether the loss is finite before anything is changed (on a GPU this waits for it).
+        peers: the processes with the other parts of the batch.
 
     Returns:
-        Loss and logits, detached.
+        Loss of the whole batch and logits of this process's part, detached.
 
     Raises:
         NonFiniteLoss: the loss is NaN or infinite; weights and optimizer are as before.
         OutOfMemory: the parts are too large; weights and optimizer are as before.
         CheckError: memory ran out in the optimizer, for which smaller parts are no help.
     """
-    outcome = _attempt(
-        lambda: _gradients(objective, batch, precision=precision, parts=parts, scaler=scaler, check=check)
+    outcome = peers.settle(
+        _attempt(
+            lambda: _gradients(
+                objective, batch, precision=precision, parts=parts, scaler=scaler, check=check, peers=peers
+            )
+        )
     )
     if isinstance(outcome, Exception):
         optimizer.zero_grad(set_to_none=True)
@@ -102,7 +146,7 @@ def _attempt(compute: Callable[[], Outcome]) -> Outcome | NonFiniteLoss | OutOfM
     try:
         return compute()
     except NonFiniteLoss as error:
-        return NonFiniteLoss(error.batch)
+        return NonFiniteLoss(error.batch, here=error.here)
     except (RuntimeError, MemoryError) as error:
         if not says_out_of_memory(error):
             raise
@@ -117,16 +161,17 @@ def _gradients(
     parts: int,
     scaler: torch.amp.GradScaler | None,
     check: bool,
+    peers: Peers,
 ) -> Outcome:
-    count = len(batch.targets)
+    count = peers.count(batch)
     losses: list[Tensor] = []
     logits: list[Tensor] = []
     for images, targets in zip(batch.images.tensor_split(parts), batch.targets.tensor_split(parts), strict=True):
         with precision.autocast(images.device):
             outcome: Outcome = objective(precision.lay_out(images), targets)
-        loss = outcome.loss if parts == 1 else outcome.loss * (len(targets) / count)
-        if check and not math.isfinite(loss.item()):
-            raise NonFiniteLoss(Batch(images, targets))
+        loss = outcome.loss if len(targets) == count else outcome.loss * (len(targets) / count)
+        if check and not peers.finite(value := loss.item()):
+            raise NonFiniteLoss(Batch(images, targets), here=not math.isfinite(value))
         (loss if scaler is None else scaler.scale(loss)).backward()
         losses.append(loss.detach())
         logits.append(outcome.logits.detach())

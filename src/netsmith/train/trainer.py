@@ -36,7 +36,7 @@ from netsmith.train.compiling import compile_where_asked, pays
 from netsmith.train.costs import EVEN, Costs, together
 from netsmith.train.devices import synchronize, waits_for_numbers
 from netsmith.train.diagnosis import Diverged
-from netsmith.train.evaluate import Evaluation, evaluate_network
+from netsmith.train.evaluate import Evaluation, evaluate_together
 from netsmith.train.feed import Feed, TrainingData
 from netsmith.train.head_first import head_phases
 from netsmith.train.interrupt import Interrupts
@@ -45,12 +45,14 @@ from netsmith.train.metrics import Metrics
 from netsmith.train.objectives import Classify
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
+from netsmith.train.ranks import ALONE, Ranks
 from netsmith.train.records import Records
 from netsmith.train.rendering import choose_rendering
-from netsmith.train.requirements import choose_device, refuse_single_picture
+from netsmith.train.requirements import choose_device, smallest_part
 from netsmith.train.rewinding import Rewinding
 from netsmith.train.sides import Sides
 from netsmith.train.state import State
+from netsmith.train.together import peers_of
 from netsmith.train.trials import Trials
 from netsmith.train.updates import Updates
 
@@ -77,6 +79,7 @@ class Trainer:
         show: told how far training is.
         warn: told what went wrong without stopping training.
         checkpoint_seconds: between checkpoints; 0 writes one after every step.
+        ranks: the processes that train together; all do the same calls, the leading one writes and is heard.
 
     Raises:
         InputError: recipe and network do not fit, or the plan belongs to another recipe.
@@ -97,11 +100,13 @@ class Trainer:
         show: Progress = silent,
         warn: Callable[[str], None] | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.batch_size = min(recipe.batch_size, max(2, len(data.labels)))
-        refuse_single_picture(network, recipe.model, self.batch_size, parts=recipe.grad_accum)
+        part = smallest_part(network, recipe, self.batch_size, processes=ranks.world.size)
         keep_large_blocks()
-        self.device = choose_device(recipe)
+        self.device = ranks.own_device(choose_device(recipe))
+        self._ranks = ranks
         self._clock = clock
         sides = Sides.of(recipe, network)
         self._pacing = Pacing(
@@ -116,21 +121,24 @@ class Trainer:
         self.data, self.recipe = data, recipe
         identity = Identity(recipe=recipe.model_dump(mode="json", exclude=_PLANNED), data=data.fingerprint)
         self._warn = warn or _warn
-        self._records = Records(checkpoints, metrics, identity=identity, warn=self._warn)
+        self._records = Records(checkpoints, metrics, identity=identity, warn=self._warn, ranks=ranks)
         self._show = show
         self.objective = Classify.of(network, recipe, data.preprocess, labels=data.labels, auxiliary=auxiliary).to(
             self.device
         )
+        ranks.spread(network)
         self.feed = Feed.of(
             data,
             recipe,
             batch_size=self.batch_size,
             rendered=choose_rendering(data.images, self.device, planner=self._planner, warn=self._warn),
             delivery=Delivery(self.device),
+            part=ranks.slice_of,
         )
-        parts = Parts(network, recipe, batch_size=self.batch_size, planner=self._planner, warn=self._warn)
+        parts = Parts(network, recipe, batch_size=part, planner=self._planner, warn=self._warn)
         trials = Trials(self.objective, recipe, self._first_batch, parts=parts, pacing=self._pacing, clock=clock)
-        chosen = choose(self.objective, recipe, planner=self._planner, trials=trials, clock=clock)
+        processes = ranks.world.local_size
+        chosen = choose(self.objective, recipe, planner=self._planner, trials=trials, clock=clock, processes=processes)
         self.precision, self._threads = chosen.precision, chosen.threads
         self.state = State(network, recipe, self.precision)
         long = pays(network, recipe, self.device, seconds=self._pacing.seconds, pictures=len(data.labels))
@@ -138,7 +146,7 @@ class Trainer:
             self.objective,
             self.state,
             self._first_batch,
-            wanted=long if recipe.compile == "auto" else recipe.compile,
+            wanted=long and not ranks.several if recipe.compile == "auto" else recipe.compile,
             parts=parts.at(0),
             precision=self.precision,
             planner=self._planner,
@@ -153,6 +161,8 @@ class Trainer:
             parts=parts,
             records=self._records,
             steps_per_epoch=len(data.labels) / self.batch_size,
+            ranks=ranks,
+            peers=peers_of(ranks, network, recipe, planner=self._planner, batch_size=self.batch_size),
         )
         self._rewinding = Rewinding(recipe, planner=self._planner, records=self._records, warn=self._warn)
         self._metrics = Metrics(self.state, self._records)
@@ -250,15 +260,15 @@ class Trainer:
             while not self.finished and (until is None or self.step < until):
                 began = self._clock.now()
                 try:
-                    batch = next(batches)
+                    batch = self._ranks.each(lambda: next(batches))
                 except InputError:  # a picture is gone: what was learned stays
                     self.save()
                     raise
                 self._metrics.add(self._updates.make(batch))
                 self._pacing.stepped(self._clock.now() - began, progress=self._planner.progress(self.step - 1))
-                self._between_updates()
-                if interrupts.received is not None:
+                if (signal := self._between_updates(interrupts)) != 0:
                     self.save()
+                    interrupts.received = signal
                     interrupts.pass_on(self._records.how_to_go_on(self.step))
                 self._planner.at_marks(self.step)
         if self.finished:
@@ -267,16 +277,22 @@ class Trainer:
     def _rewind(self, error: Diverged) -> None:
         self._load(self._rewinding.back(self.step, self._shapes(), error))
 
-    def _between_updates(self) -> None:
+    def _between_updates(self, interrupts: Interrupts) -> int:
+        """Look and save as time says, that of the leading process; gives the signal that any process was sent, or 0."""
         done = self.progress
         self._show("training", done, 1.0, self._note())
         parts = EVALUATIONS if self.recipe.epochs is None else math.ceil(self.recipe.epochs)
         before = self._planner.progress(self.step - 1)
-        if done < 1.0 and math.floor(done * parts) > math.floor(before * parts) and self._pacing.can_evaluate:
+        look = done < 1.0 and math.floor(done * parts) > math.floor(before * parts) and self._pacing.can_evaluate
+        due = self._records.keeps_checkpoints and self._pacing.checkpoint_due
+        leads = self._ranks.leads
+        look, due, signal = self._ranks.most([look and leads, due and leads, interrupts.received or 0])
+        if look:
             self.evaluate()
             self.objective.train()
-        if self._records.keeps_checkpoints and self._pacing.checkpoint_due:
+        if due:
             self.save()
+        return signal
 
     def _note(self) -> str:
         parts = [f"step {self.step} of {self.total_steps}", f"epoch {self.epoch:.1f}"]
@@ -306,8 +322,13 @@ class Trainer:
             return self._evaluated[1]
         began = self._clock.now()
         preprocess = self.data.preprocess
-        evaluation = evaluate_network(
-            self.network, self.data.val_pixels, self.data.val_labels, mean=preprocess.mean, std=preprocess.std
+        evaluation = evaluate_together(
+            self.network,
+            self.data.val_pixels,
+            self.data.val_labels,
+            mean=preprocess.mean,
+            std=preprocess.std,
+            ranks=self._ranks,
         )
         self._pacing.evaluated(self._clock.now() - began)
         self._evaluated = (self.step, evaluation)

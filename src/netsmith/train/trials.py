@@ -20,6 +20,7 @@ from netsmith.train.pacing import Pacing
 from netsmith.train.precision import WARM_UPS, Precision, Timing, Way, measure
 from netsmith.train.shortage import OutOfMemory
 from netsmith.train.step import update
+from netsmith.train.sync_norm import plain
 
 FEWEST = 8  # pictures per update
 
@@ -91,6 +92,7 @@ class Trials:
         whole = self._batch()
         batch = Batch(whole.images[:pictures], whole.targets[:pictures])
         objective = copy.deepcopy(self._objective).train()
+        plain(objective.network)  # other processes wait meanwhile
         way.apply(objective.network)
         optimizer = build_optimizer(objective.network, self._recipe)
 

@@ -20,11 +20,13 @@ from netsmith.train.head_first import HeadFirst
 from netsmith.train.objectives import Classify, Outcome
 from netsmith.train.planning import Planner
 from netsmith.train.precision import Precision
+from netsmith.train.ranks import ALONE, Ranks
 from netsmith.train.records import Records
 from netsmith.train.schedules import learning_rate
 from netsmith.train.shortage import OutOfMemory
 from netsmith.train.state import State
-from netsmith.train.step import NonFiniteLoss, update
+from netsmith.train.step import ALONE as PEERLESS
+from netsmith.train.step import NonFiniteLoss, Peers, update
 
 CHECK_EVERY = 20  # steps between looks at the loss where a look waits for a GPU
 SMALLEST_SCALE = 2.0**-14  # of a float16 loss: gradients that overflow even then are no matter of scale
@@ -42,6 +44,8 @@ class Updates:
         parts: that batches are computed in.
         records: which checkpoint is good, for messages.
         steps_per_epoch: updates that one pass over the pictures takes.
+        ranks: the processes that train together.
+        peers: those of them that compute the other parts of a batch.
     """
 
     def __init__(
@@ -55,12 +59,17 @@ class Updates:
         parts: Parts,
         records: Records,
         steps_per_epoch: float,
+        ranks: Ranks = ALONE,
+        peers: Peers = PEERLESS,
     ) -> None:
         self._objective, self._state, self._recipe = objective, state, recipe
         self._precision, self._planner, self._parts = precision, planner, parts
         self._records = records
         self._steps_per_epoch = steps_per_epoch
         self._head_first = HeadFirst(objective.network, recipe.head_first)
+        self._ranks, self._peers = ranks, peers
+        # Of each process its own draws; those of the first are those of one alone.
+        self._stream = f"network of rank {ranks.world.rank}" if ranks.world.rank else "network"
 
     def rate(self, step: float) -> float:
         """The learning rate at a step; half a step later is the middle of its update."""
@@ -100,7 +109,7 @@ class Updates:
     def _attempt(self, step: int, batch: Batch, *, check: bool) -> Outcome | None:
         restore = self._state.statistics()
         # Dropout and stochastic depth draw from torch's generator: seeded by the step, it carries nothing over.
-        seed(batch.images.device, stream_key(self._recipe.seed, "network", step) >> 1)
+        seed(batch.images.device, stream_key(self._recipe.seed, self._stream, step) >> 1)
         try:
             return update(
                 self._objective,
@@ -112,9 +121,11 @@ class Updates:
                 parts=self._parts.at(step),
                 scaler=self._state.scaler,
                 check=check,
+                peers=self._peers,
             )
         except NonFiniteLoss as error:
-            why = explain_loss(self._objective, self._state, error.batch, precision=self._precision)
+            found = explain_loss(self._objective, self._state, error.batch, precision=self._precision)
+            why = next(each for each in self._ranks.gathered(found if error.here else None) if each)
             raise self._diverged(f"the loss is not finite at step {step}", step, why) from None
         except OutOfMemory as error:
             restore()
@@ -123,7 +134,7 @@ class Updates:
 
     def refuse_non_finite(self, tensors: Mapping[str, Tensor]) -> None:
         """Raise Diverged where the state's tensors are not finite."""
-        name = first_non_finite(tensors)
+        name = self._ranks.once(lambda: first_non_finite(tensors))
         if name is not None:
             step = self._state.step
             raise self._diverged(f"{name} is not finite after step {step}", max(step - 1, 0))
