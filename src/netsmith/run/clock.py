@@ -33,6 +33,11 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def span(*, seconds: float) -> timedelta:
+    """So many seconds, for libraries that take no number."""
+    return timedelta(seconds=seconds)
+
+
 def seconds_of(wall: str) -> float:
     """Seconds since 1970 of what `wall()` gave, comparable between machines."""
     return datetime.fromisoformat(wall).timestamp()

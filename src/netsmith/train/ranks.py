@@ -10,26 +10,26 @@ Choices made on purpose:
 - A world of one is the same object with nothing behind it: no call leaves the process.
 """
 
-import datetime
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.rendezvous import Store, rendezvous
+from torch.distributed.rendezvous import rendezvous
 
 from netsmith.errors import CheckError, InputError
+from netsmith.run.clock import span
 from netsmith.run.world import World
 from netsmith.train.interrupt import Interrupted
 
 T = TypeVar("T")
 
-STEP = datetime.timedelta(minutes=30)
+STEP_SECONDS = 1800.0
 """How long a process waits for the others within training: above any evaluation or checkpoint."""
-PREPARATION = datetime.timedelta(days=1)
+PREPARATION_SECONDS = 86400.0
 """How long for what the leading one does alone: reading millions of pictures takes hours."""
 BUCKET = 25 * 2**20  # bytes of tensors that are added up at once
 _REASON = "netsmith/reason"
@@ -177,7 +177,7 @@ class Ranks:
                 f"several processes train on CPUs or CUDA devices and not on {device.type.upper()}; "
                 "start one process, or give --device cpu"
             )
-        if device.index is not None:
+        if str(device) != "cuda":
             raise InputError(
                 f"--device {device} is one device, and each of the {self.world.size} processes needs its own; "
                 "give --device cuda"
@@ -216,8 +216,8 @@ def joined(world: World) -> Generator[Ranks]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         store, rank, size = next(iter(rendezvous("env://")))
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=STEP)
-        words, steps = _group(PREPARATION), _group(STEP)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=span(seconds=STEP_SECONDS))
+        words, steps = _group(PREPARATION_SECONDS), _group(STEP_SECONDS)
     except (RuntimeError, ValueError) as error:
         raise CheckError(
             f"the {world.size} processes do not find each other ({_line(error)}); check MASTER_ADDR, MASTER_PORT and "
@@ -234,17 +234,25 @@ def joined(world: World) -> Generator[Ranks]:
     ranks.leave()
 
 
-def _group(timeout: datetime.timedelta) -> dist.ProcessGroup:
-    group = dist.new_group(backend="gloo", timeout=timeout)
+def _group(seconds: float) -> dist.ProcessGroup:
+    group = dist.new_group(backend="gloo", timeout=span(seconds=seconds))
     assert isinstance(group, dist.ProcessGroup), "every process is in it"
     return group
+
+
+class _Store(Protocol):
+    """What is used of torch's store, which all processes see."""
+
+    def compare_set(self, key: str, expected: str, desired: str, /) -> bytes: ...
+    def check(self, keys: list[str], /) -> bool: ...
+    def get(self, key: str, /) -> bytes: ...
 
 
 class Silent(SystemExit):
     """The end of a process whose reason the leading one says."""
 
 
-def _explained(error: BaseException, world: World, store: Store) -> BaseException:
+def _explained(error: BaseException, world: World, store: _Store) -> BaseException:
     """What to raise for an error: the leading process says its own or what another one left, the others are silent."""
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST):
         reason = _reason(store)
@@ -265,12 +273,12 @@ def _explained(error: BaseException, world: World, store: Store) -> BaseExceptio
     return error
 
 
-def _leave_reason(store: Store, text: str) -> None:
+def _leave_reason(store: _Store, text: str) -> None:
     with suppress(RuntimeError):
         store.compare_set(_REASON, "", text)
 
 
-def _reason(store: Store) -> str:
+def _reason(store: _Store) -> str:
     with suppress(RuntimeError):
         if store.check([_REASON]):
             return store.get(_REASON).decode()
