@@ -53,8 +53,8 @@ class Ranks:
 
     @property
     def several(self) -> bool:
-        """Whether there are others."""
-        return self.world.several
+        """Whether there are others, until they part."""
+        return self.world.several and dist.is_initialized()
 
     @property
     def leads(self) -> bool:
@@ -192,7 +192,7 @@ class Ranks:
 
     def leave(self) -> None:
         """End what all do together, at one place of the program; each goes on alone."""
-        if self.several and dist.is_initialized():
+        if self.several:
             dist.barrier(group=self.words)
             dist.destroy_process_group()
 
