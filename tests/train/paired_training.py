@@ -1,0 +1,237 @@
+"""What several processes do together, as a script that each of them runs, importable for what one process does alone.
+
+python paired_training.py FOLDER
+    with the variables of torchrun; every check in one go, since starting a process takes seconds. Each process writes
+    what it found to FOLDER/RANK.pt.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tiny_training import tiny_data, tiny_network, tiny_recipe, weights_hash
+from torch import Tensor, nn
+
+from netsmith.errors import CheckError, InputError
+from netsmith.run.clock import SystemClock
+from netsmith.run.plan import Plan
+from netsmith.run.world import World
+from netsmith.train.feed import TrainingData
+from netsmith.train.interrupt import Interrupted
+from netsmith.train.ranks import Ranks, joined
+from netsmith.train.sync_norm import synchronise
+from netsmith.train.trainer import Trainer
+
+BATCH = 9  # odd: parts differ
+MIXED = {"mixup": 0.4, "cutmix": 1.0, "grad_clip": 0.5, "grad_accum": 2, "opt": "adamw", "lr": 0.01}
+
+
+def network_without_norm() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+    )  # fmt: skip
+
+
+def trainer(
+    folder: Path, ranks: Ranks, network: nn.Module | None = None, data: TrainingData | None = None, **changes: Any
+) -> Trainer:
+    if ranks.leads:
+        folder.mkdir(exist_ok=True, parents=True)
+    return Trainer(
+        network or network_without_norm(),
+        data or tiny_data(train=50, val=21),
+        tiny_recipe(**({"epochs": 2.0, "batch_size": BATCH} | changes)),
+        plan=Plan(folder / "plan.jsonl", share=ranks.once),
+        clock=SystemClock(),
+        checkpoints=folder / "checkpoints",
+        metrics=folder / "metrics.jsonl",
+        warn=lambda text: None,
+        checkpoint_seconds=1e9,
+        ranks=ranks,
+    )
+
+
+def trained(folder: Path, ranks: Ranks, network: nn.Module | None = None, **changes: Any) -> dict[str, Any]:
+    done = trainer(folder, ranks, network, **changes)
+    done.resume()
+    done.advance()
+    done.save()
+    evaluation = done.evaluate()
+    assert evaluation is not None
+    return {
+        "weights": {name: tensor.clone() for name, tensor in done.network.state_dict().items()},
+        "hash": weights_hash(done.network),
+        "logits": torch.from_numpy(evaluation.logits),
+        "steps": done.step,
+    }
+
+
+# Batch norm against itself
+
+
+def norm_and_batch() -> tuple[nn.Module, Tensor, Tensor]:
+    """Two norms, pictures far from 0, and the gradient of the output."""
+    generator = torch.Generator().manual_seed(3)
+    network = nn.Sequential(nn.BatchNorm2d(5, momentum=0.3), nn.Flatten(2), nn.BatchNorm1d(5))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(generator=generator)
+    x = 40.0 + torch.randn(7, 5, 4, 3, generator=generator)
+    return network.train(), x, torch.randn(7, 5, 12, generator=generator)
+
+
+def norm_answers(ranks: Ranks) -> dict[str, Any]:
+    network, x, slope = norm_and_batch()
+    if ranks.several:
+        synchronise(network, ranks)
+    ours = ranks.slice_of(len(x))
+    x = x[ours].clone().requires_grad_()
+    y: Tensor = network(x)
+    (y * slope[ours]).sum().backward()
+    assert x.grad is not None
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    ranks.add_up(gradients)
+    return {
+        "y": torch.cat(ranks.gathered(y.detach())),
+        "dx": torch.cat(ranks.gathered(x.grad)),
+        "gradients": torch.cat(gradients),
+        "state": {name: tensor.double() for name, tensor in network.state_dict().items()},
+        "names": list(network.state_dict()),
+        "evaluated": network.eval()(x).detach()[:1],
+    }
+
+
+# What happens to one of them only
+
+
+class Trouble(nn.Module):
+    """Passes pictures on, and does something in this process from a call on."""
+
+    def __init__(self, act: Callable[[int, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.calls, self.act = 0, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.act(self.calls, x)
+
+
+class Vanishing:
+    """Pictures of which one process can read none from a time on."""
+
+    def __init__(self, pixels: NDArray[np.uint8], left: int) -> None:
+        self.pixels, self.left = pixels, left
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        self.left -= 1
+        if self.left < 0:
+            raise InputError("a.png is gone")
+        return self.pixels[index]
+
+
+def told(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except (InputError, CheckError, Interrupted) as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+@contextmanager
+def quiet_signal() -> Generator[None]:
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    yield
+    signal.signal(signal.SIGTERM, previous)
+
+
+def troubles(folder: Path, ranks: Ranks) -> dict[str, Any]:
+    second = ranks.world.rank == 1
+    found: dict[str, Any] = {}
+
+    data = tiny_data(train=50, val=21)
+    gone = TrainingData(
+        Vanishing(np.asarray(data.images), 14 if second else 10**9), data.labels, data.val_pixels, data.val_labels,
+        data.preprocess, "gone",
+    )  # fmt: skip
+    run = trainer(folder / "gone", ranks, data=gone, workers=0)
+    found["gone"] = told(run.advance), run.step
+
+    def infinite(call: int, x: Tensor) -> Tensor:
+        return x / 0.0 if second and call == 4 else x
+
+    run = trainer(folder / "nan", ranks, nn.Sequential(Trouble(infinite), network_without_norm()))
+    found["nan"] = told(run.advance), run.step
+
+    def short(call: int, x: Tensor) -> Tensor:
+        if second and run.step >= 3 and len(x) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 MiB")
+        return x
+
+    run = trainer(folder / "memory", ranks, nn.Sequential(Trouble(short), network_without_norm()))
+    run.advance()
+    found["memory"] = [row.model_dump() for row in run._planner.plan.rows if row.kind == "grad_accum"]
+    found["memory hash"] = weights_hash(run.network)
+
+    def interrupting(call: int, x: Tensor) -> Tensor:
+        if second and call == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return x
+
+    with quiet_signal():
+        run = trainer(folder / "signal", ranks, nn.Sequential(Trouble(interrupting), network_without_norm()))
+        found["signal"] = told(run.advance), run.step
+    run = trainer(folder / "signal", ranks, nn.Sequential(Trouble(lambda call, x: x), network_without_norm()))
+    found["resumed"] = run.resume(), run.step
+    run.advance()
+    found["resumed hash"] = weights_hash(run.network)
+    run = trainer(folder / "whole", ranks, nn.Sequential(Trouble(lambda call, x: x), network_without_norm()))
+    run.advance()
+    found["whole hash"] = weights_hash(run.network)
+
+    found["each"] = told(lambda: ranks.each(lambda: _refuse() if second else 1))
+    found["once"] = told(lambda: ranks.once(_refuse)), ranks.once(lambda: ranks.world.rank)
+    found["same"] = told(lambda: ranks.same(str(ranks.world.rank), "the same"))
+    found["few"] = told(lambda: trainer(folder / "few", ranks, batch_size=3, grad_accum=2))
+    found["timed"] = _timed(folder / "timed", ranks)
+    return found
+
+
+def _refuse() -> int:
+    raise InputError("no")
+
+
+def _timed(folder: Path, ranks: Ranks) -> tuple[int, str]:
+    run = trainer(folder, ranks, tiny_network(dropout=0.5), epochs=None, time_s=0.5, sync_bn=False)
+    run.advance()
+    return run.step, weights_hash(run.network)
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with joined(World.here()) as ranks:
+        torch.save(
+            {
+                "norm": norm_answers(ranks),
+                "mixed": trained(folder / "mixed", ranks, **MIXED),
+                "sync": trained(folder / "sync", ranks, tiny_network(dropout=0.0), sync_bn=True),
+                "own": trained(folder / "own", ranks, tiny_network(dropout=0.5), sync_bn=False),
+                **troubles(folder, ranks),
+            },
+            folder / f"{ranks.world.rank}.pt",
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
