@@ -285,9 +285,7 @@ def compose_recipe(
     return Recipe.from_mapping(fields | given, where=" over ".join(where for where, _ in reversed(layers)))
 
 
-def _begin(
-    job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, opened: Opened, *, begun: bool
-) -> Dataset:
+def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, opened: Opened, *, begun: bool) -> Dataset:
     """Write down what the run trains on what, or hold against what was; gives the pictures with their splits."""
     recipe = opened.recipe
     if begun:
