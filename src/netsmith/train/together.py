@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from netsmith.errors import CheckError
 from netsmith.run.recipe import Recipe
-from netsmith.train.feed import Batch
+from netsmith.train.batch import Batch
 from netsmith.train.objectives import Outcome
 from netsmith.train.planning import Planner
 from netsmith.train.ranks import Ranks
