@@ -23,8 +23,8 @@ from netsmith.train.sides import Sides
 from netsmith.train.timing import MARKS, Length, marks_passed, progress
 
 EVALUATIONS = 10  # of a timed run, at equal steps of progress, the last included
-MEASURING_SECONDS = 3.0  # of precision in a timed run, and at most this share of it; half of either for threads:
-MEASURING_SHARE = 0.02
+MEASURING_SECONDS = 10.0  # of precision in a timed run, and at most this share of it; half of either for threads:
+MEASURING_SHARE = 0.03
 
 Measure = Callable[[Sequence[Way], float], list[Timing[Way]]]
 """Times ways to compute, the default first, in about so many seconds."""
