@@ -70,6 +70,7 @@ def test_the_script_runs_tiny_on_a_cpu(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # timm's pictures stay open
 @pytest.mark.parametrize("subject", ["torchvision", "timm"])
 @pytest.mark.reference
 def test_the_peers_loops_run_tiny_on_a_cpu(subject: str, tmp_path: Path) -> None:
