@@ -108,3 +108,12 @@ def test_a_plan_that_says_compiled_is_obeyed_or_refused(tmp_path: Path, monkeypa
     plan.record("compile", True, at=0, why="")
     with pytest.raises(InputError, match=r"says that this run is compiled, and torch\.compile does not work here"):
         trainer(plan)
+
+
+def test_several_processes_are_not_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.Module, "compile", lambda module: pytest.fail("compiled"))
+    monkeypatch.setattr("netsmith.train.compiling._in_company", lambda: True)
+    plan, said = Plan(tmp_path / "plan"), []
+    trainer(plan, said, compile=True)
+    assert said == ["several processes that train together are not compiled: training goes on without"]
+    assert not rows(plan)

@@ -12,6 +12,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from netsmith.arch.cost import cost
@@ -81,6 +82,10 @@ def compile_where_asked(
     Raises:
         InputError: the plan says so, and it cannot be.
     """
+    if _in_company():
+        if wanted:
+            warn("several processes that train together are not compiled: training goes on without")
+        return False
     tried: list[str | None] = []
 
     def attempt() -> bool:
@@ -98,6 +103,11 @@ def compile_where_asked(
     if tried and not known:
         warn(f"torch.compile does not work here ({tried[0]}): training goes on without it")
     return known
+
+
+def _in_company() -> bool:
+    """Whether several processes train together; what they do in turn cannot be tried by one of them."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _compile(objective: nn.Module, state: State, batch: Batch, precision: Precision) -> str | None:
