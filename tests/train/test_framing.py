@@ -145,6 +145,19 @@ def test_draws_are_a_function_of_seed_epoch_and_position_alone() -> None:
     assert not without_flip.flip.any()
 
 
+@pytest.mark.parametrize(("side", "size"), [(32, 16), (28, 20), (8, 16), (20, 20)])
+def test_small_pictures_resized_together_are_those_resized_alone(side: int, size: int) -> None:
+    sources = [picture(side, side, seed=seed) for seed in range(6)]
+    augment = augmentation(size, pad=2)
+    together, moves = run(augment, sources)
+    for index, source in enumerate(sources):
+        changes = Changes(Moves(**{name: column[index : index + 1] for name, column in vars(moves).items()}))
+        other = picture(side + 1, side)  # of another shape, so that each is resized by itself
+        twice = Changes(Moves(**{name: np.concatenate([column] * 2) for name, column in vars(changes.moves).items()}))
+        alone = augment.render([source, other], twice).permute(0, 2, 3, 1).numpy()[0]
+        assert np.array_equal(together[index], alone)
+
+
 def test_sources_may_be_read_only_and_are_not_changed() -> None:
     source = picture(30, 30)
     source.setflags(write=False)

@@ -14,7 +14,7 @@ Source: Szegedy et al. 2015 (crops of random area and aspect), Lee et al. 2015 /
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from netsmith.train.augment.blocks import blocks
 
 CROP_TRIES = 10  # as torchvision: then the centre
+SMALL = 64  # longer side up to which pictures of one shape are resized together
 
 Colour = tuple[int, int, int]
 
@@ -70,6 +71,8 @@ def frame(
     Returns:
         uint8 [B,3,R,R].
     """
+    if _alike(sources, moves, size):
+        sources, moves = _resize_alike(sources, moves, size, mode)
     out = torch.empty((len(sources), 3, size, size), dtype=torch.uint8, memory_format=layout)
     targets = out.permute(0, 2, 3, 1).numpy()
     canvas = np.full((size, size, 3), border, dtype=np.uint8)
@@ -148,6 +151,30 @@ def centre_boxes(shapes: NDArray[np.int64], *, squash: bool, centre: float) -> t
         sides = np.stack([side, side], axis=1)
     corner = (shapes - sides) // 2
     return corner[:, 0], corner[:, 1], sides[:, 0], sides[:, 1]
+
+
+def _alike(sources: Sequence[NDArray[np.uint8]], moves: Moves, size: int) -> bool:
+    """Whether all pictures are resized from whole small ones of the same shape."""
+    height, width = sources[0].shape[:2]
+    return (
+        max(height, width) <= SMALL
+        and (height, width) != (size, size)
+        and all(source.shape[:2] == (height, width) for source in sources)
+        and bool((moves.height == height).all() and (moves.width == width).all())
+    )
+
+
+def _resize_alike(
+    sources: Sequence[NDArray[np.uint8]], moves: Moves, size: int, mode: str
+) -> tuple[Sequence[NDArray[np.uint8]], Moves]:
+    """The pictures resized in one go: of small ones a call each costs more than the work. What is left to be done."""
+    planes = torch.from_numpy(np.stack(sources)).permute(0, 3, 1, 2)
+    resized = F.interpolate(planes, size=(size, size), mode=mode, antialias=mode != "nearest-exact")
+    none, all_of_it = np.zeros_like(moves.top), np.full_like(moves.height, size)
+    return (
+        list(resized.permute(0, 2, 3, 1).contiguous().numpy()),
+        replace(moves, top=none, left=none, height=all_of_it, width=all_of_it),
+    )
 
 
 def _resize(box: NDArray[np.uint8], size: int, mode: str, layout: torch.memory_format) -> Tensor:
