@@ -31,7 +31,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ from typing import Any
 
 import torch
 from peer_networks import peer_network
+from plain_loop import PlainLoop, sgd, transform
 from results import RESULTS, Row, append, origin
 from torch import nn
 
@@ -207,69 +207,30 @@ def run_netsmith(task: Task, seed: int, *, data: Path, work: Path, warm: bool) -
 
 
 def run_loop(task: Task, seed: int, *, data: Path, work: Path, workers: int, tuned: bool) -> dict[str, Any]:
-    """The loop of torchvision's reference script (references/classification/train.py, train_one_epoch)."""
-    sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("missing operators of CPU builds"))
-    from torchvision import datasets, transforms
+    """The loop of torchvision's reference script."""
+    from torchvision import datasets
 
     clock = SystemClock()
     if tuned:
         keep_large_blocks()
     rules, recipe = Preprocess(size=task.side), task.recipe(seed)
-    geometry = (
-        transforms.RandomResizedCrop(task.side, scale=(0.35, 1.0))
-        if task.photos
-        else transforms.RandomCrop(task.side, padding=task.side // 8)
-    )
-    change = transforms.Compose(
-        [
-            geometry,
-            transforms.RandomHorizontalFlip(),
-            transforms.PILToTensor(),
-            transforms.ConvertImageDtype(torch.float),
-            transforms.Normalize(rules.mean, rules.std),
-        ]
-    )
-    files = datasets.ImageFolder(str(work / "files" / task.model / "train"), change)
+    loop = PlainLoop(smoothing=recipe.smoothing, tuned=tuned)
+    files = datasets.ImageFolder(str(work / "files" / task.model / "train"), transform(recipe, rules))
     torch.manual_seed(seed)
     loader = torch.utils.data.DataLoader(files, batch_size=task.batch, shuffle=True, num_workers=workers)
-    network = peer_network(task.layout, seed=seed)
-    if tuned:
-        network = network.to(memory_format=torch.channels_last)
-    loss_of = nn.CrossEntropyLoss(label_smoothing=recipe.smoothing)
-
-    def forward(model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if not tuned:
-            logits = model(images)
-            return logits, loss_of(logits, targets)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = model(images.contiguous(memory_format=torch.channels_last))
-            return logits, loss_of(logits, targets)
-
-    def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
-        )
-
-    def step(model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor) -> None:
-        logits, loss = forward(model, images, targets)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        best = logits.detach().topk(5).indices.eq(targets[:, None])
-        loss.item(), best[:, 0].sum().item(), best.sum().item()
-
+    network = loop.laid_out(peer_network(task.layout, seed=seed))
     network.train()
     twin = copy.deepcopy(network)
-    twin_optimizer = optimizer_of(twin)
+    twin_optimizer = sgd(twin, recipe)
     shape = (task.batch, 3, task.side, task.side)
     for _ in range(WARM_UPS):
-        step(twin, twin_optimizer, torch.rand(shape), torch.randint(CLASSES, (task.batch,)))
+        loop.update(twin, twin_optimizer, torch.rand(shape), torch.randint(CLASSES, (task.batch,)))
     del twin, twin_optimizer
-    optimizer = optimizer_of(network)
+    optimizer = sgd(network, recipe)
     began = clock.now()
     for _ in range(task.epochs):
         for images, targets in loader:
-            step(network, optimizer, images, targets)
+            loop.update(network, optimizer, images, targets)
     seconds = clock.now() - began
     found = dataset(task, data, work)
     return {

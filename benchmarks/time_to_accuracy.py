@@ -1,0 +1,453 @@
+"""Time to an accuracy, against the loop people write: `python benchmarks/time_to_accuracy.py --data DIR`.
+
+Goals: Fashion-MNIST 92 %, CIFAR-10 85 %, digits 98.5 % (in at most 3 s), on test pictures, in a run that ends: its
+schedule finished, its last weights counted. What the engine gains and what the recipe gains are told apart by four
+cells, with the same network, initial weights and pictures:
+
+- `loop-plain`: a DataLoader with PIL transforms, float32, the best of 0, 1 and 2 workers; SGD, a tenth of the rate at
+  half and at three quarters (He et al. 2016, section 4.2);
+- `loop-fast`: that loop with netsmith's recipe `fast`, but at one side: the loop cannot let pictures grow;
+- `netsmith-plain`: `netsmith train --time T` with the plain recipe;
+- `netsmith-fast`: `netsmith train --time T --recipe fast`.
+
+How long each trains is chosen on validation pictures: for netsmith the shortest T of a grid with which all selection
+seeds reach the goal, found by halving the grid; for the loop the epochs that netsmith made in that T with the same
+recipe, because it has no clock. Then other seeds train and are asked on test pictures, once. Seconds count from the
+first thing done with the pictures in memory to the last update, netsmith's measuring of dtype and threads and both
+sides' first kernels included; starting Python and decoding the set do not count.
+
+Every run is a process of its own, and its result stays in the work folder under its cell, length, seed and recipe, so
+the script can be stopped and started again, and runs in pieces: `--sets fashion-mnist --cells netsmith-fast`. A cell of
+the loop needs the selection of its recipe, which is made where it is missing. `--list` says what is there.
+
+Nothing else may run on the machine. On two cores of 2022: digits a minute, Fashion-MNIST about an hour, CIFAR-10 about
+three, of which the loop takes two thirds.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from plain_loop import PlainLoop, sgd, transform
+from results import RESULTS, Row, append, origin
+
+from netsmith.arch.layout import Layout
+from netsmith.arch.names import find_layout
+from netsmith.data.audit import audit
+from netsmith.data.cache import Prepared, prepared
+from netsmith.data.items import Dataset
+from netsmith.data.masters import Masters, masters
+from netsmith.data.sources import open_source
+from netsmith.data.splits import split
+from netsmith.models.build import build
+from netsmith.run.clock import SystemClock
+from netsmith.run.named_recipes import RECIPES
+from netsmith.run.plan import Plan
+from netsmith.run.preprocess import Preprocess
+from netsmith.run.recipe import Recipe
+from netsmith.train.evaluate import evaluate_network
+from netsmith.train.feed import TrainingData
+from netsmith.train.schedules import learning_rate
+from netsmith.train.trainer import Trainer
+
+HERE = Path(__file__).resolve()
+CLASSES = 10
+WORKERS = (0, 1, 2)
+WORKERS_PICTURES = 4096  # that each number of workers is tried on
+SELECTION_SEEDS = (100, 101)
+SEEDS = (0, 1, 2)
+CELLS = ("netsmith-fast", "netsmith-plain", "loop-fast", "loop-plain")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What is to be reached.
+
+    Attributes:
+        data: name of the set.
+        model: network, chosen on validation pictures (benchmarks/LOG.md); side: of its input in pixels.
+        top1: accuracy on test pictures.
+        seconds: lengths tried, ascending.
+        flip: mirroring keeps the class.
+        cells: compared.
+    """
+
+    data: str
+    model: str
+    side: int
+    top1: float
+    seconds: tuple[float, ...]
+    flip: bool
+    cells: tuple[str, ...] = CELLS
+
+    @property
+    def layout(self) -> Layout:
+        return find_layout(self.model, num_classes=CLASSES, img_size=self.side)
+
+    def recipe(self, name: str, seed: int, **length: float) -> Recipe:
+        """`fast`, `fast-even` (the same at one side) or `plain`, with `epochs` or `time_s`."""
+        common = {
+            "model": self.model, "img_size": self.side, "seed": seed, "crop_scale": None, "flip": self.flip,
+            "pad": self.side // 8, **length,
+        }  # fmt: skip
+        if name == "plain":
+            fields = PLAIN
+        else:
+            fields = {key: value for key, value in RECIPES["fast"].fields.items() if key not in ("epochs", "time_s")}
+        if name == "fast-even":
+            fields = {**fields, "progressive": None}
+        return Recipe.from_mapping({**fields, **common}, where=f"recipe {name}")
+
+
+PLAIN: Mapping[str, Any] = {
+    "opt": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4, "weight_decay_on": "all",
+    "batch_size": 128, "sched": "step", "step_milestones": (0.5, 0.75), "step_gamma": 0.1, "warmup": 0.0,
+    "smoothing": 0.0,
+}  # fmt: skip
+"""He et al. 2016, section 4.2, at any length."""
+
+GOALS = {
+    "digits": Goal(
+        data="digits", model="resnet8_cifar", side=16, top1=0.985, seconds=(1.0, 1.5, 2.0, 2.5, 3.0), flip=False,
+        cells=("netsmith-fast", "netsmith-plain"),
+    ),
+    "fashion-mnist": Goal(
+        data="fashion-mnist", model="resnet8_cifar@2", side=28, top1=0.92, flip=True,
+        seconds=(15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0, 130.0, 160.0, 200.0, 260.0, 320.0),
+    ),
+    "cifar10": Goal(
+        data="cifar10", model="resnet8_cifar@2", side=32, top1=0.85, flip=True,
+        seconds=(40.0, 50.0, 60.0, 80.0, 100.0, 120.0, 150.0, 180.0, 220.0, 270.0, 330.0, 400.0, 500.0, 600.0),
+    ),
+}  # fmt: skip
+
+
+# Pictures
+
+
+def dataset(goal: Goal, options: argparse.Namespace) -> Dataset:
+    """The set with its published test pictures and 15 % of the rest for validation; packed ones are unpacked first."""
+    if goal.data == "digits":
+        return split(audit(open_source("digits")).dataset, seed=0)
+    source = options.work / f"{goal.data}.npz"
+    if not source.exists():
+        script = [
+            sys.executable,
+            str(HERE.parent / "make_npz.py"),
+            "-o",
+            str(options.work),
+            "--data",
+            str(options.data),
+        ]
+        subprocess.run([*script, goal.data], check=True, stdout=subprocess.DEVNULL)
+    return split(audit(open_source(source)).dataset, seed=0)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """To train on, decoded already; none, for a trainer that is not to evaluate; to be asked about."""
+
+    train: Masters
+    none: Prepared
+    asked: Prepared
+    rules: Preprocess
+
+
+def pictures(goal: Goal, options: argparse.Namespace, *, asked: str) -> Pictures:
+    """Of a set."""
+    found, rules = dataset(goal, options), Preprocess(size=goal.side)
+    train = masters(found, found.subset("train"), side=goal.side)
+    train.fill()
+    return Pictures(train, prepared(found, [], rules), prepared(found, found.subset(asked), rules), rules)
+
+
+# Runs, each in a process of its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A run.
+
+    Attributes:
+        goal: name of it.
+        engine: `netsmith` or `loop`.
+        recipe: see `Goal.recipe`.
+        seed: of the run.
+        asked: split that is asked about, "val" or "test".
+        seconds: for netsmith; epochs: for the loop.
+        workers: of the loop; pictures: that it stops after, to try workers, 0 for all.
+    """
+
+    goal: str
+    engine: str
+    recipe: str
+    seed: int
+    asked: str
+    seconds: float = 0.0
+    epochs: float = 0.0
+    workers: int = 0
+    pictures: int = 0
+
+    def fields(self) -> Recipe:
+        length = {"time_s": self.seconds} if self.engine == "netsmith" else {"epochs": self.epochs}
+        return GOALS[self.goal].recipe(self.recipe, self.seed, **length)
+
+    @property
+    def key(self) -> str:
+        """Equal only for the same run of the same recipe."""
+        text = json.dumps([self.__dict__, self.fields().model_dump(mode="json")], sort_keys=True)
+        return f"{self.engine}-{self.recipe}-{self.asked}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def run_netsmith(job: Job, options: argparse.Namespace) -> dict[str, Any]:
+    goal, recipe, clock = GOALS[job.goal], job.fields(), SystemClock()
+    found = pictures(goal, options, asked=job.asked)
+    network = build(goal.layout, seed=job.seed)
+    began = clock.now()
+    with tempfile.TemporaryDirectory() as scratch:
+        data = TrainingData.of(found.train, found.none, found.rules)
+        trainer = Trainer(network, data, recipe, plan=Plan(Path(scratch, "plan.jsonl")), clock=clock)
+        trainer.advance()
+    seconds = clock.now() - began
+    way = f"{trainer.precision.dtype}, channels_last {trainer.precision.channels_last}"
+    return {
+        "seconds": seconds, "epochs": trainer.epoch, "way": f"{way}, {torch.get_num_threads()} threads",
+        "top1": answers(trainer.network, found),
+    }  # fmt: skip
+
+
+class Loaded(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """Pictures in memory, each made a PIL image and changed when it is asked for, as torchvision's CIFAR10 does."""
+
+    def __init__(self, pixels: list[np.ndarray], labels: list[int], change: Any) -> None:
+        self.pixels, self.labels, self.change = pixels, labels, change
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        import PIL.Image
+
+        return self.change(PIL.Image.fromarray(self.pixels[index])), self.labels[index]
+
+
+def run_loop(job: Job, options: argparse.Namespace) -> dict[str, Any]:
+    goal, recipe, clock = GOALS[job.goal], job.fields(), SystemClock()
+    found = pictures(goal, options, asked=job.asked)
+    pixels = [np.array(found.train[index]) for index in range(len(found.train))]
+    network = build(goal.layout, seed=job.seed)
+    network.train()
+    torch.manual_seed(job.seed)
+    began = clock.now()
+    files = Loaded(pixels, found.train.labels.tolist(), transform(recipe, found.rules))
+    loader = torch.utils.data.DataLoader(
+        files, batch_size=recipe.batch_size, shuffle=True, num_workers=job.workers, drop_last=True
+    )
+    loop, optimizer = PlainLoop(smoothing=recipe.smoothing), sgd(network, recipe)
+    total = math.ceil(job.pictures / recipe.batch_size) if job.pictures else round(job.epochs * len(loader))
+    step = 0
+    while step < total:
+        for images, targets in loader:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, (step + 0.5) / total)
+            loop.update(network, optimizer, images, targets)
+            step += 1
+            if step == total:
+                break
+    seconds = clock.now() - began
+    return {
+        "seconds": seconds, "epochs": step / len(loader), "way": f"{job.workers} workers",
+        "top1": None if job.pictures else answers(network, found),
+    }  # fmt: skip
+
+
+def answers(network: torch.nn.Module, found: Pictures) -> float:
+    """Top-1 on the pictures asked about."""
+    rules, asked = found.rules, found.asked
+    evaluation = evaluate_network(network.eval(), asked.pixels, asked.labels, mean=rules.mean, std=rules.std)
+    return evaluation.top1.value
+
+
+def result(job: Job, options: argparse.Namespace) -> dict[str, Any]:
+    """Of a run: kept, or made now."""
+    path = options.work / job.goal / f"{job.key}.json"
+    if not path.exists():
+        command = [sys.executable, str(HERE), "--child", json.dumps(job.__dict__)]
+        command += ["--data", str(options.data), "--work", str(options.work)]
+        environment = dict(os.environ)
+        if job.engine == "netsmith":
+            environment |= {"OMP_WAIT_POLICY": "PASSIVE"}  # as the command line sets it
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{job} failed:\n{done.stderr[-3000:]}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(done.stdout.splitlines()[-1])
+    found = json.loads(path.read_text())
+    if found["top1"] is not None:
+        length = f"{job.seconds:g} s" if job.engine == "netsmith" else f"{job.epochs:g} epochs"
+        came = f"{100 * found['top1']:.2f} % {job.asked}, {found['seconds']:.1f} s, {found['epochs']:.2f} epochs"
+        print(f"{job.goal}, {job.engine}, {job.recipe}, {length}, seed {job.seed}: {came}", flush=True)
+    return found
+
+
+# Lengths, chosen on validation pictures
+
+
+def chosen(name: str, recipe: str, options: argparse.Namespace) -> tuple[float, float]:
+    """The shortest time of the grid with which all selection seeds reach the goal, and the epochs made in it."""
+    goal = GOALS[name]
+    epochs: dict[float, float] = {}
+
+    def reaches(seconds: float) -> bool:
+        made: list[float] = []
+        for seed in SELECTION_SEEDS:
+            job = Job(goal=name, engine="netsmith", recipe=recipe, seed=seed, asked="val", seconds=seconds)
+            found = result(job, options)
+            made.append(found["epochs"])
+            if found["top1"] < goal.top1:
+                return False
+        epochs[seconds] = statistics.mean(made)
+        return True
+
+    low, high = 0, len(goal.seconds)  # the answer lies in grid[low:high + 1], where the last means none
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reaches(goal.seconds[middle]) else (middle + 1, high)
+    if low == len(goal.seconds):
+        raise SystemExit(f"{name}, {recipe}: not {100 * goal.top1:g} % on validation in {goal.seconds[-1]:g} s")
+    return goal.seconds[low], epochs[goal.seconds[low]]
+
+
+def best_workers(name: str, recipe: str, options: argparse.Namespace) -> int:
+    """Workers of the loop's DataLoader that are fastest here."""
+    tried = {
+        workers: result(
+            Job(
+                goal=name, engine="loop", recipe=recipe, seed=0, asked="val", epochs=1.0, workers=workers,
+                pictures=WORKERS_PICTURES,
+            ),
+            options,
+        )["seconds"]
+        for workers in WORKERS
+    }  # fmt: skip
+    print(f"{name}, loop: " + ", ".join(f"{count} workers {s:.1f} s" for count, s in tried.items()), flush=True)
+    return min(tried, key=lambda workers: tried[workers])
+
+
+# Cells
+
+
+def cell(name: str, which: str, options: argparse.Namespace) -> dict[str, Any]:
+    """A line of the table."""
+    engine, recipe = which.split("-")
+    if engine == "netsmith":
+        seconds, _ = chosen(name, recipe, options)
+        jobs = [
+            Job(goal=name, engine=engine, recipe=recipe, seed=seed, asked="test", seconds=seconds) for seed in SEEDS
+        ]
+    else:
+        recipe = "fast-even" if recipe == "fast" else recipe
+        _, epochs = chosen(name, recipe, options)
+        epochs, workers = math.ceil(10 * epochs) / 10, best_workers(name, recipe, options)
+        jobs = [
+            Job(goal=name, engine=engine, recipe=recipe, seed=seed, asked="test", epochs=epochs, workers=workers)
+            for seed in SEEDS
+        ]
+    found = [result(job, options) for job in jobs]
+    seconds, top1 = [each["seconds"] for each in found], [each["top1"] for each in found]
+    return {
+        "set": name, "cell": which, "seconds": statistics.median(seconds), "low": min(seconds), "high": max(seconds),
+        "given": jobs[0].seconds or None, "epochs": statistics.mean(each["epochs"] for each in found),
+        "top1": statistics.mean(top1), "least": min(top1), "reached": sum(each >= GOALS[name].top1 for each in top1),
+        "way": found[0]["way"],
+    }  # fmt: skip
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Lines of one set in Markdown, each with how many times longer it takes than netsmith with `fast`."""
+    ours = next((line["seconds"] for line in lines if line["cell"] == "netsmith-fast"), None)
+    rows = [
+        f"| {line['cell']} | {line['seconds']:.1f} ({line['low']:.1f} to {line['high']:.1f}) | {line['epochs']:.1f} | "
+        f"{100 * line['top1']:.2f} ({100 * line['least']:.2f}) | {line['reached']} of {len(SEEDS)} | "
+        f"{'' if ours is None else format(line['seconds'] / ours, '.2f')} |"
+        for line in lines
+    ]
+    goal = GOALS[lines[0]["set"]]
+    title = f"{lines[0]['set']} to {100 * goal.top1:g} %, {goal.model} at {goal.side} pixels"
+    head = "| cell | seconds (least to most) | epochs | test top-1 (least) | reached | times |"
+    return "\n".join([title, "", head, "|---" * 6 + "|", *rows, ""])
+
+
+def gains(lines: Iterable[dict[str, Any]]) -> str:
+    """What the engine gains with each recipe, and what the recipe gains in each engine."""
+    seconds = {line["cell"]: line["seconds"] for line in lines}
+    pairs = (
+        ("the engine, plain recipe", "loop-plain", "netsmith-plain"),
+        ("the engine, fast", "loop-fast", "netsmith-fast"),
+        ("the recipe, in the loop", "loop-plain", "loop-fast"),
+        ("the recipe, in netsmith", "netsmith-plain", "netsmith-fast"),
+        ("both", "loop-plain", "netsmith-fast"),
+    )
+    known = [(what, slow, quick) for what, slow, quick in pairs if {slow, quick} <= set(seconds)]
+    return "\n".join(f"{what}: {seconds[slow] / seconds[quick]:.2f} times" for what, slow, quick in known)
+
+
+def row(line: dict[str, Any]) -> Row:
+    """A line of the table as a row of results.csv."""
+    goal = GOALS[line["set"]]
+    given = f"{line['given']:g} s given, " if line["given"] else ""
+    note = (
+        f"{given}{line['seconds']:.1f} s ({line['low']:.1f} to {line['high']:.1f}), {line['epochs']:.1f} epochs; "
+        f"{line['reached']} of {len(SEEDS)} seeds reach {100 * goal.top1:g} %, the least {100 * line['least']:.2f} %; "
+        f"{line['way']}"
+    )
+    return origin("time to accuracy") | {
+        "subject": line["cell"], "budget": f"{line['set']} {100 * goal.top1:g} %",
+        "model": f"{goal.model} r{goal.side}",
+        "test_top1": round(line["top1"], 4), "n": 10_000 if line["set"] != "digits" else "", "note": note,
+        "command": f"python benchmarks/time_to_accuracy.py --sets {line['set']}",
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=HERE.parents[2] / "shared" / "data", help="folder of the sets")
+    parser.add_argument("--work", type=Path, default=HERE.parents[1] / "runs" / "time_to_accuracy", help="kept runs")
+    parser.add_argument("--sets", nargs="+", choices=list(GOALS), default=list(GOALS))
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="CSV file to append a row per cell to")
+    parser.add_argument("--no-results", action="store_true", help="append nothing")
+    parser.add_argument("--list", action="store_true", help="only say which runs are there")
+    parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.child:
+        job = Job(**options.child)
+        print(json.dumps((run_netsmith if job.engine == "netsmith" else run_loop)(job, options)))
+        return
+    for name in options.sets:
+        if options.list:
+            kept = sorted((options.work / name).glob("*.json"))
+            print(f"{name}: {len(kept)} runs", *(f"  {path.stem} {path.read_text()}" for path in kept), sep="\n")
+            continue
+        lines = [cell(name, which, options) for which in options.cells if which in GOALS[name].cells]
+        if lines:
+            print(f"\n{table(lines)}\n{gains(lines)}\n", flush=True)
+        if not options.no_results:
+            append(options.results, [row(line) for line in lines])
+
+
+if __name__ == "__main__":
+    main()
