@@ -6,7 +6,7 @@ DATA ?= ../shared/data
 REFERENCES := torchvision timm huggingface_hub
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format bench bench-train gpu-check check-reference pictures clean
+.PHONY: help install demo test test-slow check format bench bench-train bench-accuracy gpu-check check-reference pictures clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -57,12 +57,15 @@ format: .venv/dev.stamp  ## rewrite the files as `check` wants them
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: bench-train  ## measure on this machine, hours of it; rows go to benchmarks/results.csv
+bench: bench-train bench-accuracy  ## measure on this machine, hours of it; rows go to benchmarks/results.csv
 	$(BIN)/python benchmarks/finetune_flowers.py --data $(DATA) -o runs/finetune_flowers
 	$(BIN)/python benchmarks/fit_imagenette.py --data $(DATA) -o runs/fit_imagenette
 
 bench-train: .venv/dev.stamp  ## training speed against the loops people write, an hour of a quiet machine
 	$(BIN)/python benchmarks/train_speed.py --data $(DATA)
+
+bench-accuracy: .venv/dev.stamp  ## time to an accuracy against the plain loop, four hours of a quiet machine
+	$(BIN)/python benchmarks/time_to_accuracy.py --data $(DATA)
 
 gpu-check: .venv/dev.stamp  ## the tests that need a CUDA device; without one all are skipped, with the reason
 	$(BIN)/pytest -m gpu -rs

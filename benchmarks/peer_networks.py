@@ -38,8 +38,9 @@ def peer_network(layout: Layout, *, seed: int) -> nn.Module:
 def _module(layout: Layout) -> nn.Module:
     from torchvision import models
 
-    if layout.name.endswith("_cifar"):
-        return CifarResNet([len(stage.blocks) for stage in layout.stages], classes=layout.num_classes)
+    if layout.name.partition("@")[0].endswith("_cifar"):
+        depths, width = [len(stage.blocks) for stage in layout.stages], layout.stem[0].out
+        return CifarResNet(depths, classes=layout.num_classes, width=width)
     options = {"stochastic_depth_prob": 0.0} if layout.name.startswith("efficientnet") else {}
     return getattr(models, layout.name)(num_classes=layout.num_classes, **options)
 
@@ -56,21 +57,21 @@ class Shortcut(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """He et al. 2016, section 4.2, of torchvision's basic blocks."""
+    """He et al. 2016, section 4.2, of torchvision's basic blocks; 16 channels in the first stage there."""
 
-    def __init__(self, depths: list[int], *, classes: int) -> None:
+    def __init__(self, depths: list[int], *, classes: int, width: int) -> None:
         super().__init__()
         from torchvision.models.resnet import BasicBlock
 
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        channels = 16
+        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        channels = width
         for stage, depth in enumerate(depths):
-            width = 16 * 2**stage
-            first = BasicBlock(channels, width, 2, Shortcut(width - channels)) if stage else BasicBlock(16, 16)
-            blocks = nn.Sequential(first, *(BasicBlock(width, width) for _ in range(depth - 1)))
+            wide = width * 2**stage
+            first = BasicBlock(channels, wide, 2, Shortcut(wide - channels)) if stage else BasicBlock(wide, wide)
+            blocks = nn.Sequential(first, *(BasicBlock(wide, wide) for _ in range(depth - 1)))
             self.add_module(f"layer{stage + 1}", blocks)
-            channels = width
+            channels = wide
         self.fc = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:

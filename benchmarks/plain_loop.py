@@ -5,8 +5,6 @@ A DataLoader with PIL transforms, float32, the loss and the accuracies read at e
 channels_last and bfloat16 autocast.
 """
 
-import sys
-import types
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +13,6 @@ from torch import Tensor, nn
 
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
-
-sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("missing operators of CPU builds"))
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,10 @@ class PlainLoop:
 
 
 def transform(recipe: Recipe, rules: Preprocess) -> Any:
-    """What the script does to a picture, a PIL image: the crops of the recipe, a flip, a normalised tensor."""
+    """What the script does to a picture, a PIL image: the crops of the recipe, a flip, a normalised tensor.
+
+    On CPU builds of torch, torchvision imports only as `peer_networks` prepares it.
+    """
     from torchvision import transforms
 
     side = recipe.img_size

@@ -40,6 +40,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peer_networks import peer_network
 from plain_loop import PlainLoop, sgd, transform
 from results import RESULTS, Row, append, origin
 
@@ -81,6 +82,7 @@ class Goal:
         top1: accuracy on test pictures.
         seconds: lengths tried, ascending.
         flip: mirroring keeps the class.
+        grows: the network can be trained at smaller sides, as `fast` wants it.
         cells: compared.
     """
 
@@ -90,6 +92,7 @@ class Goal:
     top1: float
     seconds: tuple[float, ...]
     flip: bool
+    grows: bool = True
     cells: tuple[str, ...] = CELLS
 
     @property
@@ -106,9 +109,8 @@ class Goal:
             fields = PLAIN
         else:
             fields = {key: value for key, value in RECIPES["fast"].fields.items() if key not in ("epochs", "time_s")}
-        if name == "fast-even":
-            fields = {**fields, "progressive": None}
-        return Recipe.from_mapping({**fields, **common}, where=f"recipe {name}")
+        recipe = Recipe.from_mapping({**fields, **common}, where=f"recipe {name}")
+        return recipe if name == "fast" and self.grows else recipe.model_copy(update={"progressive": None})
 
 
 PLAIN: Mapping[str, Any] = {
@@ -121,7 +123,7 @@ PLAIN: Mapping[str, Any] = {
 GOALS = {
     "digits": Goal(
         data="digits", model="resnet8_cifar", side=16, top1=0.985, seconds=(1.0, 1.5, 2.0, 2.5, 3.0), flip=False,
-        cells=("netsmith-fast", "netsmith-plain"),
+        grows=False, cells=("netsmith-fast", "netsmith-plain"),
     ),
     "fashion-mnist": Goal(
         data="fashion-mnist", model="resnet8_cifar@2", side=28, top1=0.92, flip=True,
@@ -247,8 +249,7 @@ def run_loop(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     goal, recipe, clock = GOALS[job.goal], job.fields(), SystemClock()
     found = pictures(goal, options, asked=job.asked)
     pixels = [np.array(found.train[index]) for index in range(len(found.train))]
-    network = build(goal.layout, seed=job.seed)
-    network.train()
+    network = peer_network(goal.layout, seed=job.seed)
     torch.manual_seed(job.seed)
     began = clock.now()
     files = Loaded(pixels, found.train.labels.tolist(), transform(recipe, found.rules))
