@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import yaml
 
+from netsmith.arch.names import find_layout
 from netsmith.cli.main import run
 from netsmith.errors import InputError
-from netsmith.fit.named import recipe_layer, refuse_other_name, replaced
+from netsmith.fit.named import as_network_takes, recipe_layer, refuse_other_name, replaced
+from netsmith.models.build import build
 from netsmith.run.folder import RunFolder
 from netsmith.run.named_recipes import RECIPES
 from netsmith.run.recipe import Recipe
@@ -50,6 +52,24 @@ def test_flags_stand_above_a_file_above_the_recipe_and_it_is_said(
     assert "163.84 epochs of paper/resnet-cifar are replaced by 1" in said
     assert "--lr 0.013" in said
     assert "was made for 24 to 64 pixels; these are 16" in said
+
+
+@pytest.mark.parametrize(("side", "kept"), [(16, None), (24, (0.5, 0.75))])
+def test_fast_lets_pictures_grow_where_the_network_can_be_trained_so(side: int, kept: object) -> None:
+    network = build(find_layout("resnet20_cifar@0.25", num_classes=2, img_size=side), seed=0)
+    fields = {"model": "resnet20_cifar@0.25", "img_size": side, "epochs": 2.0, **RECIPES["fast"].fields}
+    recipe = as_network_takes(Recipe(**fields), network, name="fast", given=[])
+    assert recipe.progressive == kept
+    told = " ".join(replaced("fast", recipe, given=[], pictures=100))
+    assert ("resnet20_cifar@0.25 for 16 pixels takes no smaller ones" in told) == (kept is None)
+
+
+def test_growing_pictures_that_are_asked_for_and_cannot_be_are_refused_before_anything_is_written(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed(pictures, tmp_path / "run", "--recipe", "fast", "--epochs", "2", "--progressive", "0.5", "0.7") == 2
+    assert "can be trained at no side from 8 to 15 pixels" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_optimizer_keeps_its_own_rates() -> None:

@@ -6,12 +6,15 @@ own hold. All else that is replaced field by field.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netsmith.errors import InputError
 from netsmith.run.folder import RunFolder
 from netsmith.run.named_recipes import find_recipe
 from netsmith.run.recipe import Recipe
+
+if TYPE_CHECKING:
+    from netsmith.models.build import Network
 
 OF_THE_OPTIMIZER = frozenset({"opt", "lr", "momentum", "nesterov", "weight_decay", "grad_clip"})
 
@@ -69,11 +72,39 @@ def replaced(name: str, recipe: Recipe, *, given: Sequence[Layer], pictures: int
                 f"the learning rate {recipe.lr:g} of {name} is for batches of {size}; for these of {batch} the linear "
                 f"rule (Goyal et al. 2017) gives --lr {recipe.lr * batch / size:.2g}"
             )
+    if named.fields.get("progressive") and recipe.progressive is None and _last(given, "progressive") is None:
+        told.append(
+            f"{name} lets pictures grow in training, and {recipe.model} for {recipe.img_size} pixels takes no smaller "
+            "ones: all are trained at one side"
+        )
     if not named.sides[0] <= recipe.img_size <= named.sides[1]:
         low, high = named.sides
         meant = f"{low} to {high} pixels" if high < 1 << 16 else f"{low} pixels and more"
         told.append(f"{name} was made for {meant}; these are {recipe.img_size}")
     return told
+
+
+def as_network_takes(recipe: Recipe, network: "Network", *, name: str | None, given: Sequence[Layer]) -> Recipe:
+    """The recipe with pictures that grow only where the network can be trained at smaller sides.
+
+    Args:
+        recipe: of the run.
+        network: to be trained.
+        name: of the named recipe that it was made of, if any.
+        given: recipe file and flags, which stood above it.
+
+    Raises:
+        InputError: it cannot, and growing pictures were asked for other than by a named recipe.
+    """
+    from netsmith.train.sides import Sides
+
+    try:
+        Sides.of(recipe, network)
+    except InputError:
+        if name is None or _last(given, "progressive") is not None:
+            raise
+        return recipe.model_copy(update={"progressive": None})
+    return recipe
 
 
 def _last(layers: Sequence[Layer], key: str) -> Any:

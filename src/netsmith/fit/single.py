@@ -26,7 +26,7 @@ from netsmith.data.items import Dataset
 from netsmith.data.pretrained import weights_preprocess
 from netsmith.errors import InputError
 from netsmith.fit.finish import Finisher, is_concluded
-from netsmith.fit.named import recipe_layer, refuse_other_name, replaced
+from netsmith.fit.named import as_network_takes, recipe_layer, refuse_other_name, replaced
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for, training_side
 from netsmith.fit.session import Session, commands
@@ -154,6 +154,7 @@ def open_job(job: TrainJob, session: Session, begun: RunFolder | None) -> Opened
     name, classes = layout_file or recipe.model, len(audited.dataset.classes)
     network = _network(recipe, name, classes, folder=job.pretrained_dir, progress=session.progress)
     smallest_part(network, recipe, recipe.batch_size, processes=World.here().size)
+    recipe = as_network_takes(recipe, network, name=job.recipe, given=_given(job))
     return Opened(audited, recipe, network, layout_file)
 
 

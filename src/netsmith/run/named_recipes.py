@@ -83,6 +83,26 @@ def _recipe(name: str, fields: Mapping[str, Any], **about: Any) -> NamedRecipe:
 
 _ALL = (
     _recipe(
+        "fast",
+        {
+            "batch_size": 64,
+            "opt": "sgd",
+            "lr": 0.1,
+            "momentum": 0.9,
+            "nesterov": True,
+            "weight_decay": 5e-4,
+            "weight_decay_on": "weights",
+            "sched": "onecycle",
+            "warmup": 0.25,
+            "final_lr_ratio": 0.0,
+            "smoothing": 0.1,
+            "ema": None,  # the last weights of a cycle are as good
+            "progressive": (0.5, 0.75),
+        },
+        summary="most accuracy in minutes from scratch: one cycle of the rate, pictures that grow",
+        source="Smith and Topin 2018 (arXiv 1708.07120); growing pictures: Howard 2018, DAWNBench",
+    ),
+    _recipe(
         "finetune",
         {
             "pretrained": True,
