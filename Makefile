@@ -6,7 +6,7 @@ DATA ?= ../shared/data
 REFERENCES := torchvision timm huggingface_hub
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format bench bench-train bench-accuracy gpu-check check-reference pictures clean
+.PHONY: help install demo test test-slow chaos check format bench bench-train bench-accuracy gpu-check check-reference pictures clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -47,6 +47,10 @@ test: .venv/dev.stamp  ## the tests of every change
 
 test-slow: .venv/dev.stamp  ## all tests that need no GPU, the ones that take minutes too
 	$(BIN)/pytest -m 'not gpu'
+
+# KILLS and SEED may be given: make chaos KILLS=100 SEED=1
+chaos: .venv/dev.stamp  ## kill, stop, starve and rob real runs, and compare what they come to
+	$(BIN)/python tests/chaos --kills $(or $(KILLS),50) --seed $(or $(SEED),0) --data $(DATA)
 
 check: .venv/dev.stamp  ## format, lint, strict types
 	$(BIN)/ruff format --check

@@ -142,10 +142,13 @@ def test_an_interrupt_ends_the_worker():
 
 def test_a_worker_ends_with_its_caller(tmp_path):
     """Also when the caller is killed and can end nothing: all it leaves is a closed pipe."""
-    (tmp_path / "model.onnx").write_bytes(colour_model())
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (scratch / "model.onnx").write_bytes(colour_model())
     request = {
         "task": "measure",
-        "models": [[str(tmp_path / "model.onnx"), 1, "onnxruntime"]],
+        "scratch": str(scratch),
+        "models": [[str(scratch / "model.onnx"), 1, "onnxruntime"]],
         "seconds": 600,
         "runs": None,
         "limit_ms": None,
@@ -159,6 +162,7 @@ def test_a_worker_ends_with_its_caller(tmp_path):
         assert b"done" in worker.stdout.readline()  # it works
         worker.stdin.close()
         assert worker.wait(timeout=30) == 0
+    assert not scratch.exists()
 
 
 def test_the_preferred_threads_come_with_their_measurements():

@@ -9,6 +9,7 @@ import textwrap
 import pytest
 
 from netsmith.cli import main as cli
+from netsmith.cli.console import Console, Output
 from netsmith.errors import CheckError, InputError
 
 VERB = textwrap.dedent(
@@ -137,3 +138,22 @@ def test_errors_are_no_subclass_of_each_other():
     assert not issubclass(CheckError, InputError)
     assert not issubclass(InputError, CheckError)
     assert issubclass(InputError, ValueError)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize(("arguments", "code"), [(["nonsense"], 2), (["models", "resnet18"], 0)])
+def test_a_log_on_a_full_disk_changes_no_exit_code(arguments: list[str], code: int) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "netsmith", *arguments], stdout=subprocess.DEVNULL, stderr=full)
+    assert done.returncode == code
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_warning_that_finds_no_room_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    with open(descriptor, "w", closefd=False) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        with Console(Output()) as console:
+            console.warn("the disk is full")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # where the rest of it goes
+    os.close(descriptor)

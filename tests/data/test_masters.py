@@ -176,6 +176,14 @@ def test_killed_at_any_moment(dataset: Dataset, tmp_path: Path, decoded: list[in
     assert sorted(path.suffix for path in (tmp_path / "c").iterdir()) == [".lock", ".pixels"]
 
 
+def test_what_a_kill_left_beside_the_whole_file_goes(dataset: Dataset, tmp_path: Path) -> None:
+    opened(dataset, tmp_path / "c").fill()
+    (whole,) = (tmp_path / "c").glob("*.pixels")
+    whole.with_suffix(".filled").write_bytes(b"marks")  # killed after the file had its name
+    opened(dataset, tmp_path / "c")
+    assert sorted(path.suffix for path in (tmp_path / "c").iterdir()) == [".lock", ".pixels"]
+
+
 @pytest.mark.parametrize("damage", ["pixel", "mark", "cut", "marks lost"])
 def test_what_a_power_loss_tore_is_decoded_again(
     damage: str, dataset: Dataset, tmp_path: Path, decoded: list[int]

@@ -15,6 +15,23 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["a.json"]
 
 
+def test_new_folders_are_on_the_disk_before_what_lies_in_them(tmp_path, monkeypatch):
+    synced: list[str] = []
+    sync = os.fsync
+
+    def fsync(handle):
+        sync(handle)
+        synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{handle}"), tmp_path))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "a" / "b" / "c.json", "new")
+    assert synced[:2] == [".", "a"]  # the names a, b; then the file and its own
+    assert synced[2].startswith("a/b/.c.json.")
+    assert synced[3:] == ["a/b"]
+    write_text(tmp_path / "a" / "b" / "c.json", "again")
+    assert len(synced) == 6
+
+
 def test_a_reader_never_sees_half_a_file(tmp_path):
     path = tmp_path / "a.json"
     write_text(path, "old")

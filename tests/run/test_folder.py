@@ -75,6 +75,7 @@ def test_resume_before_anything_was_written_starts_anew(tmp_path):
     (tmp_path / ".run.json.0123abcd.tmp").write_text('{"for')
     with RunFolder.create(tmp_path, command=COMMAND, resume=True) as run:
         assert run.command == COMMAND
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".lock", "run.json"]
 
 
 def test_resume_removes_what_a_kill_left_half_written(tmp_path):

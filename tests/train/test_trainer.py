@@ -26,6 +26,7 @@ from netsmith.train import records as module
 from netsmith.train.checkpoints import steps_saved
 from netsmith.train.interrupt import Interrupted
 from netsmith.train.loop import train
+from netsmith.train.planning import Planner
 from netsmith.train.trainer import Trainer
 
 
@@ -347,6 +348,45 @@ def test_a_signal_ends_with_the_step_and_a_checkpoint(tmp_path: Path, number: si
     whole = make(tmp_path / "b")
     whole.advance()
     assert weights_hash(resumed.network) == weights_hash(whole.network)
+
+
+def test_a_signal_after_the_last_look_for_one_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make(tmp_path)
+    at_marks = Planner.at_marks
+
+    def shot(self: Planner, step: int) -> None:
+        at_marks(self, step)
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Planner, "at_marks", shot)
+    with pytest.raises(Interrupted, match="step 4 is in"):
+        trainer.advance(until=4)
+
+
+def test_metrics_that_find_no_room_are_written_later_and_before_any_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    trainer = make(tmp_path, warn=said.append)
+    append = module.append_jsonl
+
+    def full(path: Path, row: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(module, "append_jsonl", full)
+    for step in (2, 4):
+        trainer.advance(until=step)
+        trainer.evaluate()
+        trainer.save()
+    assert not list((tmp_path / "checkpoints").glob("*.json"))
+    assert "no space left" in said[0]
+    with pytest.raises(InputError, match=r"no space left for .*metrics.jsonl; free some and go on with --resume"):
+        trainer.settle()
+    monkeypatch.setattr(module, "append_jsonl", append)
+    trainer.save()
+    assert [row["step"] for row in read_jsonl(tmp_path / "metrics.jsonl")] == [2, 4]
+    assert len(list((tmp_path / "checkpoints").glob("*.json"))) == 1
 
 
 def test_training_in_another_thread_needs_no_signals(tmp_path: Path) -> None:

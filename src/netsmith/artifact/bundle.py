@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 import netsmith
 from netsmith.artifact.golden import Golden
 from netsmith.errors import InputError
-from netsmith.run.files import sha256_file, sync_folder, write_bytes, write_json
+from netsmith.run.files import make_folder, sha256_file, sync_folder, write_bytes, write_json
 from netsmith.run.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def write_bundle(
         provenance=provenance or Provenance(),
         files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a writer that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")

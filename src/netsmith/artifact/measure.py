@@ -116,6 +116,7 @@ def measure_many(
             deadline_s=4 * seconds_each * len(models) if deadline_s is None else deadline_s,
             on_result=on_result,
             progress=progress,
+            scratch=scratch,
         )
 
 
@@ -148,6 +149,7 @@ def preferred_threads(
             seconds=seconds_each,
             deadline_s=10 * seconds_each * len(counts),
             progress=progress,
+            scratch=scratch,
         )
     measurements = tuple(measurement for measurement in measured if measurement is not None)
     return ThreadChoice(threads=fewest_threads(measurements), measurements=measurements)
@@ -170,6 +172,7 @@ def _time(
     worker: str = process.WORKER,
     on_result: Callable[[int, Measurement | None], None] | None = None,
     progress: Progress = silent,
+    scratch: str | None = None,
 ) -> list[Measurement | None]:
     results: dict[int, Measurement | None] = {}
 
@@ -189,6 +192,7 @@ def _time(
         "limit_ms": limit_ms,
         "deadline_s": deadline_s,
         "artifact": artifact,
+        "scratch": scratch,
     }
     with alone(wait_s=min(_WAIT_S, deadline_s), clock=SystemClock(), progress=progress):
         process.call("measure", request, what=what, deadline_s=deadline_s + _START_S, on_row=on_row, worker=worker)

@@ -1,10 +1,12 @@
 """The fresh process behind `netsmith.artifact.process.call`: `python -m netsmith.artifact.worker`.
 
-Reads one line of JSON from standard input, writes rows of JSON to standard output, and ends when standard input closes.
+Reads one line of JSON from standard input, writes rows of JSON to standard output, and ends when standard input closes;
+it then removes the folder that the request calls "scratch", if any.
 """
 
 import json
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -58,8 +60,8 @@ def main(tasks: Mapping[str, Callable[[Row, Emit], None]] = TASKS) -> None:
         if not part:
             sys.exit(0)
         line += part
-    threading.Thread(target=_end_with_caller, daemon=True).start()
     request = json.loads(line)
+    threading.Thread(target=_end_with_caller, args=(request.pop("scratch", None),), daemon=True).start()
     try:
         tasks[request.pop("task")](request, emit)
     except (InputError, CheckError) as error:
@@ -68,9 +70,11 @@ def main(tasks: Mapping[str, Callable[[Row, Emit], None]] = TASKS) -> None:
         os._exit(0)  # the caller is gone
 
 
-def _end_with_caller() -> None:
+def _end_with_caller(scratch: str | None) -> None:
     while os.read(0, 1024):
         pass
+    if scratch is not None:  # a caller that was killed could not remove it
+        shutil.rmtree(scratch, ignore_errors=True)
     os._exit(0)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from cyclopts import Parameter
 
 from netsmith.run.clock import Clock, SystemClock
+from netsmith.run.files import FULL_DISK
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -97,7 +98,7 @@ class Console:
         self._line = _line(title, done, total, note, elapsed=now - self._began)
         if now - self._shown >= INTERVAL:
             self._shown = now
-            print(self._line, file=sys.stderr, flush=True)
+            tell(self._line)
             self._line = ""
 
     def _draw(self, title: str, done: float, total: float | None, note: str) -> None:
@@ -125,14 +126,23 @@ class Console:
             self._bar.stop()
             self._bar = None
         if self._line and self._shown > self._began:  # the last state of work that took long enough to show
-            print(self._line, file=sys.stderr, flush=True)
+            tell(self._line)
         self._title = self._line = ""
 
     def _error(self, text: str) -> None:
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
-            print(text, file=sys.stderr, flush=True)
+            tell(text)
+
+
+def tell(text: str) -> None:
+    """A line on stderr; where that is a file on a full disk, the work goes on without."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
 
 
 def _line(title: str, done: float, total: float | None, note: str, *, elapsed: float) -> str:

@@ -35,6 +35,7 @@ from cyclopts import (
 )
 
 from netsmith import __version__
+from netsmith.cli.console import tell
 from netsmith.errors import CheckError, InputError, near
 from netsmith.run.files import FULL_DISK
 
@@ -167,11 +168,17 @@ def main() -> None:
     # Threads that wait in a loop for each other make torch many times slower as soon as anything else wants a core, and
     # something does: the thread that prepares batches. Read when torch is first imported, here and in child processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # such as a log on a full disk; the interpreter would end with a code of its own
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
 
 
 def _fail(code: int, message: str) -> int:
-    print(f"netsmith: {message}", file=sys.stderr)
+    tell(f"netsmith: {message}")
     return code
 
 

@@ -30,7 +30,7 @@ from netsmith.data.cache import cache_root, writing_to
 from netsmith.data.filling import Filling
 from netsmith.data.items import Dataset, Item, Progress, Targets
 from netsmith.data.prepare import ImageError, Pixels
-from netsmith.data.shelves import JpegShelf, PixelShelf, growing_file
+from netsmith.data.shelves import JpegShelf, PixelShelf, growing_file, remove_growing
 from netsmith.data.shrink import master_shape, shrink
 from netsmith.data.store import Store, locked, open_store
 from netsmith.errors import InputError
@@ -139,6 +139,8 @@ def masters(
         if encoding == "re-encoded":
             return Filling(place.shapes, load, place.jpegs(tell), tell)
         store = place.whole()
+        if store is not None:  # of one that was killed, or will not need them, since it finds the whole file too
+            remove_growing(place.path)
         return store if store is not None else Filling(place.shapes, load, place.pixels(tell), tell)
 
     labels = dataset.targets(items)

@@ -98,10 +98,10 @@ class PixelShelf:
         self._offsets = offsets_of(shapes)
         self._index = encoded_index(np.arange(len(shapes)), shapes)
         total = int(self._offsets[-1])
-        self._growing, self._marked = growing_file(path), path.with_suffix(".filled")
+        self._growing = growing_file(path)
         self._file = _reserved(self._growing, PAGE + total + len(self._index))
         weakref.finalize(self, os.close, self._file)
-        self._marks = _reserved(self._marked, _MARK.size * len(shapes))
+        self._marks = _reserved(_marks_file(path), _MARK.size * len(shapes))
         weakref.finalize(self, os.close, self._marks)
         self._pixels = np.memmap(self._growing, np.uint8, "r", PAGE, (total,))
         self._views = Views(self._pixels, shapes)
@@ -156,8 +156,7 @@ class PixelShelf:
             os.fsync(self._file)
             os.replace(self._growing, self.path)
             sync_folder(self.path.parent)
-        self._growing.unlink(missing_ok=True)
-        self._marked.unlink(missing_ok=True)
+        remove_growing(self.path)
 
 
 class JpegShelf:
@@ -239,6 +238,16 @@ class JpegShelf:
 def growing_file(path: Path) -> Path:
     """The file that becomes the cache file `path`."""
     return path.with_suffix(".filling")
+
+
+def _marks_file(path: Path) -> Path:
+    return path.with_suffix(".filled")
+
+
+def remove_growing(path: Path) -> None:
+    """Remove what grew before `path` was whole; the lock of `path` must be held."""
+    growing_file(path).unlink(missing_ok=True)
+    _marks_file(path).unlink(missing_ok=True)
 
 
 def _reserved(path: Path, size: int) -> int:

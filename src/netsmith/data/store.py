@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netsmith.data.prepare import Pixels
-from netsmith.run.files import replacing
+from netsmith.run.files import make_folder, replacing
 
 PAGE = 4096
 """Bytes of the header; the pixels begin after them."""
@@ -103,7 +103,7 @@ def locked(path: Path, *, wait: bool = True) -> Generator[bool]:
 
     Gives whether it is so; without `wait` it may not be, and nothing is removed then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with open(path.with_suffix(".lock"), "a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

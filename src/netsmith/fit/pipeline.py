@@ -158,6 +158,7 @@ def _train_and_finish(
     )
     winner = race.champion(say=session.say)
     reached = winner.top1()  # before the metrics are copied: this is their last row
+    winner.trainer.settle()
     run = finisher.run
     winner.recipe.save(run.recipe)
     write_bytes(run.metrics, (winner.folder / "metrics.jsonl").read_bytes())

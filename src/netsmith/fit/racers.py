@@ -64,7 +64,6 @@ class Racer:
         self.folder: Path = track.finisher.run.candidates / entry.candidate.id
         self.recipe = track.recipe(entry)
         self.preprocess = track.preprocess(self.recipe.img_size)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.recipe.save(self.folder / "recipe.yaml")
         validation = track.finisher.prepared("val", self.preprocess)
 

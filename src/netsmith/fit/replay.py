@@ -101,7 +101,6 @@ class Replay:
         for path in sorted(self.run.candidates.glob("*/plan.jsonl")):
             target = run.path / path.relative_to(self.run.path)
             if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
                 write_bytes(target, path.read_bytes())
         for row in Plan(self.run.plan).rows:
             if row.kind != JOB:

@@ -27,13 +27,24 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, so that they survive power loss; one that is there stays.
+
+    A file is not on the disk before the folder is that it lies in: syncing the file alone does not name it.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        sync_folder(folder.parent)
+
+
 @contextmanager
 def replacing(path: Path) -> Generator[Path]:
     """Give a temporary path beside `path`; on success sync it and rename it to `path`, on any error remove it.
 
     Raises OSError as the file system does (a full disk leaves the old file as it was).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from netsmith.errors import InputError
-from netsmith.run.files import write_json
+from netsmith.run.files import make_folder, write_json
 
 State = Literal["new", "interrupted", "finished"]
 _TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{8}\.tmp$")  # what `files.replacing` leaves when killed
@@ -50,7 +50,7 @@ class RunFolder:
         """
         folder = cls(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
         except FileExistsError as error:
             raise InputError(f"{path} is a file; name a folder with -o") from error
         except OSError as error:
@@ -102,6 +102,7 @@ class RunFolder:
 
     def _claim(self, command: list[str], *, resume: bool) -> None:
         if not self.marker.exists():
+            self._clean()  # of one that was killed before it had its marker
             write_json(self.marker, {"format": 1, "command": command})
             return
         if self.command[:1] != command[:1]:
@@ -114,6 +115,10 @@ class RunFolder:
                 f"{self.path} holds {state} run of `netsmith {shlex.join(self.command)}`; "
                 f"{mend}name another folder with -o"
             )
+        self._clean()
+
+    def _clean(self) -> None:
+        """Remove what a kill left half written; nobody else writes here."""
         for leftover in self.path.rglob(".*.tmp"):
             if _TEMPORARY.match(leftover.name) and leftover.is_file():
                 leftover.unlink()

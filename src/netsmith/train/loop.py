@@ -58,7 +58,7 @@ def train(
         resume: go on from the newest checkpoint in it, if any.
 
     Raises:
-        CheckError, InputError, Interrupted: see `Trainer.advance` and `Trainer.resume`.
+        CheckError, InputError, Interrupted: see `Trainer.advance`, `Trainer.settle` and `Trainer.resume`.
     """
     trainer = Trainer(
         network,
@@ -80,4 +80,5 @@ def train(
     trainer.advance()
     trainer.save()
     val = trainer.evaluate()
+    trainer.settle()
     return Trained(trainer.network.eval(), trainer.step, trainer.epoch, trainer.seconds, val)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from netsmith.errors import InputError
 from netsmith.run.files import append_jsonl, read_jsonl, write_text
 from netsmith.train.checkpoints import FULL_DISK, Checkpoint, Identity, load_checkpoint, save_checkpoint
 from netsmith.train.ranks import ALONE, Ranks
@@ -39,6 +40,7 @@ class Records:
         self._checkpoints, self._metrics = checkpoints, metrics
         self._identity, self._warn = identity, warn
         self._noted = -1  # newest step with a row of metrics
+        self._waiting: list[dict[str, Any]] = []  # rows of metrics that found no room
         self.saved = -1
 
     @property
@@ -47,14 +49,34 @@ class Records:
         return self._checkpoints is not None
 
     def note(self, step: int, row: Mapping[str, Any]) -> None:
-        """Append a row of metrics, unless the step has one."""
+        """Append a row of metrics, unless the step has one; one for which there is no room waits."""
         if self._metrics is None or step <= self._noted or not self._ranks.leads:
             return
-        try:
-            append_jsonl(self._metrics, dict(row))
-        except OSError as error:
-            self._survive_full_disk(error, self._metrics, step)
         self._noted = step
+        self._waiting.append(dict(row))
+        self._append_waiting(step)
+
+    def _append_waiting(self, step: int) -> None:
+        while self._waiting and self._metrics is not None:
+            try:
+                append_jsonl(self._metrics, self._waiting[0])
+            except OSError as error:
+                self._survive_full_disk(error, self._metrics, step)
+                return
+            self._waiting.pop(0)
+
+    def settle(self, step: int) -> None:
+        """Append the rows that wait at the last step.
+
+        Raises:
+            InputError: there still is no room for them.
+        """
+        self._ranks.once(lambda: self._settle(step))
+
+    def _settle(self, step: int) -> None:
+        self._append_waiting(step)
+        if self._waiting:
+            raise InputError(f"no space left for {self._metrics}; free some and go on with --resume")
 
     def forget_after(self, step: int) -> None:
         """Drop rows of metrics after a step: training goes back to it and comes to others."""
@@ -65,14 +87,18 @@ class Records:
             write_text(self._metrics, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in kept))
         except OSError as error:
             self._survive_full_disk(error, self._metrics, step)
-        self._noted = max((int(row["step"]) for row in kept), default=-1)
+        self._waiting = [row for row in self._waiting if row["step"] <= step]
+        self._noted = max((int(row["step"]) for row in [*kept, *self._waiting]), default=-1)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint, unless rows of metrics before it wait: a run that went on from it would lack them."""
         self.saved = self._ranks.once(lambda: self._save(step, tensors, numbers))
 
     def _save(self, step: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> int:
         assert self._checkpoints is not None, "where none are kept none is saved"
+        self._append_waiting(step)
+        if self._waiting:
+            return self.saved
         try:
             save_checkpoint(self._checkpoints, step=step, tensors=tensors, identity=self._identity, state=numbers)
         except OSError as error:

@@ -251,6 +251,8 @@ class Trainer:
                     break
                 except Diverged as error:
                     self._rewind(error)
+            (last,) = self._ranks.most([interrupts.received or 0])
+            self._heed(last, interrupts)  # one that came after the last look must not be lost
         self.network.eval()
 
     def _advance(self, until: int | None, interrupts: Interrupts) -> None:
@@ -266,13 +268,16 @@ class Trainer:
                     raise
                 self._metrics.add(self._updates.make(batch))
                 self._pacing.stepped(self._clock.now() - began, progress=self._planner.progress(self.step - 1))
-                if (signal := self._between_updates(interrupts)) != 0:
-                    self.save()
-                    interrupts.received = signal
-                    interrupts.pass_on(self._records.how_to_go_on(self.step))
+                self._heed(self._between_updates(interrupts), interrupts)
                 self._planner.at_marks(self.step)
         if self.finished:
             self._updates.refuse_non_finite(self.state.tensors())
+
+    def _heed(self, signal: int, interrupts: Interrupts) -> None:
+        if signal:
+            self.save()
+            interrupts.received = signal
+            interrupts.pass_on(self._records.how_to_go_on(self.step))
 
     def _rewind(self, error: Diverged) -> None:
         self._load(self._rewinding.back(self.step, self._shapes(), error))
@@ -363,6 +368,10 @@ class Trainer:
         }
         self._records.save(self.step, tensors, numbers)
         self._pacing.saved(self._clock.now() - began)
+
+    def settle(self) -> None:
+        """Write the rows of metrics for which there was no room; raises InputError where there still is none."""
+        self._records.settle(self.step)
 
     def resume(self) -> bool:
         """Go on from the newest whole checkpoint.

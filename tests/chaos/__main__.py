@@ -1,0 +1,347 @@
+"""The fault harness: `make chaos`, or `python tests/chaos --kills 50 --seed 0`.
+
+A real `netsmith train` on real photos (and a `fit`) is killed at random instants and in every phase, stopped by
+signals, robbed of pictures, disk and memory, and its disk is taken back to what a loss of power could leave. After each
+fault the run is gone on with. It must end in what the undisturbed run of the same plan ended in: the same weights,
+graph and answers to the byte, the same rows of metrics; and at every moment whatever has its name must be whole.
+
+Prints one line per fault and a table of faults by phase; exits 1 when anything differs or a phase was met by no kill.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from signal import SIGINT, SIGTERM
+
+import faults
+import ground
+import power
+import wholeness
+from faults import Blow
+from ground import Attempt
+from watched import HERE, ORDER
+
+DEMANDED = ("audit", "cache", "training", "checkpoint", "evaluation", "export", "measuring", "answers", "verifying",
+            "report")  # fmt: skip
+"""Phases that kills must have met."""
+CHAIN = 5
+"""Kills that one run has to outlive."""
+PARTS = ("kills", "timed", "signals", "disk", "vanish", "memory", "power", "fit")
+
+
+class Harness:
+    """Runs the parts and gathers what came of them.
+
+    Args:
+        work: an empty folder for all runs.
+        data: folder of the real data sets.
+        seed: of instants and choices.
+    """
+
+    def __init__(self, work: Path, data: Path, seed: int) -> None:
+        self.work, self.draw = work, random.Random(seed)
+        self.pictures = ground.unpack(data / "flowers-sample" / "flowers-sample.zip", work / "pictures")
+        self.blows: list[Blow] = []
+        self.began = time.monotonic()
+        self._count = 0
+        self._whole: Attempt | None = None
+        self.seconds = 0.0
+
+    def attempt(self, flags: Iterable[str] = ground.FIXED, **options: object) -> Attempt:
+        """A new one."""
+        self._count += 1
+        pictures = options.pop("pictures", self.pictures)
+        place = options.pop("place", self.work / f"{self._count:03d}")
+        return Attempt(place, pictures, list(flags), **options)  # pyright: ignore
+
+    @property
+    def whole(self) -> Attempt:
+        """The undisturbed run of fixed length."""
+        if self._whole is None:
+            self._whole = self.undisturbed(self.attempt(), "undisturbed")
+        return self._whole
+
+    def undisturbed(self, attempt: Attempt, what: str) -> Attempt:
+        """Run it to its end."""
+        began = time.monotonic()
+        if troubles := attempt.finish():
+            sys.exit(f"even {what} the run fails: {troubles}")
+        self.seconds = max(self.seconds, time.monotonic() - began)
+        name = wholeness.digest(wholeness.outcome(attempt.run))
+        self.say(f"{what}: {time.monotonic() - began:.1f} s, outcome {name}")
+        return attempt
+
+    def say(self, text: str) -> None:
+        """A line with the time."""
+        print(f"{time.monotonic() - self.began:6.0f} s  {text}", flush=True)
+
+    def struck(self, blow: Blow) -> None:
+        """Enter a fault."""
+        self.blows.append(blow)
+        writing = " while a file was written" if blow.writing else ""
+        self.say(f"{blow.kind} in {blow.phase}{writing}: {_word(blow.wrong)}")
+
+    def end(self, attempt: Attempt, blows: list[Blow], expected: Attempt, *, same_evaluations: bool = True) -> None:
+        """Go on to the end; what is wrong then is the last fault's."""
+        wrong = attempt.finish() if not (attempt.run / "report.html").exists() else attempt.troubles_at_the_end()
+        if not wrong:
+            wrong = wholeness.differences(attempt.run, expected.run, same_evaluations=same_evaluations)
+        self.say(f"  gone on with to the end after {len(blows)}: {_word(wrong, good='the same outcome')}")
+        if blows:
+            blows[-1].wrong += wrong
+        if not wrong and attempt is not expected:
+            attempt.clear()
+
+    # Parts
+
+    def kills(self, count: int) -> None:
+        """SIGKILL, in chains on one run each."""
+        whole = self.whole
+        queue = self._phases(count)
+        tries = 3
+        while queue:
+            attempt, chain = self.attempt(), [queue.pop() for _ in range(min(CHAIN, len(queue)))]
+            blows, missed = self._chain(attempt, chain)
+            self.end(attempt, blows, whole)
+            queue += missed
+            if not queue and count >= CHAIN * CHAIN and tries:
+                tries -= 1
+                queue += self.unmet()
+
+    def unmet(self) -> list[str | None]:
+        """Phases that a kill should have met and did not yet."""
+        met = {blow.phase for blow in self.blows if blow.kind == "SIGKILL"}
+        return [phase for phase in DEMANDED if phase not in met]
+
+    def timed(self, count: int) -> None:
+        """The same to runs whose length the time decides, against an undisturbed replay of the plan that was made."""
+        queue = self._phases(count, among=("training", "checkpoint", "evaluation", "preparing"))
+        while queue:
+            attempt = self.attempt(ground.TIMED)
+            blows, missed = self._chain(attempt, [queue.pop() for _ in range(min(CHAIN, len(queue)))])
+            queue += missed
+            if not (attempt.run / "report.html").exists() and (wrong := attempt.finish()):
+                self.say(f"  {_word(wrong)}")
+                blows[-1].wrong += wrong
+                continue
+            replay = self.undisturbed(self.attempt(ground.TIMED, plan=attempt.run), "its plan, replayed undisturbed")
+            self.end(attempt, blows, replay, same_evaluations=False)
+            replay.clear()
+
+    def _phases(self, count: int, among: tuple[str, ...] = DEMANDED) -> list[str | None]:
+        """What so many kills aim at: every phase in turn, and one in five at any moment."""
+        queue: list[str | None] = [among[n % len(among)] for n in range(count - count // 5)] + [None] * (count // 5)
+        self.draw.shuffle(queue)
+        return queue
+
+    def _chain(self, attempt: Attempt, aims: list[str | None]) -> tuple[list[Blow], list[str | None]]:
+        """Kill one run where the aims say, in the order in which it comes there; the faults, and the aims missed."""
+        blows: list[Blow] = []
+        missed: list[str | None] = []
+        for aim in sorted(aims, key=lambda aim: -1 if aim is None else ORDER.index(aim)):
+            if (attempt.run / "report.html").exists():
+                missed.append(aim)
+                continue
+            blow = faults.kill(attempt, aim, self.draw, seconds=self.seconds)
+            if blow is None:
+                missed.append(aim)
+            else:
+                self.struck(blow)
+                blows.append(blow)
+        return blows, missed if blows else []
+
+    def signals(self) -> None:
+        """Ctrl-C and SIGTERM, once and twice in a row."""
+        phases = ("starting", "audit", "training", "evaluation", "export", "measuring", "verifying")
+        jobs = [(phase, number, 1) for number in (SIGTERM, SIGINT) for phase in phases]
+        jobs += [("training", SIGTERM, 2), ("training", SIGINT, 2)]
+        self.draw.shuffle(jobs)
+        for part in (jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :]):
+            attempt = self.attempt()
+            blows: list[Blow] = []
+            for phase, number, times in sorted(part, key=lambda job: ORDER.index(job[0])):
+                if (attempt.run / "report.html").exists():
+                    self.end(attempt, blows, self.whole)
+                    attempt, blows = self.attempt(), []
+                blow = faults.stop(attempt, number, phase, self.draw, times=times)
+                if blow is not None:
+                    self.struck(blow)
+                    blows.append(blow)
+            self.end(attempt, blows, self.whole)
+
+    def disk(self) -> None:
+        """A small file system that fills up, under the run and its cache."""
+        for phase, seconds in (("cache", None), ("training", None), ("training", 1.0), ("export", None),
+                               ("measuring", None), ("verifying", None)):  # fmt: skip
+            disk = self.work / "disk"
+            if not ground.mounted(disk, "768m"):
+                self.say("no file system can be mounted by this user: the full disk is left out")
+                return
+            try:
+                logs = self.work / f"disk-{phase}-{seconds}"
+                logs.mkdir()
+                attempt = self.attempt(place=disk / "attempt", logs=logs)
+                blow = faults.full_disk(attempt, disk, phase, seconds=seconds)
+                if blow is not None:
+                    self.struck(blow)
+                    self.end(attempt, [blow], self.whole)
+            finally:
+                ground.unmount(disk)
+
+    def vanish(self) -> None:
+        """One picture, and all of them, go away and come back."""
+        for phase, share in (("audit", 0.01), ("cache", 0.01), ("cache", 1.0), ("training", 1.0), ("export", 1.0),
+                             ("measuring", 1.0)):  # fmt: skip
+            pictures = self.work / "robbed"
+            shutil.rmtree(pictures, ignore_errors=True)
+            shutil.copytree(self.pictures, pictures)
+            attempt = self.attempt(pictures=pictures)
+            blow = faults.vanished(attempt, phase, self.draw, share=share)
+            if blow is not None:
+                self.struck(blow)
+                self.end(attempt, [blow], self.whole)
+
+    def memory(self) -> None:
+        """Too little memory for the batch, against an undisturbed replay of the plan that came of it."""
+        for mebibytes in (200, 100):
+            attempt = self.attempt(ground.HUNGRY)
+            blow = faults.starved(attempt, mebibytes)
+            self.struck(blow)
+            if not blow.wrong:
+                replay = self.undisturbed(self.attempt(ground.HUNGRY, plan=attempt.run), "its plan, with enough memory")
+                self.end(attempt, [blow], replay)
+                replay.clear()
+
+    def power(self, resumed: int) -> None:
+        """Every state that a loss of power could leave, a few of them gone on with to the end."""
+        attempt = self.attempt()
+        journal = self.work / "journal"
+        process = attempt.start([str(HERE / "recorded.py"), str(journal), str(attempt.place)])
+        if code := process.end():
+            sys.exit(f"even undisturbed the recorded run fails with {code}: {process.said()}")
+        found: Counter[str] = Counter()
+        moments: list[tuple[int, bool]] = []
+        disk = self.work / "lost" / "run"
+        for state in power.states(journal):
+            if str(attempt.run) not in state.tree:
+                continue
+            for what in power.not_yet_there(state, attempt.run, journal):
+                found[f"{what} was not on the disk when something else was written"] += 1
+            for names_outrun in (False, True):
+                power.left_behind(state, attempt.run, disk, journal, names_outrun=names_outrun)
+                for trouble in wholeness.damages(disk):
+                    found[trouble] += 1
+                moments.append((state.number, names_outrun))
+        blow = Blow("loss of power", "everywhere", [f"{what} ({count} states)" for what, count in found.items()])
+        self.struck(blow)
+        self.say(f"  {len(moments)} states of the disk")
+        for number, names_outrun in self.draw.sample(moments, resumed):
+            after = self.attempt()
+            state = next(state for state in power.states(journal) if state.number == number)
+            power.left_behind(state, attempt.run, after.run, journal, names_outrun=names_outrun)
+            power.left_behind(state, attempt.cache, after.cache, journal, names_outrun=names_outrun)
+            blow = Blow("loss of power", "gone on with", [])
+            self.struck(blow)
+            self.end(after, [blow], self.whole)
+
+    def fit(self, count: int) -> None:
+        """Kills in a fit's race and finish, against an undisturbed replay of the plan that came of it."""
+        aims = [None, "measuring", "cache", "training", "checkpoint", "export", "training", "evaluation", "answers",
+                "verifying", "report"]  # fmt: skip
+        command = ["--time", "25s", "--budget", "size=1MB"]
+        while count > 0:
+            attempt = self.attempt(command, verb="fit", pictures=Path("digits"))
+            chosen = sorted(self.draw.sample(aims, min(CHAIN, count)), key=aims.index)
+            blows: list[Blow] = []
+            for aim in chosen:
+                if not (attempt.run / "report.html").exists():
+                    blow = faults.kill(attempt, aim, self.draw, seconds=25.0)
+                    if blow is not None:
+                        blow.phase = f"fit: {blow.phase}"
+                        self.struck(blow)
+                        blows.append(blow)
+            count -= max(1, len(blows))
+            if not (attempt.run / "report.html").exists() and (wrong := attempt.finish()):
+                self.say(f"  {_word(wrong)}")
+                blows[-1].wrong += wrong
+                continue
+            replay = self.attempt(["--replay", str(attempt.run)], verb="fit", pictures=Path("digits"))
+            self.undisturbed(replay, "fit --replay")
+            self.end(attempt, blows, replay, same_evaluations=False)
+            replay.clear()
+
+
+def _word(wrong: list[str], *, good: str = "well") -> str:
+    return "; ".join(wrong) if wrong else good
+
+
+def table(blows: list[Blow]) -> str:
+    """Faults by kind and phase, how many went well of how many."""
+    kinds = list(dict.fromkeys(blow.kind for blow in blows))
+    rows = list(dict.fromkeys(sorted((blow.phase for blow in blows), key=_place)))
+    widths = [max(len(kind), 5) for kind in kinds]
+    lines = ["  ".join(["phase".ljust(18), *(kind.rjust(width) for kind, width in zip(kinds, widths, strict=True))])]
+    for phase in [*rows, "all"]:
+        cells: list[str] = []
+        for kind, width in zip(kinds, widths, strict=True):
+            met = [blow for blow in blows if blow.kind == kind and phase in (blow.phase, "all")]
+            good = sum(not blow.wrong for blow in met)
+            cells.append((f"{good}/{len(met)}" if met else "").rjust(width))
+        lines.append("  ".join([phase.ljust(18), *cells]))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _place(phase: str) -> tuple[bool, int]:
+    name = phase.removeprefix("fit: ")
+    return phase != name, ORDER.index(name) if name in ORDER else len(ORDER)
+
+
+def main() -> int:
+    """Parse, run, sum up."""
+    parser = argparse.ArgumentParser(prog="python tests/chaos", description=(__doc__ or "").split("\n\n")[1])
+    parser.add_argument("--kills", type=int, default=50, help="SIGKILLs of train; fit has a fifth of them more")
+    parser.add_argument("--seed", type=int, default=0, help="of instants and choices")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NETSMITH_TEST_DATA", "../shared/data")))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run")
+    parser.add_argument("--work", type=Path, help="folder for all runs, kept; by default a temporary one")
+    asked = parser.parse_args()
+    work = asked.work or Path(tempfile.mkdtemp(prefix="chaos-"))
+    work.mkdir(parents=True, exist_ok=True)
+    harness = Harness(work.resolve(), asked.data.resolve(), asked.seed)
+    timed = asked.kills // 5 if "timed" in asked.only else 0
+    parts: dict[str, Callable[[], None]] = {
+        "kills": lambda: harness.kills(asked.kills - timed),
+        "timed": lambda: harness.timed(timed),
+        "signals": harness.signals,
+        "disk": harness.disk,
+        "vanish": harness.vanish,
+        "memory": harness.memory,
+        "power": lambda: harness.power(max(1, asked.kills // 12)),
+        "fit": lambda: harness.fit(max(1, asked.kills // 5)),
+    }
+    for name in PARTS:
+        if name in asked.only:
+            parts[name]()
+    kills = [blow for blow in harness.blows if blow.kind == "SIGKILL"]
+    print(f"\n{table(harness.blows)}\n")
+    print(f"{len(kills)} kills, {sum(blow.writing for blow in kills)} of them while a file was written")
+    wrong = [blow for blow in harness.blows if blow.wrong]
+    for blow in wrong:
+        print(f"WRONG after {blow.kind} in {blow.phase}: {_word(blow.wrong)}")
+    unmet = harness.unmet() if asked.kills >= 50 and "kills" in asked.only else []
+    for phase in unmet:
+        print(f"NOT MET by any kill: {phase}")
+    if not asked.work and not wrong:
+        shutil.rmtree(work, ignore_errors=True)
+    return 1 if wrong or unmet else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
