@@ -31,8 +31,10 @@ from watched import HERE, ORDER
 DEMANDED = ("audit", "cache", "training", "checkpoint", "evaluation", "export", "measuring", "answers", "verifying",
             "report")  # fmt: skip
 """Phases that kills must have met."""
-CHAIN = 5
+CHAIN = 7
 """Kills that one run has to outlive."""
+MANY = 40
+"""Kills of one part from which on every phase must have been met."""
 PARTS = ("kills", "timed", "signals", "disk", "vanish", "memory", "power", "fit")
 
 
@@ -104,16 +106,16 @@ class Harness:
     def kills(self, count: int) -> None:
         """SIGKILL, in chains on one run each."""
         whole = self.whole
-        queue = self._phases(count)
-        tries = 3
+        queue, killed, tries = self._phases(count), 0, 5
         while queue:
             attempt, chain = self.attempt(), [queue.pop() for _ in range(min(CHAIN, len(queue)))]
             blows, missed = self._chain(attempt, chain)
             self.end(attempt, blows, whole)
+            killed += len(blows)
             queue += missed
-            if not queue and count >= CHAIN * CHAIN and tries:
+            if not queue and tries:
                 tries -= 1
-                queue += self.unmet()
+                queue += self._phases(max(0, count - killed)) + (self.unmet() if count >= MANY else [])
 
     def unmet(self) -> list[str | None]:
         """Phases that a kill should have met and did not yet."""
@@ -335,12 +337,15 @@ def main() -> int:
     wrong = [blow for blow in harness.blows if blow.wrong]
     for blow in wrong:
         print(f"WRONG after {blow.kind} in {blow.phase}: {_word(blow.wrong)}")
-    unmet = harness.unmet() if asked.kills >= 50 and "kills" in asked.only else []
+    unmet = harness.unmet() if "kills" in asked.only and asked.kills - timed >= MANY else []
     for phase in unmet:
         print(f"NOT MET by any kill: {phase}")
+    too_few = "kills" in asked.only and len(kills) < asked.kills
+    if too_few:
+        print(f"TOO FEW KILLS: {asked.kills} were asked for")
     if not asked.work and not wrong:
         shutil.rmtree(work, ignore_errors=True)
-    return 1 if wrong or unmet else 0
+    return 1 if wrong or unmet or too_few else 0
 
 
 if __name__ == "__main__":
