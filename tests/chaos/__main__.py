@@ -124,11 +124,15 @@ class Harness:
 
     def timed(self, count: int) -> None:
         """The same to runs whose length the time decides, against an undisturbed replay of the plan that was made."""
-        queue = self._phases(count, among=("training", "checkpoint", "evaluation", "preparing"))
-        while queue:
+        killed, tries = 0, 2 + count
+        while killed < count and tries:
+            tries -= 1
             attempt = self.attempt(ground.TIMED)
-            blows, missed = self._chain(attempt, [queue.pop() for _ in range(min(CHAIN, len(queue)))])
-            queue += missed
+            aims = self._phases(min(CHAIN, count - killed), among=("training", "checkpoint", "evaluation", "preparing"))
+            blows, _ = self._chain(attempt, aims)
+            killed += len(blows)
+            if not blows:
+                continue
             if not (attempt.run / "report.html").exists() and (wrong := attempt.finish()):
                 self.say(f"  {_word(wrong)}")
                 blows[-1].wrong += wrong
