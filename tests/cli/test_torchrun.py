@@ -1,0 +1,82 @@
+"""`torchrun -m netsmith train` as a person types it, with workers that are stopped and killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from netsmith.run.files import read_jsonl, sha256_file
+
+pytestmark = pytest.mark.slow
+
+TYPED = ["train", "digits", "--model", "resnet8_cifar", "--epochs", "25", "-b", "65", "--ema", "0.99"]
+PATIENCE = 400.0  # seconds, on a busy machine
+
+
+@contextmanager
+def torchrun(run: Path, *options: str) -> Generator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", *options]
+    process = subprocess.Popen(
+        [*command, "-m", "netsmith", *TYPED, "-o", str(run)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until(found: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def worker(launcher: int, *, restart: int) -> int | None:
+    """The process with LOCAL_RANK 1 that a launcher started after so many restarts."""
+    wanted = {b"LOCAL_RANK=1", f"TORCHELASTIC_RESTART_COUNT={restart}".encode()}
+    for folder in Path("/proc").iterdir():
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            if parent == str(launcher) and wanted <= set((folder / "environ").read_bytes().split(b"\0")):
+                return int(folder.name)
+        except (OSError, IndexError):
+            continue
+    return None
+
+
+def hit(process: subprocess.Popen[str], number: signal.Signals, *, restart: int) -> None:
+    until(lambda: worker(process.pid, restart=restart))
+    found = worker(process.pid, restart=restart)
+    assert found is not None
+    os.kill(found, number)
+
+
+def test_a_world_that_lost_workers_starts_again_and_comes_to_the_same_weights(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    with torchrun(whole) as process:
+        said, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, errors
+        assert said.count("top-1 val") == 1  # one process speaks
+    with torchrun(broken, "--max-restarts", "3") as process:
+        until(lambda: any(row["kind"] == "total_steps" for row in read_jsonl(broken / "plan.jsonl")))
+        hit(process, signal.SIGTERM, restart=0)  # a checkpoint, then all start again
+        until(lambda: worker(process.pid, restart=1))
+        assert any((broken / "checkpoints").glob("step-*.json"))
+        time.sleep(5.0)  # import, audit, some updates
+        hit(process, signal.SIGKILL, restart=1)
+        said, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, errors
+        assert "stopped by SIGTERM; the checkpoint of step" in errors
+    assert sha256_file(broken / "model/model.safetensors") == sha256_file(whole / "model/model.safetensors")
