@@ -15,13 +15,13 @@ from netsmith.run.files import read_jsonl, sha256_file
 
 pytestmark = pytest.mark.slow
 
-TYPED = ["train", "digits", "--model", "resnet8_cifar", "--epochs", "25", "-b", "65", "--ema", "0.99"]
+TYPED = ["train", "digits", "--model", "resnet8_cifar", "--epochs", "12", "-b", "65", "--ema", "0.99"]
 PATIENCE = 400.0  # seconds, on a busy machine
 
 
 @contextmanager
 def torchrun(run: Path, *options: str) -> Generator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", *options]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
     process = subprocess.Popen(
         [*command, "-m", "netsmith", *TYPED, "-o", str(run)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
