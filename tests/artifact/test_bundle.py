@@ -95,7 +95,13 @@ def test_what_a_killed_writer_left_is_removed(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(format=2), "format 2 .* export the artifact again"),
+        (lambda d: d.update(format=2), "thresholds go together"),
+        (lambda d: d.update(task="tag"), "thresholds go together"),
+        (lambda d: d.update(thresholds=[0.5, 0.5, 0.5]), "thresholds go together"),
+        (lambda d: d.update(format=2, task="tag", thresholds=[0.5] * 3), "activation 'sigmoid'"),
+        (lambda d: d.update(format=2, task="tag", activation="sigmoid", thresholds=[0.5] * 2), "threshold per label"),
+        (lambda d: d.update(format=2, task="tag", activation="sigmoid", thresholds=[0.5, 2.0, 0.5]), "thresholds.1"),
+        (lambda d: d.update(format=3), "format 3 .* export the artifact again"),
         (lambda d: d.update(extra=1), "extra"),
         (lambda d: d.pop("labels"), "labels"),
         (lambda d: d.update(labels=["a", "a", "b"]), "all be different"),

@@ -11,7 +11,7 @@ from PIL import Image
 
 import netsmith
 from netsmith.artifact.bundle import Preferred
-from netsmith.artifact.evaluate import evaluate, score
+from netsmith.artifact.evaluate import evaluate
 from netsmith.artifact.predictor import Prediction, Predictor, Unreadable
 from netsmith.artifact.runtimes import open_model, open_session
 from netsmith.data.prepare import prepare
@@ -120,10 +120,12 @@ def test_evaluation_counts_and_scores_like_a_plain_version(folder):
     logits = 8 * pixels.reshape(50, -1, 3).mean(axis=1) / 255
     assert found.logits == pytest.approx(logits, abs=1e-4)
     assert found.top1.value == np.mean(found.logits.argmax(axis=1) == targets)
-    assert found.top5.value == 1.0
-    assert found.loss == pytest.approx(-np.log(softmax(logits)[np.arange(50), targets]).mean(), abs=1e-4)
+    assert found.scores["top5"].value == 1.0
+    assert found.scores["loss"].value == pytest.approx(
+        -np.log(softmax(logits)[np.arange(50), targets]).mean(), abs=1e-4
+    )
     assert seen == [(16, 50), (32, 50), (48, 50), (50, 50)]
-    assert score(found.logits, targets).top1 == found.top1
+    assert list(found.scores) == ["top1", "top5", "loss"]
 
 
 def test_a_missing_runtime_is_said_never_silent(tmp_path):

@@ -13,7 +13,7 @@ from netsmith.run.clock import FakeClock
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.plan import Plan
-from netsmith.search.race import Standing
+from netsmith.search.race import RightAnswers, Standing
 
 SHARE_RIGHT = {"good": 0.9, "fair": 0.88, "poor": 0.3}
 PACE = 0.01  # seconds per step
@@ -59,10 +59,14 @@ class Stub:
     def standing(self, *, place):
         right = np.arange(200) < round(200 * SHARE_RIGHT[self.id])
         return Standing(
-            id=self.id, correct=right, loss=1 - SHARE_RIGHT[self.id], epochs=self.trainer.epoch, place=place
+            id=self.id,
+            answers=RightAnswers(right),
+            loss=1 - SHARE_RIGHT[self.id],
+            epochs=self.trainer.epoch,
+            place=place,
         )
 
-    def top1(self):
+    def headline(self):
         return SimpleNamespace(value=SHARE_RIGHT[self.id])
 
     def export(self, folder, *, threads):
@@ -78,7 +82,12 @@ def start(tmp_path, monkeypatch):
     def begin(diverging=None):
         monkeypatch.setattr(Stub, "diverging", diverging or {})
         run = RunFolder(tmp_path)
-        finisher = SimpleNamespace(run=run, plan=Plan(run.plan), ledger=Ledger(run.ledger, clock=clock))
+        finisher = SimpleNamespace(
+            dataset=SimpleNamespace(task="classify"),
+            run=run,
+            plan=Plan(run.plan),
+            ledger=Ledger(run.ledger, clock=clock),
+        )
         layout = SimpleNamespace(name="net", input=SimpleNamespace(size=(32, 32)))
         cost = SimpleNamespace(params=1, macs=1)
         timing = SimpleNamespace(size_bytes=1, high_ms=1.0)

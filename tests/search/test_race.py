@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netsmith.run.metrics import mcnemar
-from netsmith.search.race import JUDGED_EPOCHS, Standing, decide, ranking, rung_shares
+from netsmith.run.tagging import map_replicates
+from netsmith.search.race import JUDGED_EPOCHS, AveragePrecision, RightAnswers, Standing, decide, ranking, rung_shares
 
 
 def standing(id_, right, *, n=200, loss=1.0, seed=0, epochs=9.0, place=0):
     correct = np.zeros(n, dtype=bool)
     correct[np.random.default_rng(seed).permutation(n)[:right]] = True
-    return Standing(id=id_, correct=correct, loss=loss, epochs=epochs, place=place)
+    return Standing(id=id_, answers=RightAnswers(correct), loss=loss, epochs=epochs, place=place)
 
 
 def answers(right, *, n=100):
@@ -39,7 +40,7 @@ def test_never_inside_the_noise():
     six[:6] = False
     decision = decide(
         [
-            Standing(id=i, correct=c, loss=1.0, epochs=9.0, place=0)
+            Standing(id=i, answers=RightAnswers(c), loss=1.0, epochs=9.0, place=0)
             for i, c in (("all", base), ("five", five), ("six", six))
         ]
     )
@@ -55,9 +56,9 @@ def test_nobody_is_judged_before_its_time():
 
 
 def test_equal_accuracy_is_ranked_by_loss_then_name():
-    same = standing("x", 100).correct
+    same = standing("x", 100).answers
     standings = [
-        Standing(id=id_, correct=same, loss=loss, epochs=9.0, place=0)
+        Standing(id=id_, answers=same, loss=loss, epochs=9.0, place=0)
         for id_, loss in (("c", 0.5), ("b", 0.4), ("a", 0.5))
     ]
     assert [s.id for s in ranking(standings)] == ["b", "a", "c"]
@@ -69,9 +70,9 @@ def test_one_alone_wins():
 
 def test_promise_leads_until_the_answers_say_otherwise():
     """One picture of difference is one standard error, two are more: then the answers decide."""
-    favourite = Standing(id="favourite", correct=answers(50), loss=1.0, epochs=9.0, place=0)
-    one = Standing(id="one", correct=answers(51), loss=1.0, epochs=9.0, place=1)
-    two = Standing(id="two", correct=answers(52), loss=1.0, epochs=9.0, place=2)
+    favourite = Standing(id="favourite", answers=RightAnswers(answers(50)), loss=1.0, epochs=9.0, place=0)
+    one = Standing(id="one", answers=RightAnswers(answers(51)), loss=1.0, epochs=9.0, place=1)
+    two = Standing(id="two", answers=RightAnswers(answers(52)), loss=1.0, epochs=9.0, place=2)
     assert decide([one, favourite]).kept == ("favourite", "one")
     assert decide([two, favourite]).kept == ("two", "favourite")
     assert decide([two, one, favourite]).kept == ("one", "two", "favourite")
@@ -87,7 +88,7 @@ def test_order_of_arrival_does_not_matter(rights, random):
     leader = next(s for s in standings if s.id == first.leader)
     for s in standings:
         gone = s.id in first.eliminated
-        assert gone == (s.top1 < leader.top1 and mcnemar(leader.correct, s.correct) < 0.05)
+        assert gone == (s.score < leader.score and mcnemar(leader.answers.correct, s.answers.correct) < 0.05)
         assert gone != (s.id in first.kept)
 
 
@@ -97,3 +98,21 @@ def test_rungs_share_all_of_the_time_and_the_first_gets_most(rungs):
     assert len(shares) == rungs
     assert sum(shares) == pytest.approx(1.0)
     assert max(shares) == shares[0]
+
+
+def tagger(id_, noise, *, place=0, loss=1.0):
+    """One that tags 400 pictures, worse the more noise."""
+    rng = np.random.default_rng(0)
+    targets = rng.random((400, 4)) < 0.3
+    logits = targets + 0.5 * rng.normal(size=targets.shape)
+    logits = logits + noise * np.random.default_rng(len(id_)).normal(size=targets.shape)
+    return Standing(
+        id=id_, answers=AveragePrecision(map_replicates(logits, targets)), loss=loss, epochs=9.0, place=place
+    )
+
+
+def test_taggers_go_when_the_same_pictures_show_them_worse_and_the_close_stay():
+    decision = decide([tagger("poor", 3.0), tagger("close", 0.05), tagger("good", 0.0)])
+    assert set(decision.kept) == {"good", "close"}
+    assert decision.eliminated["poor"] < 0.001
+    assert decide([tagger("good", 0.0, place=1), tagger("close", 0.02, place=0)]).leader == "close"

@@ -60,7 +60,7 @@ def test_learns_and_records(tmp_path: Path) -> None:
     assert len(rows) == 12  # every epoch
     assert rows[-1]["val"] == {
         "top1": evaluation.top1.value,
-        "top5": evaluation.top5.value,
+        "top5": evaluation.points["top5"],
         "loss": evaluation.loss,
     }
     assert rows[-1]["images_per_s"] > 0

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -25,11 +25,13 @@ from netsmith.artifact.golden import Golden
 from netsmith.errors import InputError
 from netsmith.run.files import make_folder, sha256_file, sync_folder, write_bytes, write_json
 from netsmith.run.preprocess import Preprocess
+from netsmith.run.scores import Task
 
 if TYPE_CHECKING:
     from netsmith.arch.layout import Layout  # in functions only: predicting needs no layout and starts faster without
 
-FORMAT = 1
+FORMATS = {1: "classify", 2: "tag"}
+"""Format of `config.json` and the task that is written in it: an older netsmith refuses tags by their number."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 MODEL, CONFIG, GOLDEN, WEIGHTS = "model.onnx", "config.json", "golden.npz", "model.safetensors"
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -78,15 +80,17 @@ class Provenance(BaseModel):
 
 
 class Config(BaseModel):
-    """`config.json`, format 1: what the numbers that go into and come out of `model.onnx` mean.
+    """`config.json`: what the numbers that go into and come out of `model.onnx` mean.
 
     Attributes:
-        format: version of this record.
-        task: "classify": one image in, one row of class probabilities out.
+        format: version of this record: 1 for "classify", 2 for "tag".
+        task: "classify": one image in, one row of class probabilities out; "tag": one probability of each label.
         layout: the network as a JSON object (`netsmith.arch.layout`).
         labels: class names; position = index of the output, all different.
         preprocess: what turns a picture into the input.
-        activation: what turns logits into probabilities.
+        activation: what turns logits into probabilities; of tags "sigmoid".
+        thresholds: of tags, from which probability on a picture has each label; None for "classify" (and not in its
+            JSON).
         temperature: the logits are divided by it before the activation (inside `model.onnx`).
         precision: of the arithmetic of convolutions and linear layers.
         inputs, outputs: schemas of `model.onnx`.
@@ -97,12 +101,13 @@ class Config(BaseModel):
 
     model_config = _STRICT
 
-    format: Literal[1] = FORMAT
-    task: Literal["classify"] = "classify"
+    format: Literal[1, 2] = 1
+    task: Task = "classify"
     layout: dict[str, Any]
     labels: tuple[str, ...] = Field(min_length=1)
     preprocess: Preprocess
     activation: Activation = "softmax"
+    thresholds: tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...] | None = None
     temperature: float = Field(default=1.0, gt=0.0)
     precision: Precision = "float32"
     inputs: tuple[Tensor, ...]
@@ -117,6 +122,10 @@ class Config(BaseModel):
             raise ValueError("labels must all be different")
         if (self.inputs, self.outputs) != schemas(self.preprocess.size, len(self.labels)):
             raise ValueError("inputs and outputs do not agree with preprocess.size and the number of labels")
+        if FORMATS[self.format] != self.task or (self.task == "tag") != (self.thresholds is not None):
+            raise ValueError("format 2, task 'tag' and thresholds go together")
+        if self.thresholds is not None and (len(self.thresholds) != len(self.labels) or self.activation != "sigmoid"):
+            raise ValueError("tags need a threshold per label and the activation 'sigmoid'")
         for name, digest in self.files.items():
             if not _is_plain_name(name) or name == CONFIG:
                 raise ValueError(f"files names {name!r}, which is no plain file name of another file")
@@ -182,6 +191,7 @@ def write_bundle(
     golden: Golden,
     weights: bytes | None = None,
     activation: Activation = "softmax",
+    thresholds: tuple[float, ...] | None = None,
     temperature: float = 1.0,
     precision: Precision = "float32",
     preferred: Preferred | None = None,
@@ -195,6 +205,7 @@ def write_bundle(
         model: the ONNX file, all tensors inside.
         layout: the network, for this size of input and number of classes.
         labels, preprocess, activation, temperature, precision, preferred, provenance: see `Config`.
+        thresholds: see `Config`; with them the task is "tag".
         golden: see `netsmith.artifact.golden.make_golden`.
         weights: content of `model.safetensors`, or None to leave it out.
         overwrite: replace an artifact that is already there.
@@ -216,10 +227,13 @@ def write_bundle(
     contents = {MODEL: model, GOLDEN: golden.to_bytes()} | ({WEIGHTS: weights} if weights is not None else {})
     inputs, outputs = schemas(preprocess.size, len(labels))
     config = Config(
+        format=1 if thresholds is None else 2,
+        task="classify" if thresholds is None else "tag",
         layout=layout_to_json(layout),
         labels=labels,
         preprocess=preprocess,
         activation=activation,
+        thresholds=thresholds,
         temperature=temperature,
         precision=precision,
         inputs=inputs,
@@ -236,7 +250,8 @@ def write_bundle(
     try:
         for name, content in contents.items():
             write_bytes(temporary / name, content)
-        write_json(temporary / CONFIG, config.model_dump(mode="json"))
+        absent = {"thresholds"} if thresholds is None else set[str]()  # format 1 has no such key
+        write_json(temporary / CONFIG, config.model_dump(mode="json", exclude=absent))
         _move(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -317,9 +332,10 @@ def _read_config(path: Path) -> Config:
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON or is cut short ({error}); export the artifact again") from error
     version = document.get("format") if isinstance(document, dict) else None
-    if version != FORMAT:
+    if version not in (*FORMATS,):
         raise InputError(
-            f"{path} has format {version!r} and this netsmith ({netsmith.__version__}) reads format {FORMAT}; "
+            f"{path} has format {version!r} and this netsmith ({netsmith.__version__}) reads format "
+            f"{' and '.join(map(str, FORMATS))}; "
             "use the version that wrote it or export the artifact again"
         )
     try:

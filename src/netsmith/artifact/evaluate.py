@@ -1,47 +1,83 @@
-"""Accuracy of an artifact on prepared pictures: the same session that predicts, the same pixels that `prepare`
-gives."""
+"""Scores of an artifact on prepared pictures: the same session that predicts, the same pixels that `prepare` gives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netsmith.artifact.runtimes import Session
-from netsmith.run.metrics import Interval, cross_entropy, top_k_correct, wilson
+from netsmith.data.items import Targets
+from netsmith.run.metrics import Interval, top_k_correct, wilson
 from netsmith.run.progress import Progress, silent
+from netsmith.run.scores import are_tags, headline, loss_interval
+from netsmith.run.tagging import bootstrap_interval, f1_replicates, probabilities_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Evaluation:
     """How well a model does on N labelled pictures.
 
     Attributes:
-        top1, top5: shares of pictures whose class has the largest logit, or one of the five largest (all are, with
-            five classes or fewer).
-        loss: mean cross-entropy of the logits, nats, before any temperature.
         logits: float32 [N,C], in the order of the pictures.
+        targets: int64 [N], or bool [N,C] of tags.
+        thresholds: of tags, from which probability on a picture has each; None where pictures have one class.
     """
 
-    top1: Interval
-    top5: Interval
-    loss: float
     logits: NDArray[np.float32]
+    targets: Targets
+    thresholds: tuple[float, ...] | None = None
+
+    @cached_property
+    def headline(self) -> Interval:
+        """Top-1 accuracy, or mAP of tags."""
+        return headline(self.logits, self.targets)
+
+    @property
+    def top1(self) -> Interval:
+        """Share of pictures whose class has the largest logit."""
+        assert not are_tags(self.targets), "tags have mAP"
+        return self.headline
+
+    @cached_property
+    def scores(self) -> dict[str, Interval]:
+        """By name and in order what the answers are worth: top1 and top5, or map, f1_macro and f1_micro; and the loss,
+        nats, before any temperature."""
+        loss = {"loss": loss_interval(self.logits, self.targets)}
+        n = len(self.targets)
+        if not are_tags(self.targets):
+            classes = cast(NDArray[np.int64], self.targets)
+            top5 = wilson(int(top_k_correct(self.logits, classes, k=5).sum()), n)
+            return {"top1": self.headline, "top5": top5, **loss}
+        assert self.thresholds is not None, "tags have thresholds"
+        macro, micro = f1_replicates(given_tags(self.logits, self.thresholds), self.targets)
+        f1 = {"f1_macro": bootstrap_interval(macro, n=n), "f1_micro": bootstrap_interval(micro, n=n)}
+        return {"map": self.headline, **f1, **loss}
+
+
+def given_tags(logits: NDArray[np.float32], thresholds: Sequence[float]) -> NDArray[np.bool_]:
+    """Which tags are answered, bool [N,C]: those whose probability is at least their threshold."""
+    return probabilities_of(logits) >= np.array(thresholds)
 
 
 def evaluate(
     session: Session,
     pixels: NDArray[np.uint8],
-    targets: NDArray[np.int64],
+    targets: Targets,
     *,
+    thresholds: tuple[float, ...] | None = None,
     batch_size: int = 64,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Classify N >= 1 pictures and score the answers.
+    """Answer N >= 1 pictures.
 
     Args:
         session: an opened model.
         pixels: uint8 [N,R,R,3] as `prepare` gives them; may be memory-mapped.
-        targets: int64 [N], 0 <= target < C.
+        targets: int64 [N], 0 <= target < C, or bool [N,C].
+        thresholds: of tags.
         batch_size: pictures per call.
         progress: is told the number of pictures that are done.
     """
@@ -51,11 +87,4 @@ def evaluate(
         batch = np.ascontiguousarray(pixels[start : start + batch_size])
         logits[start : start + len(batch)] = session.run(batch).logits
         progress("evaluating", start + len(batch), len(pixels))
-    return score(logits, targets)
-
-
-def score(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Evaluation:
-    """Score logits float32 [N,C] against targets int64 [N], N >= 1."""
-    right = [int(top_k_correct(logits, targets, k=k).sum()) for k in (1, 5)]
-    top1, top5 = (wilson(count, len(targets)) for count in right)
-    return Evaluation(top1=top1, top5=top5, loss=cross_entropy(logits, targets), logits=logits)
+    return Evaluation(logits, targets, thresholds)

@@ -1,7 +1,8 @@
 """`predictions/SPLIT.npz`: what the artifact said about every picture of a split, so that its accuracy can be
 recomputed.
 
-Arrays: `hash` S64 [N] (content hash of each picture, in hex), `target` int64 [N], `logits` float32 [N,C].
+Arrays: `hash` S64 [N] (content hash of each picture, in hex), `target` int64 [N] (of tags bool [N,C]), `logits`
+float32 [N,C].
 """
 
 import io
@@ -13,16 +14,18 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from netsmith.data.items import Targets
 from netsmith.errors import InputError
 from netsmith.run.files import write_bytes
+from netsmith.run.scores import are_tags
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Logits float32 [N,C] and targets int64 [N] of the pictures with these keys; N >= 1."""
+    """Logits float32 [N,C] and targets int64 [N] or bool [N,C] of the pictures with these keys; N >= 1."""
 
     keys: tuple[str, ...]
-    targets: NDArray[np.int64]
+    targets: Targets
     logits: NDArray[np.float32]
 
     def __post_init__(self) -> None:
@@ -52,11 +55,16 @@ class Predictions:
             raise InputError(f"{path} is damaged ({error}); restore it from a copy of the run") from error
 
 
-def _check(hashes: NDArray[np.bytes_], targets: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
+def _check(hashes: NDArray[np.bytes_], targets: Targets, logits: NDArray[np.float32]) -> None:
     kinds = [(array.dtype.str[1:], array.ndim) for array in (hashes, targets, logits)]
-    if kinds != [("S64", 1), ("i8", 1), ("f4", 2)]:
-        raise ValueError("its arrays have other types than hash S64 [N], target int64 [N] and logits float32 [N,C]")
+    if kinds not in ([("S64", 1), ("i8", 1), ("f4", 2)], [("S64", 1), ("b1", 2), ("f4", 2)]):
+        raise ValueError(
+            "its arrays have other types than hash S64 [N], target int64 [N] or bool [N,C] and logits float32 [N,C]"
+        )
     if not len(hashes) == len(targets) == len(logits) > 0:
         raise ValueError("its arrays do not agree in their number of pictures")
-    if targets.min() < 0 or targets.max() >= logits.shape[1]:
+    if are_tags(targets):
+        if targets.shape != logits.shape:
+            raise ValueError("its tags and its logits are not of the same number of classes")
+    elif targets.min() < 0 or targets.max() >= logits.shape[1]:
         raise ValueError("it has targets beyond its classes")

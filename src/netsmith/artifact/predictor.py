@@ -20,6 +20,8 @@ from netsmith.data.prepare import prepare, read_file
 from netsmith.errors import InputError
 from netsmith.run.machine import machine
 
+TOP_K = 5
+"""Classes to name where nothing is said."""
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
 
@@ -31,11 +33,14 @@ class Prediction:
         name: its path, or "image I" for what has none.
         labels: class names.
         probabilities: of those classes, 0 to 1.
+        tags: of a model that tags, the labels whose probability reaches their threshold, most probable first, possibly
+            none; None of a model that names one class.
     """
 
     name: str
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
+    tags: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,13 +74,15 @@ class Predictor:
         """Class names, in the order of the probabilities."""
         return self.bundle.config.labels
 
-    def predict(self, images: Picture | Sequence[Picture], *, top_k: int = 5, batch_size: int = 32) -> list[Prediction]:
-        """Name the most probable classes.
+    def predict(
+        self, images: Picture | Sequence[Picture], *, top_k: int | None = None, batch_size: int = 32
+    ) -> list[Prediction]:
+        """Name the most probable classes, and the tags where the model gives tags.
 
         Args:
             images: one picture or several: paths, encoded bytes, Pillow images, arrays uint8 [H,W,3], [H,W] or
                 [N,H,W,3].
-            top_k: classes per picture, at most all.
+            top_k: classes per picture, at most all; None is 5, or all of a model that tags. It does not limit tags.
             batch_size: pictures per call of the model.
 
         Raises:
@@ -98,18 +105,26 @@ class Predictor:
         return np.stack(rows) if rows else np.empty((0, len(self.labels)), np.float32)
 
     def stream(
-        self, images: Iterable[tuple[str, Picture]], *, top_k: int = 5, batch_size: int = 32
+        self, images: Iterable[tuple[str, Picture]], *, top_k: int | None = None, batch_size: int = 32
     ) -> Iterator[Prediction | Unreadable]:
         """Predict any number of named pictures, in order, holding two batches of them at a time; unreadable ones are
         told, not raised."""
+        thresholds = self.bundle.config.thresholds
+        if top_k is None:
+            top_k = TOP_K if thresholds is None else len(self.labels)
         if top_k < 1 or batch_size < 1:
             raise InputError(f"top_k is {top_k} and batch_size {batch_size}; give at least 1 for each")
         for name, row in self._rows(images, batch_size):
             if isinstance(row, InputError):
                 yield Unreadable(name, str(row))
             else:
-                best = np.argsort(-row, kind="stable")[:top_k].tolist()
-                yield Prediction(name, tuple(self.labels[i] for i in best), tuple(float(row[i]) for i in best))
+                order = np.argsort(-row, kind="stable").tolist()
+                tags = None
+                if thresholds is not None:
+                    tags = tuple(self.labels[i] for i in order if row[i] >= thresholds[i])
+                best = order[:top_k]
+                labels, probabilities = (tuple(self.labels[i] for i in best), tuple(float(row[i]) for i in best))
+                yield Prediction(name, labels, probabilities, tags)
 
     def _rows(
         self, images: Iterable[tuple[str, Picture]], batch_size: int

@@ -82,7 +82,9 @@ def validate(
         raise InputError(f"{source} has no pictures of the split {chosen}; {splits}")
     targets = _targets(bundle, dataset, items)
     pictures = prepared(dataset, items, bundle.config.preprocess, progress=_counted(progress, "preparing pictures"))
-    found = evaluate(open_session(bundle), pictures.pixels, targets, progress=progress)
+    found = evaluate(
+        open_session(bundle), pictures.pixels, targets, thresholds=bundle.config.thresholds, progress=progress
+    )
     notes = list(dataset.notes)
     if left_out := audited.listed - len(audited.dataset.items):
         notes.append(f"{left_out:,} of {audited.listed:,} pictures are left out; `netsmith audit {source}` says which")

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 
 from netsmith.arch.cost import cost
 from netsmith.artifact.bundle import Bundle, artifact_hash
-from netsmith.artifact.evaluate import score
+from netsmith.artifact.evaluate import Evaluation
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.measure import measure
 from netsmith.artifact.predictions import Predictions
 from netsmith.artifact.runtimes import Session
 from netsmith.artifact.verify import Check, Report
-from netsmith.data.items import Entry, Source, content_key, label_text
+from netsmith.data.items import Entry, Source, content_key, label_text, labels_of
 from netsmith.data.prepare import Pixels, prepare
 from netsmith.data.record import DataRecord, read_data_json
 from netsmith.data.sources import open_source
@@ -42,10 +42,12 @@ from netsmith.run.machine import machine
 from netsmith.run.metrics import Interval
 from netsmith.run.progress import Progress
 from netsmith.run.result import Latency, Result
+from netsmith.run.scores import are_tags
 
 Split = Literal["val", "test"]
 _ATTEMPTS, _BUSY_ATTEMPTS = 3, 6
 _SLACK, _MOST_NOISE = 0.25, 0.5
+_MAP_TOLERANCE = {"float32": 0.005, "bfloat16": 0.03, "int8": 0.03}
 _LOGIT_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "int8": 5e-2}
 
 
@@ -142,7 +144,7 @@ def _read_record(run: RunFolder, bundle: Bundle | None, report: Report) -> DataR
         report(Check("data.json", "the splits", "damaged", False, str(error)))
         return None
     if bundle is not None:
-        same = list(bundle.config.labels) == record.classes
+        same = list(bundle.config.labels) == record.classes and bundle.config.task == record.task
         report(Check("labels", "those of data.json", "the same" if same else "others", same))
         expected, found = bundle.config.provenance.data, record.fingerprint
         if expected is not None:
@@ -160,13 +162,17 @@ def _check_accuracy(
     progress: Progress,
 ) -> None:
     splits: dict[Split, Predictions] = {}
-    recorded_top1: dict[Split, Interval | None] = {"val": result.final.top1.val, "test": result.final.top1.test}
-    for split, recorded in recorded_top1.items():
+    metric = result.final.metric
+    kinds: tuple[Split, Split] = ("val", "test")
+    for split in kinds:
         path = run.predictions(split)
-        if recorded is None:
+        recorded = result.final.scores(split)
+        if not recorded:
             if path.exists():
                 report(
-                    Check(f"top1 {split}", None, path.name, False, "there are predictions, but no number is recorded")
+                    Check(
+                        f"{metric} {split}", None, path.name, False, "there are predictions, but no number is recorded"
+                    )
                 )
             continue
         try:
@@ -174,8 +180,15 @@ def _check_accuracy(
         except InputError as error:
             report(Check(f"predictions of {split}", "an answer per picture", "damaged", False, str(error)))
             continue
-        found = score(predictions.logits, predictions.targets).top1
-        report(Check(f"top1 {split}", _shown(recorded), _shown(found), _same(recorded, found)))
+        if are_tags(predictions.targets) != (metric == "map"):
+            report(Check(f"{metric} {split}", metric, path.name, False, "its targets are of another task"))
+            continue
+        if metric == "map" and bundle is None:
+            continue  # without its thresholds nothing can be said
+        thresholds = None if bundle is None else bundle.config.thresholds
+        found = Evaluation(predictions.logits, predictions.targets, thresholds).scores
+        for name, interval in recorded.items():
+            report(Check(f"{name} {split}", _shown(interval), _shown(found[name]), _same(interval, found[name])))
         _check_members(split, predictions, record, report)
         splits[split] = predictions
     if not splits or bundle is None or session is None:
@@ -194,9 +207,9 @@ def _check_accuracy(
 
 def _check_members(split: Split, predictions: Predictions, record: DataRecord, report: Report) -> None:
     """The predictions are of exactly the pictures of the split, with their labels."""
-    expected = {key: row.label for key, row in record.items.items() if row.split == split}
-    given = dict(zip(predictions.keys, predictions.targets.tolist(), strict=True))
-    wrong = sum(expected.get(key) != label for key, label in given.items()) + len(expected.keys() - given.keys())
+    expected = {key: row.labels for key, row in record.items.items() if row.split == split}
+    given = dict(zip(predictions.keys, labels_of(predictions.targets), strict=True))
+    wrong = sum(expected.get(key) != labels for key, labels in given.items()) + len(expected.keys() - given.keys())
     found = f"{wrong} missing, foreign or with another label" if wrong else f"{len(given)} pictures"
     report(Check(f"pictures of {split}", f"{len(expected)} pictures", found, wrong == 0))
 
@@ -263,18 +276,24 @@ def _check_again(
     tolerance = _LOGIT_TOLERANCE[precision] * max(1.0, float(np.abs(fresh).max()))
     gap = float(np.abs(fresh - recorded).max())
     report(Check(f"logits {split}", f"within {tolerance:.2g}", f"{gap:.2g}", gap <= tolerance))
-    labels = [record.classes[predictions.targets[i]] != again.classes[predictions.keys[i]] for i in index]
+    tags = are_tags(predictions.targets)
+    named = [record.named(labels) for labels in labels_of(predictions.targets)]
+    labels = [named[i] != again.classes[predictions.keys[i]] for i in index]
     report(Check(f"labels {split} in the data", "0 differ", f"{sum(labels)} differ", not any(labels)))
+    metric = "map" if tags else "top1"
     if absent:
         note = f"{absent} of {total} pictures are not in the data any more"
-        report(Check(f"top1 {split} from the data", None, None, None, note))
+        report(Check(f"{metric} {split} from the data", None, None, None, note))
         return
-    # A picture whose two best logits are closer than the tolerance may go either way.
-    best = np.sort(fresh, axis=1)
-    close = int(np.count_nonzero(best[:, -1] - best[:, -2] <= 2 * tolerance)) if best.shape[1] > 1 else 0
-    now, then = score(fresh, predictions.targets).top1, score(recorded, predictions.targets).top1
-    right = abs(now.value - then.value) * total <= close + 0.5
-    report(Check(f"top1 {split} from the data", _shown(then), _shown(now), right))
+    now, then = (Evaluation(logits, predictions.targets).headline for logits in (fresh, recorded))
+    if tags:
+        right = abs(now.value - then.value) <= _MAP_TOLERANCE[precision]
+    else:
+        # A picture whose two best logits are closer than the tolerance may go either way.
+        best = np.sort(fresh, axis=1)
+        close = int(np.count_nonzero(best[:, -1] - best[:, -2] <= 2 * tolerance)) if best.shape[1] > 1 else 0
+        right = abs(now.value - then.value) * total <= close + 0.5
+    report(Check(f"{metric} {split} from the data", _shown(then), _shown(now), right))
 
 
 def _same(first: Interval, second: Interval) -> bool:

@@ -30,8 +30,9 @@ def audit(
     counts, and the splits that training would use.
 
     Args:
-        data: Folder, zip, tar, tar shards ('x-{000..127}.tar', '*.tar'), CSV (image_path,label[,split]), .npz
-            (images,labels[,split]) or the name digits.
+        data: Folder, zip, tar, tar shards ('x-{000..127}.tar', '*.tar'), CSV (image_path,label[,split];
+            for any number of labels per picture image_path,labels[,split]), .npz (images,labels[,split]) or the name
+            digits.
         strict: Refuse where a picture would be left out.
         seed: Seed of the splits whose sizes are shown.
     """

@@ -196,6 +196,7 @@ def _newest(source: Path, folder: Path, choices: _Choices, console: Console) -> 
         preprocess=config.preprocess,
         golden=None if choices.synthetic else described.golden().encoded,
         activation=config.activation,
+        thresholds=config.thresholds,
         temperature=config.temperature,
         preferred=config.preferred,
         provenance=config.provenance,

@@ -107,6 +107,7 @@ def extend(
                 preprocess=config.preprocess,
                 golden=golden.encoded,
                 activation=config.activation,
+                thresholds=_thresholds(config.thresholds, len(labels)),
                 temperature=config.temperature,
                 preferred=config.preferred,
                 provenance=config.provenance.model_copy(update={"weights": origin}),
@@ -161,6 +162,13 @@ def _labels(head: str | None, now: tuple[str, ...]) -> tuple[str, ...]:
         problem = f"{twice!r} is there twice" if twice else "a name is empty"
         raise InputError(f"--head {head}: {problem}; give different names of new classes with commas between")
     return (*now, *names)
+
+
+def _thresholds(now: tuple[float, ...] | None, labels: int) -> tuple[float, ...] | None:
+    """Those of tags, with 0.5 for labels that --head adds."""
+    from netsmith.run.tagging import FALLBACK_THRESHOLD
+
+    return None if now is None else (*now, *(FALLBACK_THRESHOLD for _ in range(labels - len(now))))
 
 
 def _counts(depth: str, layout: "Layout") -> Sequence[int]:

@@ -42,8 +42,9 @@ def fit(
     interrupted fit, the same command goes on with it.
 
     Args:
-        data: Folder, zip, tar, tar shards ('x-{000..127}.tar', '*.tar'), CSV (image_path,label[,split]), .npz
-            (images,labels[,split]) or the name digits.
+        data: Folder, zip, tar, tar shards ('x-{000..127}.tar', '*.tar'), CSV (image_path,label[,split];
+            for any number of labels per picture image_path,labels[,split]), .npz (images,labels[,split]) or the name
+            digits.
         budget: Limits such as latency=5ms,size=4MB,macs=300M,params=2M; none when left out.
         time: Wall time of everything, such as 90s, 10m or 1h30m; 10m when left out.
         output_folder: Folder of the run.

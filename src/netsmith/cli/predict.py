@@ -30,14 +30,17 @@ def predict(
     /,
     *images: Annotated[str, Parameter(allow_leading_hyphen=True)],
     list_file: Annotated[str | None, Parameter(name="--list", allow_leading_hyphen=True)] = None,
-    top_k: int = 5,
+    top_k: int | None = None,
     csv: Annotated[bool, Parameter(negative=())] = False,
     batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 32,
     threads: int | None = None,
     runtime: str | None = None,
     output: Output = PLAIN,
 ) -> None:
-    """Name the most probable classes of pictures.
+    """Name the most probable classes of pictures, or their tags.
+
+    A model of one class per picture gives its most probable classes; one that
+    tags gives every label whose probability reaches that label's threshold.
 
     Pictures that cannot be read are named and counted, the others are
     predicted; exit 2 only if none could be read.
@@ -46,8 +49,8 @@ def predict(
         artifact: Folder of a model, or of a run.
         images: Files, folders (with all below), patterns such as '*.jpg', or - for one picture on standard input.
         list_file: Text file with one path per line, or - for standard input.
-        top_k: Classes to show per picture.
-        csv: The result as CSV: image, rank, label, probability.
+        top_k: Classes to show per picture; 5 if not given, of a model that tags its tags (text) or all (--json, --csv).
+        csv: The result as CSV: image, rank, label, probability; of a model that tags also tag, 1 or 0.
         batch_size: Pictures per call of the model.
         threads: Threads of the model; those that it prefers if not given.
         runtime: What runs the model; what it prefers if not given.
@@ -82,7 +85,8 @@ def predict(
             raise InputError(f"none of the {len(pictures)} pictures could be read; name at least one that can")
         if unreadable:
             console.warn(f"{len(unreadable)} of {len(pictures)} pictures could not be read")
-        console.result(_document(artifact, answers, unreadable), _csv(answers) if csv else _table(answers))
+        text = _csv(answers) if csv else _table(answers, top_k)
+        console.result(_document(artifact, answers, unreadable), text)
 
 
 def _listed(list_file: str) -> list[str]:
@@ -145,6 +149,7 @@ def _document(artifact: Path, answers: "Sequence[Prediction]", unreadable: "Sequ
         "images": [
             {
                 "image": answer.name,
+                **({} if answer.tags is None else {"tags": list(answer.tags)}),
                 "classes": [
                     {"label": label, "probability": probability}
                     for label, probability in zip(answer.labels, answer.probabilities, strict=True)
@@ -163,15 +168,19 @@ def _csv(answers: "Sequence[Prediction]") -> str:
 
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["image", "rank", "label", "probability"])
+    tagged = any(answer.tags is not None for answer in answers)
+    rows.writerow(["image", "rank", "label", "probability", *(["tag"] if tagged else [])])
     for answer in answers:
         for rank, (label, probability) in enumerate(zip(answer.labels, answer.probabilities, strict=True), start=1):
-            rows.writerow([answer.name, rank, label, f"{probability:.6g}"])
+            tag = [] if answer.tags is None else [int(label in answer.tags)]
+            rows.writerow([answer.name, rank, label, f"{probability:.6g}", *tag])
     return text.getvalue().removesuffix("\n")
 
 
-def _table(answers: "Sequence[Prediction]") -> str:
-    """One line per picture, its classes in columns."""
+def _table(answers: "Sequence[Prediction]", top_k: int | None) -> str:
+    """One line per picture: its classes in columns, or its tags where the model gives tags and no `top_k` is given."""
+    if top_k is None and any(answer.tags is not None for answer in answers):
+        return _tag_table(answers)
     rows = [
         [_printable(answer.name)]
         + [
@@ -182,6 +191,16 @@ def _table(answers: "Sequence[Prediction]") -> str:
     ]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _tag_table(answers: "Sequence[Prediction]") -> str:
+    width = max(len(_printable(answer.name)) for answer in answers)
+    lines: list[str] = []
+    for answer in answers:
+        known = dict(zip(answer.labels, answer.probabilities, strict=True))
+        tags = "  ".join(f"{known[label]:6.1%} {_printable(label)}" for label in answer.tags or ())
+        lines.append(f"{_printable(answer.name):<{width}}  {tags or 'no label'}")
+    return "\n".join(lines)
 
 
 def _printable(text: str) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netsmith.run.scores import SCORE_NAMES
+
 if TYPE_CHECKING:
     from netsmith.run.metrics import Interval
     from netsmith.run.result import Result
@@ -44,9 +46,11 @@ def outcome(result: "Result", folder: Path) -> str:
             f"p50 {latency.p50:.3f} ms, p90 {latency.p90:.3f} ms (at most {latency.high:.3f}), {final.threads} threads",
         ),
     ]
-    for split, interval in (("val", final.top1.val), ("test", final.top1.test)):
-        if interval is not None:
-            rows.append((f"top-1 {split}", share(interval)))
+    rows += [
+        (f"{SCORE_NAMES[name]} {split}", share(interval))
+        for split in ("val", "test")
+        for name, interval in final.scores(split).items()
+    ]
     rows += [("budget", f"{row}: {'met' if row.met else 'MISSED'}") for row in result.budget]
     rows.append(("artifact", str(folder / "model")))
     width = max(len(name) for name, _ in rows)

@@ -113,8 +113,9 @@ def train(
     chooses the network.
 
     Args:
-        data: Folder, zip, tar, tar shards ('x-{000..127}.tar', '*.tar'), CSV (image_path,label[,split]), .npz
-            (images,labels[,split]) or the name digits.
+        data: Folder, zip, tar, tar shards ('x-{000..127}.tar', '*.tar'), CSV (image_path,label[,split];
+            for any number of labels per picture image_path,labels[,split]), .npz (images,labels[,split]) or the name
+            digits.
         model: Network, as netsmith models lists it, scaled such as resnet18@0.5, or with published weights resnet18.v1.
         pretrained: Start from the network's published weights; they bring their preprocessing and gentler steps.
         pretrained_dir: Folder of weights files, looked at before the cache and the net.

@@ -5,6 +5,7 @@ from typing import Literal
 
 from netsmith.cli.console import PLAIN, Console, Output
 from netsmith.cli.tables import share
+from netsmith.run.scores import SCORE_NAMES as NAMES
 
 EXAMPLES = """\
 Examples:
@@ -23,7 +24,7 @@ def val(
     split: Literal["train", "val", "test", "all"] | None = None,
     output: Output = PLAIN,
 ) -> None:
-    """Score an artifact on labelled pictures: top-1, top-5, loss.
+    """Score an artifact on labelled pictures: top-1, top-5, loss; of tags mAP, F1.
 
     The pictures are prepared and answered as netsmith predict would; intervals
     hold 95 of 100 times. Nothing is written. The test pictures of a run that is
@@ -35,26 +36,24 @@ def val(
         split: Which of them; of a run val if not given, of other data all.
     """
     from netsmith.artifact.validate import validate
-    from netsmith.run.metrics import cross_entropy_interval
 
     with Console(output) as console:
         answered = validate(path, data=data, split=split, progress=console.progress)
         for note in answered.notes:
             console.say(note)
-        found = answered.found
-        loss = cross_entropy_interval(found.logits, answered.targets)
+        scores = answered.found.scores
+        loss = scores["loss"]
+        shares = {name: interval for name, interval in scores.items() if name != "loss"}
+        width = max(len(NAMES[name]) for name in shares) + 1
         document = {
             "artifact": str(answered.bundle.folder),
             "data": answered.source,
             "split": answered.split,
-            "top1": found.top1.model_dump(),
-            "top5": found.top5.model_dump(),
-            "loss": loss.model_dump(),
+            **{name: interval.model_dump() for name, interval in scores.items()},
         }
         lines = [
             f"{answered.bundle.folder} on {answered.source}, {answered.split}",
-            f"top-1  {share(found.top1)}",
-            f"top-5  {share(found.top5)}",
-            f"loss   {loss.value:.4f} ({loss.low:.4f} to {loss.high:.4f})",
+            *(f"{NAMES[name]:<{width}} {share(interval)}" for name, interval in shares.items()),
+            f"{'loss':<{width}} {loss.value:.4f} ({loss.low:.4f} to {loss.high:.4f})",
         ]
         console.result(document, "\n".join(lines))

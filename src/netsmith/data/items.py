@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netsmith.data.prepare import ImageError, Pixels
-from netsmith.run.scores import Task
+from netsmith.run.scores import Task, are_tags
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -170,6 +170,13 @@ def targets_of(labels: Sequence[Sequence[int]], *, classes: int, task: Task) -> 
     for row, tags in zip(targets, labels, strict=True):
         row[list(tags)] = True
     return targets
+
+
+def labels_of(targets: Targets) -> list[tuple[int, ...]]:
+    """Indices of the classes of each picture: `targets_of` undone."""
+    if are_tags(targets):
+        return [tuple(np.flatnonzero(row).tolist()) for row in targets]
+    return [(label,) for label in targets.tolist()]
 
 
 def fingerprint(rows: Iterable[tuple[str, str, Split | None]]) -> str:

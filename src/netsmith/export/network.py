@@ -55,6 +55,7 @@ def export_network(
     preprocess: Preprocess,
     golden: Sequence[bytes] | None = None,
     activation: Activation = "softmax",
+    thresholds: tuple[float, ...] | None = None,
     temperature: float = 1.0,
     preferred: Preferred | None = None,
     provenance: Provenance | None = None,
@@ -70,6 +71,7 @@ def export_network(
         preprocess: its size is the artifact's resolution, which may differ from the layout's.
         golden: encoded pictures to ship as examples; generated ones when None.
         activation, temperature: what turns logits into probabilities.
+        thresholds: of tags, see `Config`.
         preferred, provenance: see `Config`.
         with_weights: also ship the float weights.
         overwrite: replace an artifact that is already there.
@@ -100,6 +102,7 @@ def export_network(
         golden=exported.golden,
         weights=exported.weights if with_weights else None,
         activation=activation,
+        thresholds=thresholds,
         temperature=temperature,
         preferred=preferred,
         provenance=provenance,

@@ -54,6 +54,7 @@ def repack(
         golden=golden,
         weights=weights.read_bytes() if with_weights and weights.is_file() else None,
         activation=config.activation,
+        thresholds=config.thresholds,
         temperature=config.temperature,
         precision=config.precision,
         preferred=config.preferred,

@@ -17,7 +17,7 @@ from PIL import Image
 
 from netsmith.arch.cost import cost
 from netsmith.arch.pretrained import find_weights
-from netsmith.artifact.bundle import Bundle, Preferred, Provenance, artifact_hash, write_bundle
+from netsmith.artifact.bundle import Activation, Bundle, Preferred, Provenance, artifact_hash, write_bundle
 from netsmith.artifact.evaluate import evaluate
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.measure import measure, preferred_threads
@@ -40,11 +40,14 @@ from netsmith.run.preprocess import Preprocess
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 from netsmith.run.result import Final, Latency, Result, Top1
+from netsmith.run.scores import METRICS
 
 if TYPE_CHECKING:
     from torch import nn
 
 GOLDEN_PICTURES = 4
+RECORDED = ("top1", "map", "f1_macro", "f1_micro")
+"""What of an evaluation `results.json` holds."""
 ATTEMPTS = 3
 """Latency measurements before a limit counts as missed: other work on the machine only ever slows one."""
 
@@ -75,7 +78,14 @@ class Finisher:
     replay: Replay | None = None
 
     def export(
-        self, network: "nn.Module", folder: Path, *, preprocess: Preprocess, recipe: Recipe, threads: int | None = None
+        self,
+        network: "nn.Module",
+        folder: Path,
+        *,
+        preprocess: Preprocess,
+        recipe: Recipe,
+        thresholds: tuple[float, ...] | None = None,
+        threads: int | None = None,
     ) -> Bundle:
         """Write an artifact of `network` into `folder`, replacing the one that is there.
 
@@ -83,6 +93,7 @@ class Finisher:
             network: trained, from `netsmith.models.build`.
             folder: in the run.
             preprocess, recipe: it was trained with.
+            thresholds: of tags, chosen on validation.
             threads: it prefers; measured when None.
 
         Raises:
@@ -90,8 +101,13 @@ class Finisher:
         """
         from netsmith.export.network import convert_network
 
+        activation: Activation = "softmax" if thresholds is None else "sigmoid"
         exported = convert_network(
-            network, labels=self.dataset.classes, preprocess=preprocess, golden=self._golden_pictures()
+            network,
+            labels=self.dataset.classes,
+            preprocess=preprocess,
+            golden=self._golden_pictures(),
+            activation=activation,
         )
 
         def choose() -> int:
@@ -108,6 +124,8 @@ class Finisher:
             preprocess=preprocess,
             golden=exported.golden,
             weights=exported.weights,
+            activation=activation,
+            thresholds=thresholds,
             preferred=Preferred(threads=chosen),
             provenance=self._provenance(recipe),
             overwrite=True,
@@ -132,6 +150,7 @@ class Finisher:
         val: Interval,
         preprocess: Preprocess,
         recipe: Recipe,
+        thresholds: tuple[float, ...] | None = None,
     ) -> Result:
         """From the trained network to the verified run and its report.
 
@@ -139,8 +158,9 @@ class Finisher:
             network: trained.
             name: what was trained: a candidate's id or a network's name.
             steps, epochs: that it took.
-            val: top-1 of the network on validation.
+            val: top-1, or mAP of tags, of the network on validation.
             preprocess, recipe: it was trained with.
+            thresholds: of tags, chosen on validation.
 
         Raises:
             CheckError: as `export` and `finish`.
@@ -150,10 +170,10 @@ class Finisher:
                 "train",
                 verdict="done",
                 reason=f"{name} trained to the end of its plan",
-                after={"id": name, "steps": steps, "epochs": epochs, "top1": val.model_dump()},
+                after={"id": name, "steps": steps, "epochs": epochs, METRICS[self.dataset.task]: val.model_dump()},
                 splits_read=["train", "val"],
             )
-        bundle = self.export(network, self.run.model, preprocess=preprocess, recipe=recipe)
+        bundle = self.export(network, self.run.model, preprocess=preprocess, recipe=recipe, thresholds=thresholds)
         if self.ledger.newest("export") is None:
             after = {"size_bytes": bundle.size_bytes}
             self.ledger.add("export", verdict="done", reason="agrees with PyTorch on the golden examples", after=after)
@@ -175,13 +195,12 @@ class Finisher:
             CheckError: a limit of the budget or a check of the verification does not hold; `results.json` says so too.
         """
         artifact = artifact_hash(bundle.folder)
-        top1 = Top1(
-            val=self._answers(bundle, artifact, "val"),
-            test=self._answers(bundle, artifact, "test") if self.dataset.subset("test") else None,
-        )
+        val = self._answers(bundle, artifact, "val")
+        test = self._answers(bundle, artifact, "test") if self.dataset.subset("test") else {}
+        scores = {name: Top1(val=found, test=test.get(name)) for name, found in val.items() if name in RECORDED}
         failed: list[str] = []
         for _ in range(ATTEMPTS):
-            result = self._result(bundle, artifact, top1)
+            result = self._result(bundle, artifact, scores)
             result.save(self.run.results)
             if missed := [str(row) for row in result.budget if not row.met]:
                 self.ledger.add("budget", verdict="failed", reason=f"missed: {'; '.join(missed)}", inputs=[artifact])
@@ -193,7 +212,7 @@ class Finisher:
                 break  # only a latency may differ because the machine did: it is measured and verified again
         raise CheckError(f"the run does not keep its word: {', '.join(failed)}; see `netsmith verify {self.run.path}`")
 
-    def _result(self, bundle: Bundle, artifact: str, top1: Top1) -> Result:
+    def _result(self, bundle: Bundle, artifact: str, scores: dict[str, Top1]) -> Result:
         """The artifact measured once more, with what is known of it."""
         latency = self._latency(bundle)
         counted = cost(bundle.layout)
@@ -206,7 +225,7 @@ class Finisher:
             macs=counted.macs,
             size_bytes=bundle.size_bytes,
             latency_ms=latency,
-            top1=top1,
+            **scores,
         )
         measured = {
             "latency_ms": latency.high,
@@ -224,12 +243,12 @@ class Finisher:
         )
 
     def _golden_pictures(self) -> list[bytes]:
-        """Encoded pictures to ship as examples: the first of the first classes, by hash; arrays become PNG."""
-        chosen: dict[int, bytes] = {}
+        """Encoded pictures to ship as examples: the first of the first sets of labels, by hash; arrays are PNG."""
+        chosen: dict[tuple[int, ...], bytes] = {}
         for item in sorted(self.dataset.subset("val"), key=lambda item: item.key):
-            if item.label not in chosen:
+            if item.labels not in chosen:
                 content = self.dataset.read(item)
-                chosen[item.label] = content if isinstance(content, bytes) else _png(as_pixels(content))
+                chosen[item.labels] = content if isinstance(content, bytes) else _png(as_pixels(content))
             if len(chosen) == GOLDEN_PICTURES:
                 break
         return list(chosen.values())
@@ -245,7 +264,7 @@ class Finisher:
         assert best is not None
         return Latency(p50=best.p50_ms, p90=best.p90_ms, low=best.low, high=best.high, noise=best.noise)
 
-    def _answers(self, bundle: Bundle, artifact: str, split: Literal["val", "test"]) -> Interval:
+    def _answers(self, bundle: Bundle, artifact: str, split: Literal["val", "test"]) -> dict[str, Interval]:
         """The artifact's answers on a split, written to `predictions/`; reading test is entered in the ledger first."""
         if split == "test" and self.ledger.test_reading(artifact) is None:
             self.ledger.add(
@@ -253,9 +272,15 @@ class Finisher:
                 splits_read=["test"],
             )  # fmt: skip
         pictures = self.prepared(split, bundle.config.preprocess)
-        found = evaluate(open_session(bundle), pictures.pixels, pictures.labels, progress=self.progress)
+        found = evaluate(
+            open_session(bundle),
+            pictures.pixels,
+            pictures.labels,
+            thresholds=bundle.config.thresholds,
+            progress=self.progress,
+        )
         Predictions(pictures.keys, pictures.labels, found.logits).save(self.run.predictions(split))
-        return found.top1
+        return found.scores
 
     def prepared(self, split: Split, preprocess: Preprocess) -> Prepared:
         """Evaluation pixels of a split, from the cache where they are there."""

@@ -33,6 +33,7 @@ from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
+from netsmith.run.scores import Task
 from netsmith.search.candidates import Candidate, Pictures, sides_for
 from netsmith.search.choose import Outlook
 
@@ -129,7 +130,7 @@ def _train_and_finish(
     field: Field, look: Look, job: Job, finisher: Finisher, timetable: Timetable, session: Session
 ) -> Result:
     def recipe(entry: Entry) -> Recipe:
-        return _recipe(look, entry.candidate, job)
+        return _recipe(look, entry.candidate, job, finisher.dataset.task)
 
     def preprocess(size: int) -> Preprocess:
         return preprocess_for(look, size)
@@ -157,7 +158,7 @@ def _train_and_finish(
         threads=min(threads, machine().cores_usable),
     )
     winner = race.champion(say=session.say)
-    reached = winner.top1()  # before the metrics are copied: this is their last row
+    reached, thresholds = winner.headline(), winner.thresholds  # before the metrics are copied: this is their last row
     winner.trainer.settle()
     run = finisher.run
     winner.recipe.save(run.recipe)
@@ -168,6 +169,7 @@ def _train_and_finish(
         steps=winner.trainer.step,
         epochs=winner.trainer.epoch,
         val=reached,
+        thresholds=thresholds,
         preprocess=winner.preprocess,
         recipe=winner.recipe,
     )
@@ -205,8 +207,10 @@ def _refuse_short(job: Job, session: Session, *, reading_s: float) -> None:
         )
 
 
-def _recipe(look: Look, candidate: Candidate, job: Job) -> Recipe:
-    return recipe_for(look, model=candidate.layout.name, size=candidate.side, seconds=job.time_s, seed=job.seed)
+def _recipe(look: Look, candidate: Candidate, job: Job, task: Task) -> Recipe:
+    return recipe_for(
+        look, model=candidate.layout.name, size=candidate.side, seconds=job.time_s, seed=job.seed, task=task
+    )
 
 
 def _field(
@@ -223,7 +227,7 @@ def _field(
         cache_root(),
         threads=min(here.cores_physical, here.cores_usable),
         limit_ms=job.budget.latency_ms,
-        label_bytes=label_bytes(dataset.classes),
+        label_bytes=label_bytes(dataset.classes, dataset.task),
         clock=session.clock,
         progress=session.progress,
     )
@@ -233,7 +237,7 @@ def _field(
     def pace(candidate: Candidate) -> float:
         return training_speed(
             candidate,
-            _recipe(look, candidate, job),
+            _recipe(look, candidate, job, dataset.task),
             preprocess_for(look, candidate.side),
             classes=len(dataset.classes),
             seconds=timetable.pace_s,

@@ -14,6 +14,7 @@ from netsmith.errors import CheckError
 from netsmith.fit.field import Entry
 from netsmith.fit.racers import Racer, Track
 from netsmith.run.ledger import LedgerRow
+from netsmith.run.scores import METRIC_NAMES, METRICS
 from netsmith.search.race import Decision, Standing, decide, rung_shares
 
 FIRST_SHARE = 0.15
@@ -76,7 +77,8 @@ class Race:
         """
         while True:
             racer = self.winner()
-            say(f"{racer.id} trains on: {100 * racer.top1().value:.1f} % on validation so far")
+            metric = METRIC_NAMES[METRICS[self.track.finisher.dataset.task]]
+            say(f"{racer.id} trains on: {metric} {100 * racer.headline().value:.1f} % on validation so far")
             try:
                 if racer.trainer.step == self.last_step(racer.id):  # one that is further obeys its own plan
                     racer.trainer.plan_time(max(1.0, self.training_ends - self.clock.now()))
@@ -186,6 +188,12 @@ class Race:
         trainer.advance(until=goal)
         trainer.save()
 
+    def _score(self, racer: Racer, standing: Standing) -> dict[str, Any]:
+        """The share of right answers; of tags mAP with its interval, which does not follow from the number of
+        pictures."""
+        metric = METRICS[self.track.finisher.dataset.task]
+        return {metric: standing.score if metric == "top1" else racer.headline().model_dump()}
+
     def _row(self, standing: Standing, decision: Decision) -> dict[str, Any]:
         racer = self._racer(standing.id)
         candidate, timing = racer.entry.candidate, racer.entry.timing
@@ -199,7 +207,7 @@ class Race:
             "latency_ms": timing.high_ms,
             "steps": racer.trainer.step,
             "epochs": racer.trainer.epoch,
-            "top1": standing.top1,
+            **self._score(racer, standing),
             "loss": standing.loss,
             "p_value": decision.eliminated.get(standing.id),
             "kept": standing.id in decision.kept,

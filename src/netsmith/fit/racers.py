@@ -9,7 +9,12 @@ function of its recipe, the data and its plan rows.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
+from netsmith.data.items import Targets
 from netsmith.data.masters import Masters
 from netsmith.fit.field import Entry
 from netsmith.fit.finish import Finisher
@@ -19,7 +24,12 @@ from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.progress import Progress
 from netsmith.run.recipe import Recipe
-from netsmith.search.race import Standing
+from netsmith.run.scores import are_tags
+from netsmith.run.tagging import map_replicates
+from netsmith.search.race import Answers, AveragePrecision, RightAnswers, Standing
+
+if TYPE_CHECKING:
+    from netsmith.train.evaluate import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,24 +107,43 @@ class Racer:
 
     def standing(self, *, place: int) -> Standing:
         """Its answers on the validation pictures as it stands; `place` is that of its promise."""
-        found = self.trainer.evaluate()
-        assert found is not None, "fit always has validation pictures"
+        found = self._evaluated()
         return Standing(
             id=self.id,
-            correct=top_k_correct(found.logits, found.targets, k=1),
+            answers=answers(found.logits, found.targets),
             loss=found.loss,
             epochs=self.trainer.epoch,
             place=place,
         )  # fmt: skip
 
-    def top1(self) -> Interval:
-        """Share of validation pictures answered right as it stands."""
+    def headline(self) -> Interval:
+        """Top-1 or mAP on validation as it stands."""
+        return self._evaluated().headline
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """Of tags, chosen on validation as it stands."""
+        return self._evaluated().thresholds
+
+    def _evaluated(self) -> "Evaluation":
         found = self.trainer.evaluate()
         assert found is not None, "fit always has validation pictures"
-        return found.top1
+        return found
 
     def export(self, folder: Path, *, threads: int | None) -> None:
         """Write its artifact as it stands."""
         self.track.finisher.export(
-            self.trainer.network, folder, preprocess=self.preprocess, recipe=self.recipe, threads=threads
+            self.trainer.network,
+            folder,
+            preprocess=self.preprocess,
+            recipe=self.recipe,
+            thresholds=self.thresholds,
+            threads=threads,
         )
+
+
+def answers(logits: NDArray[np.float32], targets: Targets) -> Answers:
+    """What answers on the validation pictures are worth, as the race compares them."""
+    if are_tags(targets):
+        return AveragePrecision(map_replicates(logits, targets))
+    return RightAnswers(top_k_correct(logits, cast(NDArray[np.int64], targets), k=1))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from netsmith.data.audit import Audit
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
+from netsmith.run.scores import Task
 
 SMALL_SIDE = 64
 PHOTO_CROP = 0.95
@@ -61,7 +62,7 @@ def training_share(look: Look) -> float:
     return 1.0 if look.small else PHOTO_TRAIN_SIDE**2
 
 
-def recipe_for(look: Look, *, model: str, size: int, seconds: float, seed: int) -> Recipe:
+def recipe_for(look: Look, *, model: str, size: int, seconds: float, seed: int, task: Task = "classify") -> Recipe:
     """How a candidate is trained.
 
     Args:
@@ -70,6 +71,8 @@ def recipe_for(look: Look, *, model: str, size: int, seconds: float, seed: int) 
         size: its resolution.
         seconds: of the whole run, for the record; the trainer is told what is left of them.
         seed: of initialisation, order and augmentation.
+        task: labels of tags are not smoothed: most tags are rare, and a floor under their probabilities would be most
+            of them.
     """
     return Recipe(
         model=model,
@@ -81,7 +84,7 @@ def recipe_for(look: Look, *, model: str, size: int, seconds: float, seed: int) 
         weight_decay=5e-4,
         sched="cosine",
         warmup=0.05,
-        smoothing=0.1,
+        smoothing=0.1 if task == "classify" else 0.0,
         ema=0.998,
         flip=not (look.small and look.grey),
         pad=max(1, size // 8) if look.small else 0,

@@ -14,7 +14,6 @@ from typing import Self
 
 from netsmith.data.audit import Audit, audit
 from netsmith.data.sources import open_source
-from netsmith.errors import InputError
 from netsmith.run.clock import Clock, SystemClock, seconds_of
 from netsmith.run.files import read_jsonl
 from netsmith.run.folder import RunFolder
@@ -72,10 +71,7 @@ class Session:
         def progress(done: int, total: int) -> None:
             self.progress("reading", done, total)
 
-        audited = audit(open_source(self.data), strict=self.strict, seed=seed, progress=progress)
-        if audited.dataset.task == "tag":
-            raise InputError(f"{self.data} has several labels per picture, which cannot be trained on yet")
-        return audited
+        return audit(open_source(self.data), strict=self.strict, seed=seed, progress=progress)
 
     def enter(self, run: RunFolder, ledger: Ledger) -> float:
         """Begin: a row of the ledger; gives the seconds that earlier sessions of the run spent."""

@@ -72,6 +72,10 @@ UNEQUAL = (
     "each equally often, --class-balance loss weighs rare pictures up"
 )
 """What is said of classes of very unequal size when nothing is done about it."""
+UNEQUAL_TAGS = (
+    "training sees the labels as unequal as they are, and rare ones are given hesitantly; --class-balance loss lets "
+    "pictures that have a label count as much as those that have not"
+)
 FREE = frozenset({"time_s", "device", "threads", "workers", "on_nan"})
 """What a resumed run may have anew; what became of the rest is in its plan and its weights."""
 
@@ -271,7 +275,8 @@ def compose_recipe(
     # What is out of range is refused below, by name.
     if isinstance(wanted, int) and SMALLEST_SIDE <= wanted <= LARGEST_SIZE:
         size = wanted
-    defaults = recipe_for(look, model=model, size=size, seconds=1.0, seed=0)
+    task = audited.dataset.task
+    defaults = recipe_for(look, model=model, size=size, seconds=1.0, seed=0, task=task)
     fields = defaults.model_dump(exclude={"time_s", "epochs"})
     if train_share is not None:
         fields["train_size"] = training_side(look, size, share=train_share)
@@ -283,7 +288,23 @@ def compose_recipe(
     elif not any(isinstance(op, Norm) for op in layout_graph(layout).ops):
         share, largest = UNNORMALISED
         fields |= {"lr": share * fields["lr"], "grad_clip": largest}
-    return Recipe.from_mapping(fields | given, where=" over ".join(where for where, _ in reversed(layers)))
+    recipe = Recipe.from_mapping(fields | given, where=" over ".join(where for where, _ in reversed(layers)))
+    if task == "tag":
+        _refuse_for_tags(recipe)
+    return recipe
+
+
+def _refuse_for_tags(recipe: Recipe) -> None:
+    if recipe.class_balance == "sampling":
+        raise InputError(
+            "--class-balance sampling shows every class equally often, and pictures with several labels belong to "
+            "several classes; use --class-balance loss"
+        )
+    if recipe.bce_loss or recipe.bce_target_thresh is not None:
+        raise InputError(
+            "--bce-loss is for pictures of one class; with several labels each has its binary cross-entropy anyway, "
+            "so leave it and --bce-target-thresh out"
+        )
 
 
 def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, opened: Opened, *, begun: bool) -> Dataset:
@@ -298,7 +319,7 @@ def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, open
     for line in opened.audited.summary():
         session.say(line)
     if recipe.class_balance == "none" and any(finding.kind == "imbalance" for finding in opened.audited.findings):
-        session.say(UNEQUAL)
+        session.say(UNEQUAL if opened.audited.dataset.task == "classify" else UNEQUAL_TAGS)
     dataset = record_split(opened.audited, seed=recipe.seed, run=run, ledger=ledger)
     if job.recipe and not begun:
         for line in replaced(job.recipe, recipe, given=_given(job), pictures=len(dataset.subset("train"))):
@@ -352,14 +373,16 @@ def _train(
         if not ranks.leads:
             return None
     assert trained.val is not None, "every run has validation pictures"
-    accuracy = f"{trained.val.top1.value:.2%} on validation"
-    session.say(f"{recipe.model}: {trained.steps:,} steps, {trained.epochs:.1f} epochs, {accuracy}")
+    session.say(
+        f"{recipe.model}: {trained.steps:,} steps, {trained.epochs:.1f} epochs, {trained.val.shown} on validation"
+    )
     return finisher.conclude(
         trained.network,
         name=recipe.model,
         steps=trained.steps,
         epochs=trained.epochs,
-        val=trained.val.top1,
+        val=trained.val.headline,
+        thresholds=trained.val.thresholds,
         preprocess=preprocess,
         recipe=recipe,
     )

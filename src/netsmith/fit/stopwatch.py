@@ -19,6 +19,7 @@ from netsmith.run.machine import machine, versions
 from netsmith.run.metrics import samples_for_quantile
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.progress import Progress
+from netsmith.run.scores import Task
 from netsmith.search.candidates import Candidate
 from netsmith.search.choose import Timing
 
@@ -106,6 +107,10 @@ class Stopwatch:
         return found
 
 
+THRESHOLD_BYTES = 30
+"""That the threshold of a tag takes at most in `config.json`, on a line of its own."""
+
+
 def timing_key(layout: Layout) -> str:
     """Hex digest that is equal where two layouts are the same network, whatever it is called."""
     document = layout_to_json(replace(layout, name=""))
@@ -117,9 +122,11 @@ def config_bytes(layout: Layout) -> int:
     return len(json.dumps(layout_to_json(layout), indent=2)) * 5 // 4 + 2000
 
 
-def label_bytes(labels: Sequence[str]) -> int:
-    """Bytes that the names of classes take in `config.json`, each on a line of its own."""
-    return sum(len(json.dumps(name, ensure_ascii=False).encode()) + 6 for name in labels)
+def label_bytes(labels: Sequence[str], task: Task = "classify") -> int:
+    """Bytes that the names of classes take in `config.json`, each on a line of its own, and of tags their
+    thresholds."""
+    threshold = THRESHOLD_BYTES if task == "tag" else 0
+    return sum(len(json.dumps(name, ensure_ascii=False).encode()) + 6 + threshold for name in labels)
 
 
 def timings_to_json(timings: Mapping[str, Timing]) -> dict[str, list[float]]:

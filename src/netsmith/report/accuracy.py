@@ -6,8 +6,8 @@ from netsmith.artifact.predictions import Predictions
 from netsmith.report.answers import Scores
 from netsmith.report.evidence import Evidence
 from netsmith.report.markup import Content, Markup, folded, join, name, number, numbers, raw, sentence, table, tag
-from netsmith.report.outcome import SPLIT_NAMES
-from netsmith.report.wording import bounds, percent, plural
+from netsmith.report.tagging import TagScores, by_label
+from netsmith.report.wording import SPLIT_NAMES, bounds, percent, plural
 from netsmith.run.metrics import Interval
 
 SHOWN_CLASSES = 30
@@ -16,12 +16,14 @@ MATRIX_CLASSES = 20
 SHOWN_PAIRS = 15
 
 
-def accuracy(evidence: Evidence, scores: dict[str, Scores]) -> Markup:
-    """Accuracy per class, confusions and the surest mistakes, on the test split if there are answers for it."""
+def accuracy(evidence: Evidence, scores: dict[str, Scores | TagScores]) -> Markup:
+    """Accuracy per class or label and the surest mistakes, on the test split if there are answers for it."""
     split = next(iter(scores), None)
     if split is None:
         return sentence(*(evidence.gaps.get(f"predictions/{split}.npz") for split in ("test", "val")))
     found = scores[split]
+    if isinstance(found, TagScores):
+        return by_label(evidence, found, split)
     right = sum(interval is not None for interval in found.per_class)
     return join(
         [

@@ -54,6 +54,11 @@ class Scores:
     targets: NDArray[np.int64]
     answers: NDArray[np.int64]
 
+    @property
+    def headline(self) -> Interval:
+        """Top-1."""
+        return self.top1
+
     def matrix(self) -> NDArray[np.int64]:
         """Pictures by (class, answer), int64 [C,C]."""
         classes = len(self.per_class)

@@ -99,8 +99,8 @@ class Estimate:
     high: float
 
 
-def race_chart(points: Sequence[Point], *, limit_ms: float | None) -> Markup:
-    """Accuracy against latency of every candidate, with the budget's limit; at least one point."""
+def race_chart(points: Sequence[Point], *, limit_ms: float | None, metric: str = "top-1") -> Markup:
+    """Accuracy (`metric`) against latency of every candidate, with the budget's limit; at least one point."""
     with _axes("race") as (figure, axes):
         if limit_ms is not None:
             axes.axvline(limit_ms, color=_LIMIT, linewidth=1.2, linestyle=(0, (5, 3)))
@@ -129,7 +129,7 @@ def race_chart(points: Sequence[Point], *, limit_ms: float | None) -> Markup:
             axes.set_xlim(max(0.0, min(shown) - margin), max(shown) + margin)
         _plain_ticks(axes.xaxis)
         axes.set_xlabel("latency, ms")
-        axes.set_ylabel("validation top-1, %")
+        axes.set_ylabel(f"validation {metric}, %")
         return _svg(figure, "Accuracy against latency of the candidates")
 
 

@@ -25,6 +25,7 @@ from netsmith.run.ledger import Ledger, LedgerRow, in_front
 from netsmith.run.plan import Plan, PlanRow
 from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
+from netsmith.run.scores import METRICS, Metric, are_tags
 
 T = TypeVar("T")
 SPLITS: tuple[Literal["test", "val"], ...] = ("test", "val")
@@ -33,12 +34,18 @@ Drawn = Annotated[float, Field(ge=-1e30, le=1e30)]
 
 
 class ValMark(BaseModel):
-    """Accuracy and loss on the validation split at one moment of training."""
+    """Accuracy, or mAP of tags, and loss on the validation split at one moment of training."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    top1: float = Field(ge=0.0, le=1.0)
+    top1: float | None = Field(default=None, ge=0.0, le=1.0)
+    map: float | None = Field(default=None, ge=0.0, le=1.0)
     loss: Drawn | None = None
+
+    @property
+    def score(self) -> float | None:
+        """Whichever was recorded."""
+        return self.top1 if self.top1 is not None else self.map
 
 
 class Mark(BaseModel):
@@ -86,6 +93,15 @@ class Evidence:
     predictions: dict[str, Predictions]
     model: Config | None
     gaps: dict[str, str]
+
+    @property
+    def metric(self) -> Metric:
+        """What the model is judged by, as far as any file says; top-1 where none does."""
+        if self.data is not None:
+            return METRICS[self.data.task]
+        if self.result is not None:
+            return self.result.final.metric
+        return METRICS[self.model.task] if self.model is not None else "top1"
 
     @property
     def classes(self) -> list[str]:
@@ -198,6 +214,8 @@ def _marks(path: Path) -> tuple[Mark, ...]:
 
 def _predictions(path: Path, data: DataRecord | None) -> Predictions:
     found = Predictions.load(path)
+    if data is not None and are_tags(found.targets) != (data.task == "tag"):
+        raise InputError("its targets are not of the task that data.json has")
     if data is not None and found.logits.shape[1] != len(data.classes):
         raise InputError(f"it answers {found.logits.shape[1]} classes and data.json has {len(data.classes)}")
     if not np.isfinite(found.logits).all():

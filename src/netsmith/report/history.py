@@ -11,6 +11,7 @@ from netsmith.report.markup import Content, Markup, folded, join, name, number, 
 from netsmith.report.wording import bounds, brief, count, figures, milliseconds, moment, p_value, percent, plural, size
 from netsmith.run.ledger import LedgerRow
 from netsmith.run.metrics import Interval, wilson
+from netsmith.run.scores import METRIC_NAMES
 
 
 class Entry(BaseModel):
@@ -26,6 +27,7 @@ class Entry(BaseModel):
     latency_ms: Drawn | None = None
     epochs: float | None = None
     top1: float | None = None
+    map: Interval | None = None
     p_value: float | None = None
     kept: bool | None = None
 
@@ -46,7 +48,7 @@ class Runner:
     place: int
     rung: int
     entry: Entry
-    top1: Interval | None
+    score: Interval | None
     won: bool
     decided: bool
 
@@ -62,13 +64,15 @@ def race(evidence: Evidence) -> Markup | None:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         return sentence(f"The ledger's rows of the race cannot be read ({where}: {first['msg']}).")
-    columns = ("val top-1 (95% interval)", "epochs", "latency", "size", "MACs", "params", "side")
+    metric = METRIC_NAMES[evidence.metric]
+    test = "McNemar's exact test" if evidence.metric == "top1" else "mAP on the same resamples"
+    columns = (f"val {metric} (95% interval)", "epochs", "latency", "size", "MACs", "params", "side")
     return join(
         [
             _field(evidence),
             sentence(
                 "Candidates answer the same validation pictures; one is eliminated only when it is worse than the "
-                "leader beyond chance (McNemar's exact test on those pictures); the winner trains on."
+                f"leader beyond chance ({test} on those pictures); the winner trains on."
             ),
             _race_chart(evidence, runners),
             table(
@@ -100,19 +104,21 @@ def _runners(evidence: Evidence, stages: list[LedgerRow]) -> list[Runner]:
     for row in stages:
         rung = Rung.model_validate(row.after)
         last |= {entry.id: (rung.rung, entry) for entry in rung.entries}
-    ranked = sorted(
-        last.values(), key=lambda pair: (pair[1].id != winner, -pair[0], -(pair[1].top1 or 0.0), pair[1].id)
-    )
+    ranked = sorted(last.values(), key=lambda pair: (pair[1].id != winner, -pair[0], -_score_of(pair[1]), pair[1].id))
     return [
-        Runner(place, rung, entry, _interval(entry.top1, n), entry.id == winner, winner is not None)
+        Runner(place, rung, entry, entry.map or _interval(entry.top1, n), entry.id == winner, winner is not None)
         for place, (rung, entry) in enumerate(ranked, start=1)
     ]
 
 
+def _score_of(entry: Entry) -> float:
+    return entry.map.value if entry.map is not None else entry.top1 or 0.0
+
+
 def validation_pictures(evidence: Evidence) -> int | None:
     """How many pictures a validation accuracy of this run rests on, None where no file says."""
-    if evidence.result is not None and evidence.result.final.top1.val is not None:
-        return evidence.result.final.top1.val.n
+    if evidence.result is not None and (recorded := evidence.result.final.headline.val) is not None:
+        return recorded.n
     if "val" in evidence.predictions:
         return len(evidence.predictions["val"].targets)
     recorded = next((row.after.get("val") for row in reversed(evidence.rows("split"))), None)
@@ -130,14 +136,14 @@ def _race_chart(evidence: Evidence, runners: list[Runner]) -> Markup | None:
         Point(
             label=str(runner.place),
             x=runner.entry.latency_ms,
-            y=runner.top1.value,
-            low=runner.top1.low,
-            high=runner.top1.high,
+            y=runner.score.value,
+            low=runner.score.low,
+            high=runner.score.high,
             chosen=runner.won,
             kept=bool(runner.entry.kept),
         )
         for runner in runners
-        if runner.top1 is not None and runner.entry.latency_ms is not None and runner.entry.latency_ms > 0
+        if runner.score is not None and runner.entry.latency_ms is not None and runner.entry.latency_ms > 0
     ]
     if not points:
         return None
@@ -154,15 +160,19 @@ def _race_chart(evidence: Evidence, runners: list[Runner]) -> Markup | None:
         "bound of p90 as timed before training; the finished model is measured again."
     )
     return tag(
-        "figure", race_chart(points, limit_ms=limit), swatches(legend), tag("figcaption", caption), class_="wide"
+        "figure",
+        race_chart(points, limit_ms=limit, metric=METRIC_NAMES[evidence.metric]),
+        swatches(legend),
+        tag("figcaption", caption),
+        class_="wide",
     )
 
 
 def _runner_row(runner: Runner) -> list[Content]:
-    entry, top1 = runner.entry, runner.top1
+    entry, score = runner.entry, runner.score
     share = "–" if entry.top1 is None else f"{percent(entry.top1)} (pictures not recorded)"
-    if top1 is not None:
-        share = f"{percent(top1.value, n=top1.n)} ({bounds(top1)})"
+    if score is not None:
+        share = f"{percent(score.value, n=score.n)} ({bounds(score)})"
     return [
         number(str(runner.place)),
         tag("td", tag("strong" if runner.won else "span", name(entry.id)), class_="tight"),
@@ -240,24 +250,27 @@ def _curves(evidence: Evidence, marks: Iterable[Mark]) -> Iterable[Markup]:
     val_losses = [
         (mark.progress, mark.val.loss) for mark in marks if mark.val is not None and mark.val.loss is not None
     ]
-    shares = [(mark.progress, mark.val.top1) for mark in marks if mark.val is not None]
+    shares = [(mark.progress, mark.val.score) for mark in marks if mark.val is not None and mark.val.score is not None]
+    metric = METRIC_NAMES[evidence.metric]
     rates = [(mark.progress, mark.lr) for mark in marks if mark.lr is not None]
     lines = [_series("training", losses), _series("validation", val_losses, dots=True)]
     if shown := [line for line in lines if line.x]:
         yield curve(shown, name="loss", label="loss", about="Loss over the progress of training")
     if shares:
-        band = [interval for _, top1 in shares if (interval := _interval(top1, n)) is not None]
+        known = n if evidence.metric == "top1" else None  # the interval of mAP does not follow from their number
+        band = [interval for _, top1 in shares if (interval := _interval(top1, known)) is not None]
         low, high = ([getattr(interval, side) for interval in band] for side in ("low", "high"))
         line = Series(
-            title="validation top-1",
+            title=f"validation {metric}",
             x=[at for at, _ in shares],
             y=[top1 for _, top1 in shares],
             low=low,
             high=high,
             dots=True,
         )
-        about = "Validation accuracy over the progress of training, with its 95% interval"
-        yield curve([line], name="top1", label="validation top-1, %", about=about, share=True)
+        what = "accuracy" if evidence.metric == "top1" else "mAP"
+        about = f"Validation {what} over the progress of training" + (", with its 95% interval" if band else "")
+        yield curve([line], name=evidence.metric, label=f"validation {metric}, %", about=about, share=True)
     if rates:
         about = "Learning rate over the progress of training"
         yield curve([_series("learning rate", rates)], name="rate", label="learning rate", about=about)

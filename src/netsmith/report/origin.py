@@ -7,8 +7,7 @@ from typing import Any
 
 from netsmith.report.evidence import Evidence
 from netsmith.report.markup import Content, Markup, code, folded, join, name, number, numbers, sentence, table, tag
-from netsmith.report.outcome import SPLIT_NAMES
-from netsmith.report.wording import brief, figures, memory, plural
+from netsmith.report.wording import SPLIT_NAMES, brief, figures, memory, plural
 
 SHOWN_CLASSES = 30
 SHOWN_SKIPPED = 200
@@ -36,7 +35,11 @@ def _data_facts(evidence: Evidence, audit: Mapping[str, Any]) -> Iterable[tuple[
         parts = [f"{splits[split]:,} {SPLIT_NAMES[split]}" for split in ("train", "val", "test") if splits[split]]
         yield "Source", name(record.source)
         yield "Pictures", f"{len(record.items):,} different: {', '.join(parts)}"
-        yield "Classes", f"{len(record.classes):,}"
+        yield ("Labels" if record.task == "tag" else "Classes"), f"{len(record.classes):,}"
+        if record.task == "tag":
+            empty = sum(not item.labels for item in record.items.values())
+            each = sum(len(item.labels) for item in record.items.values()) / len(record.items)
+            yield "Labels of a picture", f"{each:.2f} on average; {plural(empty, 'picture')} without any"
     if isinstance(audit.get("pictures"), int):
         yield "Read in the audit", plural(audit["pictures"], "picture")
     if isinstance(audit.get("duplicates"), int):
@@ -61,7 +64,8 @@ def _balance(evidence: Evidence) -> Markup | None:
     record = evidence.data
     if record is None:
         return None
-    counts = Counter((item.label, item.split) for item in record.items.values())
+    noun = "label" if record.task == "tag" else "class"
+    counts = Counter((label, item.split) for item in record.items.values() for label in item.labels)
     totals = [sum(counts[label, split] for split in SPLIT_NAMES) for label in range(len(record.classes))]
     order = sorted(range(len(totals)), key=lambda label: (-totals[label], label))
     rows = (
@@ -69,18 +73,20 @@ def _balance(evidence: Evidence) -> Markup | None:
          number(f"{totals[label]:,}")]
         for label in order
     )  # fmt: skip
-    shown = table(["Class", numbers("training"), numbers("validation"), numbers("test"), numbers("all")], rows)
+    shown = table(
+        [noun.capitalize(), numbers("training"), numbers("validation"), numbers("test"), numbers("all")], rows
+    )
     most, least = order[0], order[-1]
     if totals[most] == totals[least]:
-        summary = sentence(f"Every class has {plural(totals[most], 'picture')}.")
+        summary = sentence(f"Every {noun} has {plural(totals[most], 'picture')}.")
     else:
         summary = tag(
-            "p", "The largest class, ", name(record.classes[most]), f", has {plural(totals[most], 'picture')}; "
+            "p", f"The largest {noun}, ", name(record.classes[most]), f", has {plural(totals[most], 'picture')}; "
             "the smallest, ", name(record.classes[least]), f", has {totals[least]:,}.",
         )  # fmt: skip
     if len(order) > SHOWN_CLASSES:
-        shown = folded(f"Pictures of all {len(order):,} classes", shown)
-    return join([tag("h3", "Pictures by class"), summary, shown])
+        shown = folded(f"Pictures of all {len(order):,} {'labels' if noun == 'label' else 'classes'}", shown)
+    return join([tag("h3", f"Pictures by {noun}"), summary, shown])
 
 
 def _skipped(skipped: Any) -> Markup | None:

@@ -5,7 +5,9 @@ import shlex
 from netsmith.report.answers import Scores
 from netsmith.report.evidence import SPLITS, Evidence
 from netsmith.report.markup import Content, Markup, code, join, number, numbers, sentence, table, tag
+from netsmith.report.tagging import TagScores
 from netsmith.report.wording import (
+    SPLIT_NAMES,
     between,
     bounds,
     budget_cells,
@@ -18,8 +20,8 @@ from netsmith.report.wording import (
 )
 from netsmith.run.metrics import Interval
 from netsmith.run.result import Result
+from netsmith.run.scores import METRIC_NAMES
 
-SPLIT_NAMES = {"test": "test", "val": "validation", "train": "training"}
 NOISY = 0.5  # on a machine more uneven than this a latency holds little
 
 
@@ -47,11 +49,15 @@ def verdict(evidence: Evidence) -> Markup:
 
 
 def _accuracy(result: Result) -> Markup:
-    for split, interval in (("test", result.final.top1.test), ("validation", result.final.top1.val)):
+    found = result.final.headline
+    for split, interval in (("test", found.test), ("validation", found.val)):
         if interval is not None:
             caveat = "" if split == "test" else "; the test split was not read"
             share = tag("strong", percent(interval.value, n=interval.n))
             pictures = plural(interval.n, f"{split} picture")
+            if result.final.metric == "map":
+                sure = f" mean average precision on {pictures} (95% interval {bounds(interval)}{caveat})"
+                return join(["reaches ", share, sure])
             return join(["gets ", share, f" of {pictures} right (95% interval {bounds(interval)}{caveat})"])
     return join(["is trained, but no accuracy is recorded,"])
 
@@ -89,7 +95,8 @@ def tiles(evidence: Evidence) -> Markup | None:
         return None
     final = evidence.result.final
     shown: list[tuple[str, str, str]] = []
-    for title, interval in (("Test top-1", final.top1.test), ("Validation top-1", final.top1.val)):
+    metric, found = METRIC_NAMES[final.metric], final.headline
+    for title, interval in ((f"Test {metric}", found.test), (f"Validation {metric}", found.val)):
         if interval is not None:
             shown.append((title, percent(interval.value, n=interval.n), f"{bounds(interval)}, n = {interval.n:,}"))
     latency = final.latency_ms
@@ -129,55 +136,77 @@ def budget(evidence: Evidence) -> Markup | None:
     return table(["Budget", numbers("limit"), numbers("measured"), ""], rows)
 
 
-def certainty(evidence: Evidence, scores: dict[str, Scores]) -> Markup:
+def certainty(evidence: Evidence, scores: dict[str, Scores | TagScores]) -> Markup:
     """Intervals, what was read when, and how quiet the machine was."""
     return join([_intervals(evidence, scores), _readings(evidence), _latency(evidence), _verification(evidence)])
 
 
-def recorded_top1(evidence: Evidence, split: str) -> Interval | None:
-    """Top-1 of a split as `results.json` has it."""
+def recorded_headline(evidence: Evidence, split: str) -> Interval | None:
+    """Top-1 or mAP of a split as `results.json` has it."""
     if evidence.result is None:
         return None
-    return evidence.result.final.top1.test if split == "test" else evidence.result.final.top1.val
+    found = evidence.result.final.headline
+    return found.test if split == "test" else found.val
 
 
-def _intervals(evidence: Evidence, scores: dict[str, Scores]) -> Markup:
+def _intervals(evidence: Evidence, scores: dict[str, Scores | TagScores]) -> Markup:
+    tags = evidence.metric == "map"
     rows: list[list[Content]] = []
     notices: list[Content] = []
     for split in SPLITS:
-        recorded, scored = recorded_top1(evidence, split), scores.get(split)
-        top1 = recorded or (scored.top1 if scored else None)
-        if top1 is None:
+        recorded, scored = recorded_headline(evidence, split), scores.get(split)
+        found = recorded or (scored.headline if scored else None)
+        if found is None:
             continue
-        top5 = percent(scored.top5.value, n=scored.top5.n) if scored and len(scored.per_class) > 5 else "–"
-        cells = (f"{top1.n:,}", percent(top1.value, n=top1.n), bounds(top1), top5)
+        cells = (f"{found.n:,}", percent(found.value, n=found.n), bounds(found), *_more(scored, tags=tags))
         rows.append([SPLIT_NAMES[split].capitalize(), *map(number, cells)])
         if scored is None:
             notices.append(sentence(evidence.gaps[f"predictions/{split}.npz"]))
-        elif recorded and (recorded.n, round(recorded.value, 9)) != (scored.top1.n, round(scored.top1.value, 9)):
-            notices.append(_disagreement(evidence, split, recorded, scored.top1))
+        elif recorded and (recorded.n, round(recorded.value, 9)) != (
+            scored.headline.n,
+            round(scored.headline.value, 9),
+        ):
+            notices.append(_disagreement(evidence, split, recorded, scored.headline))
     if not rows:
         return sentence(
             "No accuracy is recorded.", *(evidence.gaps.get(f"predictions/{split}.npz") for split in SPLITS)
         )
+    metric = METRIC_NAMES[evidence.metric]
+    others = ("F1 macro (95% interval)", "F1 micro (95% interval)") if tags else ("top-5",)
+    how = "resampled pictures" if tags else "Wilson"
     return join(
         [
-            table(["Split", numbers("pictures"), numbers("top-1"), numbers("95% interval"), numbers("top-5")], rows),
+            table(["Split", *map(numbers, ("pictures", metric, "95% interval", *others))], rows),
             sentence(
-                "The interval (Wilson, 95%) is where the share on endless pictures of the same kind plausibly lies;",
-                "two models whose difference is well inside it are not told apart by these pictures.",
+                "mAP is the mean of the labels' average precisions; F1 holds at the artifact's thresholds, which were "
+                "chosen on validation."
+                if tags
+                else None,
+                f"The interval ({how}, 95%) is where the {'number' if tags else 'share'} on endless pictures of the "
+                "same kind plausibly lies; two models whose difference is well inside it are not told apart by these "
+                "pictures.",
             ),
             *notices,
         ]
     )
 
 
+def _more(scored: Scores | TagScores | None, *, tags: bool) -> list[str]:
+    """Beside the headline: top-5, or both F1."""
+    if scored is None:
+        return ["–", "–"] if tags else ["–"]
+    if isinstance(scored, TagScores):
+        return [f"{percent(f1.value, n=f1.n)} ({bounds(f1)})" for f1 in (scored.f1_macro, scored.f1_micro)]
+    return [percent(scored.top5.value, n=scored.top5.n) if len(scored.per_class) > 5 else "–"]
+
+
 def _disagreement(evidence: Evidence, split: str, recorded: Interval, found: Interval) -> Markup:
+    of = "of" if evidence.metric == "top1" else "mAP on"
     return tag(
         "p",
-        f"results.json says {percent(recorded.value, n=recorded.n)} of {recorded.n:,} for the {SPLIT_NAMES[split]} "
-        f"split, but the recorded answers give {percent(found.value, n=found.n)} of {found.n:,}: one of the two files "
-        "is not what the run wrote. Measure again with ",
+        f"results.json says {percent(recorded.value, n=recorded.n)} {of} {recorded.n:,} for the {SPLIT_NAMES[split]} "
+        f"split, but the recorded answers give {percent(found.value, n=found.n)} {of} {found.n:,}: one of the two "
+        "files is not what the run wrote. Measure again with ",
         code(shlex.join(["netsmith", "verify", str(evidence.path)])),
         class_="notice bad",
     )

@@ -6,16 +6,23 @@ slipped through as HTML could not run. The same run folder gives the same bytes.
 
 import shlex
 from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from netsmith import __version__
+from netsmith.artifact.predictions import Predictions
 from netsmith.errors import InputError
 from netsmith.report import accuracy, history, origin, outcome
 from netsmith.report.answers import Scores, score
 from netsmith.report.evidence import Evidence, gather
 from netsmith.report.markup import Content, Markup, join, raw, tag
 from netsmith.report.style import CSS
+from netsmith.report.tagging import TagScores, score_tags
 from netsmith.run.files import write_text
 from netsmith.run.folder import RunFolder
+from netsmith.run.scores import are_tags
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _GENERATOR = '<meta name="generator" content="netsmith '
@@ -59,8 +66,9 @@ def render(evidence: Evidence) -> str:
         evidence: see `netsmith.report.evidence.gather`.
     """
     temperature = evidence.model.temperature if evidence.model is not None else 1.0
+    thresholds = evidence.model.thresholds if evidence.model is not None else None
     scores = {
-        split: score(answers.logits, answers.targets, temperature=temperature)
+        split: _score(answers, temperature=temperature, thresholds=thresholds)
         for split, answers in evidence.predictions.items()
     }
     sections = [section for section in _sections(evidence, scores) if section[2] is not None]
@@ -90,11 +98,18 @@ def render(evidence: Evidence) -> str:
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
+def _score(answers: Predictions, *, temperature: float, thresholds: tuple[float, ...] | None) -> Scores | TagScores:
+    if are_tags(answers.targets):
+        return score_tags(answers.logits, answers.targets, thresholds=thresholds)
+    classes = cast(NDArray[np.int64], answers.targets)
+    return score(answers.logits, classes, temperature=temperature)
+
+
 def _subtitle(evidence: Evidence) -> Content:
     return shlex.join(["netsmith", *evidence.command])
 
 
-def _sections(evidence: Evidence, scores: dict[str, Scores]) -> list[tuple[str, str, Markup | None]]:
+def _sections(evidence: Evidence, scores: dict[str, Scores | TagScores]) -> list[tuple[str, str, Markup | None]]:
     """(anchor, title, content) in the order a person asks; None where the kind of run has no such thing."""
     return [
         ("sure", "How sure is this?", outcome.certainty(evidence, scores)),

@@ -7,6 +7,7 @@ from netsmith.report.markup import visible
 from netsmith.run.budget import BudgetRow
 from netsmith.run.metrics import Interval
 
+SPLIT_NAMES = {"test": "test", "val": "validation", "train": "training"}
 _SIZES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
 _COUNTS = (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0))
 _BUDGET = {

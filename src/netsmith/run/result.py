@@ -4,15 +4,24 @@ Written last, so its presence means the run is finished; `verify` holds it to it
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from netsmith.errors import InputError
 from netsmith.run.budget import BudgetRow
 from netsmith.run.files import write_text
 from netsmith.run.machine import Machine
 from netsmith.run.metrics import Interval
+from netsmith.run.scores import Metric
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -36,7 +45,7 @@ class Latency(BaseModel):
 
 
 class Top1(BaseModel):
-    """Share of pictures whose most probable class is right, per split; None where the split was not read."""
+    """A share per split; None where the split was not read. Top-1: of pictures whose most probable class is right."""
 
     model_config = _STRICT
 
@@ -54,7 +63,9 @@ class Final(BaseModel):
         params, macs: of the network.
         size_bytes: bytes the predictor must open.
         latency_ms: of one prediction.
-        top1: per split.
+        top1: per split; None for tags.
+        map, f1_macro, f1_micro: of tags, per split: mean average precision, and F1 at the artifact's thresholds; absent
+            for one class per picture.
     """
 
     model_config = _STRICT
@@ -67,7 +78,41 @@ class Final(BaseModel):
     macs: int = Field(ge=0)
     size_bytes: int = Field(gt=0)
     latency_ms: Latency
-    top1: Top1
+    top1: Top1 | None = None
+    map: Top1 | None = None
+    f1_macro: Top1 | None = None
+    f1_micro: Top1 | None = None
+
+    @model_validator(mode="after")
+    def _one_task(self) -> Self:
+        tags = (self.map, self.f1_macro, self.f1_micro)
+        if any(each is None for each in tags) != (self.top1 is not None) or (self.top1 is not None and any(tags)):
+            raise ValueError("give either top1, or map, f1_macro and f1_micro")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_other_task(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialise(self)
+        others = ("map", "f1_macro", "f1_micro") if self.top1 is not None else ("top1",)
+        return {name: value for name, value in fields.items() if name not in others}
+
+    @property
+    def metric(self) -> Metric:
+        """What the model is judged by."""
+        return "top1" if self.top1 is not None else "map"
+
+    def scores(self, split: Literal["val", "test"]) -> dict[str, Interval]:
+        """All that is recorded of a split, by name; empty where it was not read."""
+        kinds = {"top1": self.top1, "map": self.map, "f1_macro": self.f1_macro, "f1_micro": self.f1_micro}
+        found = {name: getattr(each, split) for name, each in kinds.items() if each is not None}
+        return {name: interval for name, interval in found.items() if interval is not None}
+
+    @property
+    def headline(self) -> Top1:
+        """It, per split."""
+        found = self.top1 or self.map
+        assert found is not None, "one of the two is there"
+        return found
 
 
 class Result(BaseModel):

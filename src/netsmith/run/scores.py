@@ -22,7 +22,8 @@ Metric = Literal["top1", "map"]
 """Key of the headline in records."""
 METRICS: dict[Task, Metric] = {"classify": "top1", "tag": "map"}
 METRIC_NAMES: dict[Metric, str] = {"top1": "top-1", "map": "mAP"}
-"""As people read it."""
+SCORE_NAMES = {**METRIC_NAMES, "top5": "top-5", "f1_macro": "F1 macro", "f1_micro": "F1 micro", "loss": "loss"}
+"""As people read them."""
 
 
 def are_tags(targets: "Targets") -> "TypeGuard[NDArray[np.bool_]]":

@@ -19,7 +19,8 @@ class Batch:
 
     Attributes:
         images: uint8 [B,3,R,R], channels last in memory.
-        targets: int64 [B], or where pictures are mixed float32 [B,C], the share of each class.
+        targets: int64 [B]; where pictures are mixed float32 [B,C], the share of each class; of tags float32 [B,C],
+            whether a picture has each, or its share.
     """
 
     images: torch.Tensor

@@ -8,7 +8,7 @@ import torch
 from netsmith.run.clock import Clock
 from netsmith.run.recipe import Recipe
 from netsmith.train.depthwise import Float32Parts, kinds_of
-from netsmith.train.objectives import Classify
+from netsmith.train.objectives import Objective
 from netsmith.train.planning import Measure, Planner
 from netsmith.train.precision import Precision, Timing, candidates, thread_counts
 from netsmith.train.trials import Trials
@@ -30,7 +30,7 @@ class Choice:
 
 
 def choose(
-    objective: Classify, recipe: Recipe, *, planner: Planner, trials: Trials, clock: Clock, processes: int = 1
+    objective: Objective, recipe: Recipe, *, planner: Planner, trials: Trials, clock: Clock, processes: int = 1
 ) -> Choice:
     """Decide by plan rows, or write them.
 

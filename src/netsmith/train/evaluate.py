@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from netsmith.data.items import Targets
 from netsmith.errors import CheckError
-from netsmith.run.metrics import Interval, cross_entropy, top_k_correct, wilson
+from netsmith.run.metrics import Interval
 from netsmith.run.progress import Progress, silent
+from netsmith.run.scores import METRIC_NAMES, are_tags, headline, points
+from netsmith.run.tagging import best_thresholds, probabilities_of
 from netsmith.train.devices import is_lazy, release
 from netsmith.train.objectives import Normalize
 from netsmith.train.ranks import Ranks
@@ -23,35 +27,51 @@ class Evaluation:
 
     Attributes:
         logits: float32 [N,C].
-        targets: int64 [N].
+        targets: int64 [N], or bool [N,C] of tags.
     """
 
     logits: NDArray[np.float32]
-    targets: NDArray[np.int64]
+    targets: Targets
+
+    @cached_property
+    def headline(self) -> Interval:
+        """Top-1 accuracy, or mAP of tags, with its interval."""
+        return headline(self.logits, self.targets)
 
     @property
     def top1(self) -> Interval:
         """Share of pictures whose class has the largest logit."""
-        return self._top(1)
+        assert not are_tags(self.targets), "tags have mAP"
+        return self.headline
 
-    @property
-    def top5(self) -> Interval:
-        """Share of pictures whose class is among the five largest logits; 1 with five classes or fewer."""
-        return self._top(5)
+    @cached_property
+    def points(self) -> dict[str, float]:
+        """Its numbers without intervals, see `run.scores.points`."""
+        return points(self.logits, self.targets)
 
     @property
     def loss(self) -> float:
-        """Mean cross-entropy, nats."""
-        return cross_entropy(self.logits, self.targets)
+        """Mean loss per picture, nats."""
+        return self.points["loss"]
 
-    def _top(self, k: int) -> Interval:
-        return wilson(int(top_k_correct(self.logits, self.targets, k=k).sum()), len(self.targets))
+    @property
+    def shown(self) -> str:
+        """The headline as a person reads it."""
+        metric, value = next(iter(self.points.items()))
+        return f"{METRIC_NAMES['map' if metric == 'map' else 'top1']} {100 * value:.2f} %"
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """For each tag the threshold of the largest F1 on these pictures; None where pictures have one class."""
+        if not are_tags(self.targets):
+            return None
+        return tuple(best_thresholds(probabilities_of(self.logits), self.targets))
 
 
 def evaluate_network(
     network: nn.Module,
     pixels: NDArray[np.uint8],
-    labels: NDArray[np.int64],
+    labels: Targets,
     *,
     mean: Sequence[float],
     std: Sequence[float],
@@ -63,7 +83,7 @@ def evaluate_network(
     Args:
         network: `forward(x)` -> logits; it is used on the device of its first parameter.
         pixels: uint8 [N,R,R,3], as `prepare` gives them; N >= 1.
-        labels: int64 [N].
+        labels: int64 [N], or bool [N,C] of tags.
         mean, std: of the network's input, in units of [0, 1] pixel values.
         batch_size: pictures per forward call, fewer where memory runs out; it does not change which are counted.
         progress: told how many pictures are done.
@@ -103,7 +123,7 @@ def evaluate_network(
 def evaluate_together(
     network: nn.Module,
     pixels: NDArray[np.uint8],
-    labels: NDArray[np.int64],
+    labels: Targets,
     *,
     mean: Sequence[float],
     std: Sequence[float],

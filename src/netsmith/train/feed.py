@@ -22,16 +22,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from netsmith.data.cache import Prepared
+from netsmith.data.items import Targets
 from netsmith.data.masters import Masters, filled_ahead
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
+from netsmith.run.scores import are_tags
 from netsmith.train.augment.mixing import Mixing, mix, mixed_targets
 from netsmith.train.augment.pipeline import Augmentation, Images
 from netsmith.train.batch import Batch, Delivery, Sent
@@ -47,26 +49,31 @@ class TrainingData:
 
     Attributes:
         images: N pictures uint8 [H,W,3], of one size or many.
-        labels: int64 [N].
+        labels: int64 [N], or bool [N,C] of tags.
         val_pixels: uint8 [M,R,R,3], as `prepare` gives them; M may be 0.
-        val_labels: int64 [M].
+        val_labels: int64 [M], or bool [M,C].
         preprocess: of the network.
         fingerprint: equal only for the same pictures in the same order.
     """
 
     images: Images
-    labels: NDArray[np.int64]
+    labels: Targets
     val_pixels: NDArray[np.uint8]
-    val_labels: NDArray[np.int64]
+    val_labels: Targets
     preprocess: Preprocess
     fingerprint: str
 
     @classmethod
     def of(cls, train: Masters, val: Prepared, preprocess: Preprocess) -> Self:
         """From the pixel caches of two splits."""
-        rows = (f"{key} {label}\n" for key, label in zip(train.keys, train.labels.tolist(), strict=True))
+        shown = _tags_as_text(train.labels) if are_tags(train.labels) else train.labels.tolist()
+        rows = (f"{key} {label}\n" for key, label in zip(train.keys, shown, strict=True))
         fingerprint = hashlib.sha256("".join(rows).encode()).hexdigest()
         return cls(train, train.labels, val.pixels, val.labels, preprocess, fingerprint)
+
+
+def _tags_as_text(labels: NDArray[np.bool_]) -> list[str]:
+    return [",".join(map(str, np.flatnonzero(row))) for row in labels]
 
 
 def _unchanged(step: int) -> int | None:
@@ -78,7 +85,7 @@ class Feed:
 
     Args:
         images: the training pictures, at least one.
-        labels: int64 [N].
+        labels: int64 [N], or bool [N,C] of tags.
         augmentation: what is done to them.
         batch_size: B >= 1.
         seed: of the run.
@@ -92,7 +99,7 @@ class Feed:
     def __init__(
         self,
         images: Images,
-        labels: NDArray[np.int64],
+        labels: Targets,
         *,
         augmentation: Augmentation,
         batch_size: int,
@@ -114,7 +121,7 @@ class Feed:
         self.rendered = rendered
         self.delivery = delivery or Delivery(torch.device("cpu"))
         self.part = slice(batch_size) if part is None else part(batch_size)
-        self.classes = 1 + int(labels.max())
+        self.classes = labels.shape[1] if are_tags(labels) else 1 + int(labels.max())
         self._order = lru_cache(maxsize=4)(self._order_of)
         self._augmentation_at = lru_cache(maxsize=16)(augmentation.at)
 
@@ -145,7 +152,8 @@ class Feed:
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
         if self.balanced:
-            return balanced_order(self.labels, seed=self.seed, epoch=epoch)
+            assert not are_tags(self.labels), "refused where the recipe is made"
+            return balanced_order(cast(NDArray[np.int64], self.labels), seed=self.seed, epoch=epoch)
         return plain_order(len(self.labels), seed=self.seed, epoch=epoch)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
@@ -164,29 +172,28 @@ class Feed:
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         images, labels = self._pictures(places[self.part], augmentation)
         if self.mixing is None:
-            return Batch(images, torch.from_numpy(labels))
+            targets = torch.from_numpy(labels)
+            return Batch(images, targets.float() if are_tags(labels) else targets)
         mixture = self.mixing.draw(seed=self.seed, step=step, size=augmentation.size)
         alone = len(labels) == self.batch_size
         if not alone:  # the partner of the first is another process's picture
             before, its_label = self._pictures(places[self.part.start - 1 :][:1], augmentation)
-            images, labels = torch.cat([before, images]), np.concatenate([its_label, labels])
+            images, labels = torch.cat([before, images]), cast(Targets, np.concatenate([its_label, labels]))
         images, targets = mix(images, mixture), mixed_targets(labels, mixture, classes=self.classes)
         return Batch(images, targets) if alone else Batch(images[1:], targets[1:])
 
-    def _pictures(
-        self, places: NDArray[np.int64], augmentation: Augmentation
-    ) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    def _pictures(self, places: NDArray[np.int64], augmentation: Augmentation) -> tuple[torch.Tensor, Targets]:
         """What is shown at places of the stream, in ascending order, and its labels."""
         epochs, positions = np.divmod(places, len(self.labels))
         parts = [
             self._of_epoch(epoch, positions[epochs == epoch], augmentation) for epoch in np.unique(epochs).tolist()
         ]
         images = parts[0][0] if len(parts) == 1 else torch.cat([images for images, _ in parts])
-        return images, np.concatenate([labels for _, labels in parts])
+        return images, cast(Targets, np.concatenate([labels for _, labels in parts]))
 
     def _of_epoch(
         self, epoch: int, positions: NDArray[np.int64], augmentation: Augmentation
-    ) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    ) -> tuple[torch.Tensor, Targets]:
         chosen = self.order(epoch)[positions]
         if self.rendered is None:
             sources = [self.images[index] for index in chosen.tolist()]

@@ -64,7 +64,7 @@ class Metrics:
         row = {
             **standing,
             "loss": self._state.loss_sum / self._state.loss_steps if self._state.loss_steps else None,
-            "val": {"top1": evaluation.top1.value, "top5": evaluation.top5.value, "loss": evaluation.loss},
+            "val": evaluation.points,
             "images_per_s": images_per_s,
         }
         self._state.loss_sum, self._state.loss_steps = 0.0, 0

@@ -5,7 +5,7 @@ anything past such a wrapper silently skips its synchronisation. It takes uint8 
 part of what is trained and runs on the device.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, cast
 
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from netsmith.arch.layout import Layout
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
+from netsmith.run.scores import are_tags
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,43 @@ def balanced_weights(labels: NDArray[np.int64]) -> list[float]:
     counts = np.bincount(labels)
     assert counts.all(), "every class has pictures to train on"
     return (len(labels) / (len(counts) * counts)).tolist()
+
+
+MOST_POSITIVE_WEIGHT = 20.0
+"""Of a tag's positive over its negatives: where one of thousands has it, a single picture would make the update."""
+
+
+def positive_weights(labels: NDArray[np.bool_]) -> list[list[float]]:
+    """What each tag's negatives and positives count for so that both count alike and a picture 1 on average.
+
+    A positive counts at most `MOST_POSITIVE_WEIGHT` negatives.
+
+    Args:
+        labels: bool [N,C] of the training pictures.
+
+    Returns:
+        Two rows of C weights: of negatives, of positives.
+    """
+    positives = labels.sum(axis=0)
+    ratio = np.minimum((len(labels) - positives) / np.maximum(positives, 1), MOST_POSITIVE_WEIGHT)
+    ratio = np.where((positives == 0) | (positives == len(labels)), 1.0, ratio)
+    negative = len(labels) / (ratio * positives + len(labels) - positives)
+    return [negative.tolist(), (ratio * negative).tolist()]
+
+
+def _outcome(
+    network: nn.Module, x: Tensor, auxiliary: Mapping[str, float], loss_of: Callable[[Tensor], Tensor]
+) -> Outcome:
+    """One forward call: the loss of the logits and of auxiliary ones, by their weights."""
+    if not auxiliary:
+        logits = network(x).float()
+        return Outcome(loss_of(logits), logits)
+    outputs = cast(_Outputs, network).forward_all(x)
+    logits = outputs["logits"].float()
+    loss = loss_of(logits)
+    for name, weight in auxiliary.items():
+        loss = loss + weight * loss_of(outputs[name].float())
+    return Outcome(loss, logits)
 
 
 class Classify(nn.Module):
@@ -163,16 +201,9 @@ class Classify(nn.Module):
             images: uint8 or float [N,3,R,R], 0 to 255.
             targets: int64 [N], or float [N,C], the share of each class.
         """
-        x = self.normalize(images)
-        if not self.auxiliary:
-            logits = self.network(x).float()
-            return Outcome(self._loss(logits, targets), logits)
-        outputs = cast(_Outputs, self.network).forward_all(x)
-        logits = outputs["logits"].float()
-        loss = self._loss(logits, targets)
-        for name, weight in self.auxiliary.items():
-            loss = loss + weight * self._loss(outputs[name].float(), targets)
-        return Outcome(loss, logits)
+        return _outcome(
+            self.network, self.normalize(images), self.auxiliary, lambda logits: self._loss(logits, targets)
+        )
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         if self.binary:
@@ -193,3 +224,87 @@ class Classify(nn.Module):
         if self.class_weights is not None:
             losses = losses * (shares * self.class_weights).sum(dim=1)
         return losses.mean()
+
+
+class Tag(nn.Module):
+    """Binary cross-entropy of every tag by itself, summed over the tags of a picture.
+
+    The sum is the negative log-likelihood of all that is known of a picture, as cross-entropy is of its class, so one
+    learning rate serves both; a mean over tags would make every update smaller by their number.
+
+    Args:
+        network, mean, std, auxiliary: as of `Classify`.
+        smoothing: probability spread evenly over the two answers of each tag: targets are smoothing / 2 and
+            1 - smoothing / 2.
+        weights: of each tag's negatives and positives, two rows of C, see `positive_weights`; None for all alike.
+    """
+
+    weights: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        smoothing: float = 0.0,
+        auxiliary: Mapping[str, float] | None = None,
+        weights: Sequence[Sequence[float]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.normalize = Normalize(mean, std)
+        self.smoothing = smoothing
+        self.auxiliary = dict(auxiliary or {})
+        self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
+
+    def forward(self, images: Tensor, targets: Tensor) -> Outcome:
+        """The loss of a batch.
+
+        Args:
+            images: uint8 or float [N,3,R,R], 0 to 255.
+            targets: float [N,C], 0 to 1: whether a picture has each tag, or its share where pictures are mixed.
+        """
+        return _outcome(
+            self.network, self.normalize(images), self.auxiliary, lambda logits: self._loss(logits, targets)
+        )
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        wanted = targets * (1.0 - self.smoothing) + self.smoothing / 2
+        # A mixed picture has the losses of its two halves in their shares, and so their weights.
+        weights = None if self.weights is None else torch.lerp(self.weights[0], self.weights[1], targets)
+        losses = F.binary_cross_entropy_with_logits(logits, wanted, weights, reduction="none")
+        return losses.sum(dim=1).mean()
+
+
+Objective = Classify | Tag
+
+
+def objective_of(
+    network: nn.Module,
+    recipe: Recipe,
+    preprocess: Preprocess,
+    *,
+    labels: NDArray[np.int64] | NDArray[np.bool_],
+    auxiliary: Mapping[str, float] | None = None,
+) -> Objective:
+    """What `recipe` minimises on pictures with these labels.
+
+    Args:
+        network, preprocess, auxiliary: as of `Classify.of`.
+        recipe: its `smoothing`, `class_balance`, `bce_loss` and `bce_target_thresh` are used.
+        labels: int64 [N] of the training pictures, or bool [N,C] of their tags.
+
+    """
+    if not are_tags(labels):
+        classes = cast(NDArray[np.int64], labels)
+        return Classify.of(network, recipe, preprocess, labels=classes, auxiliary=auxiliary)
+    assert recipe.class_balance != "sampling", "refused where the recipe is made"
+    return Tag(
+        network,
+        mean=preprocess.mean,
+        std=preprocess.std,
+        smoothing=recipe.smoothing,
+        auxiliary=auxiliary_weights(network) if auxiliary is None else auxiliary,
+        weights=positive_weights(labels) if recipe.class_balance == "loss" else None,
+    )

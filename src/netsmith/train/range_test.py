@@ -24,7 +24,7 @@ from netsmith.train.accumulation import Parts
 from netsmith.train.devices import seed
 from netsmith.train.draws import stream_key
 from netsmith.train.feed import Batch, Feed, TrainingData
-from netsmith.train.objectives import Classify
+from netsmith.train.objectives import objective_of
 from netsmith.train.precision import candidates
 from netsmith.train.requirements import choose_device
 from netsmith.train.shortage import OutOfMemory
@@ -77,7 +77,7 @@ def range_test(
     """
     device = choose_device(recipe)
     batch_size = min(recipe.batch_size, max(2, len(data.labels)))
-    objective = Classify.of(copy.deepcopy(network), recipe, data.preprocess, labels=data.labels).to(device).train()
+    objective = objective_of(copy.deepcopy(network), recipe, data.preprocess, labels=data.labels).to(device).train()
     precision = candidates(recipe, device, measured=False)[0]
     state = State(objective.network, recipe.model_copy(update={"ema": None}), precision)
     parts = Parts(network, recipe, batch_size=batch_size)

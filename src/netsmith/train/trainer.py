@@ -42,7 +42,7 @@ from netsmith.train.head_first import head_phases
 from netsmith.train.interrupt import Interrupts
 from netsmith.train.memory import keep_large_blocks
 from netsmith.train.metrics import Metrics
-from netsmith.train.objectives import Classify
+from netsmith.train.objectives import objective_of
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
 from netsmith.train.ranks import ALONE, Ranks
@@ -73,7 +73,7 @@ class Trainer:
         plan: rows found in it are obeyed, new ones recorded.
         clock: reads time.
         seconds: for training from now on, its evaluations and checkpoints included; by default the recipe's `time_s`.
-        auxiliary: weights of auxiliary losses by output name, see `Classify`; the layout's when None.
+        auxiliary: weights of auxiliary losses by output name, see `objectives`; the layout's when None.
         checkpoints: folder of checkpoints, or None to write none.
         metrics: `metrics.jsonl`, or None to write none.
         show: told how far training is.
@@ -123,7 +123,7 @@ class Trainer:
         self._warn = warn or _warn
         self._records = Records(checkpoints, metrics, identity=identity, warn=self._warn, ranks=ranks)
         self._show = show
-        self.objective = Classify.of(network, recipe, data.preprocess, labels=data.labels, auxiliary=auxiliary).to(
+        self.objective = objective_of(network, recipe, data.preprocess, labels=data.labels, auxiliary=auxiliary).to(
             self.device
         )
         ranks.spread(network)
@@ -306,7 +306,7 @@ class Trainer:
         if pace := self._images_per_second():
             parts.append(f"{pace:,.0f} images/s")
         if self._evaluated is not None:
-            parts.append(f"val top-1 {100 * self._evaluated[1].top1.value:.2f} %")
+            parts.append(f"val {self._evaluated[1].shown}")
         return ", ".join(parts)
 
     def _images_per_second(self) -> float | None:

@@ -15,7 +15,7 @@ from netsmith.run.recipe import Recipe
 from netsmith.train.accumulation import Parts
 from netsmith.train.devices import synchronize
 from netsmith.train.feed import Batch
-from netsmith.train.objectives import Classify
+from netsmith.train.objectives import Objective
 from netsmith.train.optimizers import build_optimizer
 from netsmith.train.pacing import Pacing
 from netsmith.train.precision import WARM_UPS, Precision, Timing, Way, measure
@@ -43,7 +43,7 @@ class Trials:
 
     def __init__(
         self,
-        objective: Classify,
+        objective: Objective,
         recipe: Recipe,
         batch: Callable[[], Batch],
         *,

@@ -17,7 +17,7 @@ from netsmith.train.diagnosis import Diverged, explain_loss, first_non_finite
 from netsmith.train.draws import stream_key
 from netsmith.train.feed import Batch
 from netsmith.train.head_first import HeadFirst
-from netsmith.train.objectives import Classify, Outcome
+from netsmith.train.objectives import Objective, Outcome
 from netsmith.train.planning import Planner
 from netsmith.train.precision import Precision
 from netsmith.train.ranks import ALONE, Ranks
@@ -50,7 +50,7 @@ class Updates:
 
     def __init__(
         self,
-        objective: Classify,
+        objective: Objective,
         state: State,
         recipe: Recipe,
         *,

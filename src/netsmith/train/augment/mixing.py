@@ -20,11 +20,12 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from netsmith.data.items import Targets
 from netsmith.run.recipe import Recipe
+from netsmith.run.scores import are_tags
 from netsmith.train.augment.blocks import blocks, in_memory
 from netsmith.train.draws import beta, stream_key, uniforms
 
@@ -105,16 +106,17 @@ def mix(images: Tensor, mixture: Mixture) -> Tensor:
     return torch.from_numpy(mixed).permute(0, 3, 1, 2)
 
 
-def mixed_targets(labels: NDArray[np.int64], mixture: Mixture, *, classes: int) -> Tensor:
+def mixed_targets(labels: Targets, mixture: Mixture, *, classes: int) -> Tensor:
     """What the mixed pictures show.
 
     Args:
-        labels: int64 [B].
+        labels: int64 [B], or bool [B,C] of tags.
         mixture: how the pictures were mixed.
         classes: C.
 
     Returns:
-        float32 [B,C], rows with sum 1.
+        float32 [B,C], the share of each class, or of the pictures that have each tag.
     """
-    certain = F.one_hot(torch.from_numpy(labels), classes).float()
+    given = torch.from_numpy(labels)
+    certain = (given if are_tags(labels) else F.one_hot(given, classes)).float()
     return certain.mul(mixture.share).add_(certain.roll(1, 0), alpha=1.0 - mixture.share)
