@@ -57,7 +57,7 @@ def test_flags_stand_above_a_file_above_the_recipe_and_it_is_said(
 @pytest.mark.parametrize(("side", "kept"), [(16, None), (24, (0.5, 0.75))])
 def test_fast_lets_pictures_grow_where_the_network_can_be_trained_so(side: int, kept: object) -> None:
     network = build(find_layout("resnet20_cifar@0.25", num_classes=2, img_size=side), seed=0)
-    fields = {"model": "resnet20_cifar@0.25", "img_size": side, "epochs": 2.0, **RECIPES["fast"].fields}
+    fields: dict[str, Any] = {"model": "resnet20_cifar@0.25", "img_size": side, "epochs": 2.0, **RECIPES["fast"].fields}
     recipe = as_network_takes(Recipe(**fields), network, name="fast", given=[])
     assert recipe.progressive == kept
     told = " ".join(replaced("fast", recipe, given=[], pictures=100))
