@@ -87,7 +87,7 @@ _ALL = (
         {
             "batch_size": 64,
             "opt": "sgd",
-            "lr": 0.1,
+            "lr": 0.2,
             "momentum": 0.9,
             "nesterov": True,
             "weight_decay": 5e-4,
