@@ -33,6 +33,7 @@ PREPARATION_SECONDS = 86400.0
 """How long for what the leading one does alone: reading millions of pictures takes hours."""
 BUCKET = 25 * 2**20  # bytes of tensors that are added up at once
 _REASON = "netsmith/reason"
+_prefixed: Any = vars(dist)["PrefixStore"]  # public, but torch's types do not say so
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out", "timed out", "NCCL error")
 _KINDS: dict[str, type[Exception]] = {"input": InputError, "check": CheckError}
 
@@ -215,7 +216,9 @@ def joined(world: World) -> Generator[Ranks]:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        store, rank, size = next(iter(rendezvous("env://")))
+        shared, rank, size = next(iter(rendezvous("env://")))
+        # The store outlives a restart, and with it the addresses of processes that are gone.
+        store = _prefixed(f"netsmith/attempt {world.restarts}", shared)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=span(seconds=STEP_SECONDS))
         words, steps = _group(PREPARATION_SECONDS), _group(STEP_SECONDS)
     except (RuntimeError, ValueError) as error:
