@@ -57,7 +57,8 @@ def test_learns_and_records(tmp_path: Path) -> None:
     assert trainer.step == trainer.total_steps == 75
     assert evaluation.top1.value >= 0.95
     rows = read_jsonl(tmp_path / "metrics.jsonl")
-    assert len(rows) == 12  # every epoch
+    assert len([row for row in rows if "val" in row]) == 12  # every epoch
+    assert len(rows) >= 50
     assert rows[-1]["val"] == {
         "top1": evaluation.top1.value,
         "top5": evaluation.points["top5"],
@@ -154,7 +155,7 @@ def test_a_timed_run_keeps_to_its_time_and_replays_to_the_same_bits(tmp_path: Pa
     trainer.evaluate()
     assert trainer.seconds == pytest.approx(clock.now())
     assert clock.now() <= 102.0
-    assert clock.now() >= (95.0 if max(costs) < 5 else 75.0)
+    assert clock.now() >= (95.0 if max(costs) < 5 else 70.0)
     (tmp_path / "b").mkdir()
     shutil.copy(tmp_path / "a/plan.jsonl", tmp_path / "b/plan.jsonl")
     other = FakeClock(advance=0.01)
@@ -327,7 +328,7 @@ def test_a_signal_ends_with_the_step_and_a_checkpoint(tmp_path: Path, number: si
         told.append(received)
         raise KeyboardInterrupt
 
-    def show(title: str, done: float, total: float | None, note: str = "") -> None:
+    def show(title: str, done: float, total: float | None, note: str = "", *, left: float | None = None) -> None:
         if note.startswith("step 5 "):
             os.kill(os.getpid(), number)
 
@@ -498,12 +499,12 @@ def test_training_that_ended_learns_on_when_it_is_lengthened(tmp_path: Path) -> 
 def test_progress_tells_loss_pace_and_accuracy(tmp_path: Path) -> None:
     notes: list[str] = []
 
-    def show(title: str, done: float, total: float | None, note: str = "") -> None:
+    def show(title: str, done: float, total: float | None, note: str = "", *, left: float | None = None) -> None:
         notes.append(note)
 
     trainer = make(tmp_path / "a", show=show)
     trainer.advance()
-    whole = r"step (\d+) of \d+, epoch [\d.]+, loss (\d+\.\d+), [\d,]+ images/s(, val top-1 [\d.]+ %)?"
+    whole = r"step (\d+) of \d+, epoch [\d.]+, loss (\d+\.\d+), top-1 [\d.]+ %(, val top-1 [\d.]+ %)?, [\d,]+ images/s"
     found = [re.fullmatch(whole, note) for note in notes[1:]]  # before the second update no pace is known
     assert [int(match[1]) for match in found if match] == list(range(2, trainer.total_steps + 1))
     assert all(match and 0.0 < float(match[2]) < 20.0 for match in found)

@@ -79,7 +79,7 @@ def weights_hash(network: nn.Module) -> str:
 
 
 def main(run: Path, epochs: str, seconds: str | None = None) -> None:
-    def show(title: str, done: float, total: float | None, note: str = "") -> None:
+    def show(title: str, done: float, total: float | None, note: str = "", *, left: float | None = None) -> None:
         print(note.split(",")[0], flush=True)
 
     torch.set_num_threads(1)

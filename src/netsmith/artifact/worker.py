@@ -30,7 +30,7 @@ def _verify(request: Row, emit: Emit) -> None:
 
     from netsmith.artifact.verify import verify
 
-    def progress(title: str, done: float, total: float | None, note: str = "") -> None:
+    def progress(title: str, done: float, total: float | None, note: str = "", *, left: float | None = None) -> None:
         emit({"progress": [title, done, total, note]})
 
     verify(

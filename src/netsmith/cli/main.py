@@ -51,6 +51,7 @@ class Verb:
 VERBS = {
     "audit": Verb("netsmith.cli.audit:audit", "Say what is in a data set and what is wrong with it."),
     "bench": Verb("netsmith.cli.bench:bench", "Measure the latency of an artifact in a fresh process."),
+    "curves": Verb("netsmith.cli.curves:curves", "Draw the learning curves of one run or several in one picture."),
     "export": Verb("netsmith.cli.export:export", "Write the folder to ship from a run, an artifact or a name."),
     "extend": Verb("netsmith.cli.extend:extend", "Grow a trained network without changing what it computes."),
     "fit": Verb("netsmith.cli.fit:fit", "Find and train the most accurate classifier that fits a budget."),
@@ -66,7 +67,7 @@ VERBS = {
 }
 
 FLAGS = ("--help", "-h", "--version")
-EXTRAS = {"torch": "train", "sklearn": "train", "simplejpeg": "train"}
+EXTRAS = {"torch": "train", "sklearn": "train", "simplejpeg": "train", "tensorboard": "tensorboard"}
 HELP = "From a folder of labelled images and a deployment budget to the most accurate image classifier that fits."
 EXAMPLES = """\
 Examples:

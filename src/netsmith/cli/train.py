@@ -1,5 +1,6 @@
 """`netsmith train`: one network, trained by one recipe and finished like a fit."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -50,6 +51,7 @@ def train(
     recipe: str | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     strict: Annotated[bool, Parameter(show_default=False)] = False,
+    tensorboard: Annotated[bool, Parameter(show_default=False)] = False,
     img_size: Count = None,
     train_size: Count = None,
     progressive: Pair = None,
@@ -127,6 +129,7 @@ def train(
         recipe: Named recipe under the file and the flags; they are listed below.
         config: Recipe file under the flags, such as the recipe.yaml of a run.
         strict: Refuse data of which a picture would be left out.
+        tensorboard: Write event files for TensorBoard too, into tensorboard/ of the run.
         img_size: Side of the input in pixels.
         train_size: Side trained on, where it is another: smaller is faster, and random crops enlarge what they show.
         progressive: Train on smaller pictures first: the smallest share of the side, and the share of training by which
@@ -189,6 +192,8 @@ def train(
         raise InputError("where the run goes is not said; name its folder with -o")
     if find_lr:
         refuse_several("--find-lr", "type it without torchrun")
+    if tensorboard and find_spec("tensorboard") is None:  # it is imported much later, when the folder is there already
+        raise ModuleNotFoundError("No module named 'tensorboard'", name="tensorboard")
     if find_lr and resume:
         raise InputError("--find-lr begins no run, so there is none to go on with; leave --resume out")
     if random_crop and scale is None:
@@ -271,6 +276,7 @@ def train(
     command += ["-o", str(out)] if out else []
     command += ["--pretrained-dir", str(pretrained_dir)] if pretrained_dir else []
     command += ["--resume"] if resume else []
+    command += ["--tensorboard"] if tensorboard else []
     command += [word for flag, _, value in given if value is not None for word in _typed(flag, value)]
 
     from netsmith.fit.session import Session
@@ -278,7 +284,14 @@ def train(
 
     if find_lr and time is None:
         flags.setdefault("epochs", 1.0)  # a rate is the same for any length
-    job = TrainJob(flags=flags, config=config, recipe=recipe, resume=resume, pretrained_dir=pretrained_dir)
+    job = TrainJob(
+        flags=flags,
+        config=config,
+        recipe=recipe,
+        resume=resume,
+        pretrained_dir=pretrained_dir,
+        board=tensorboard,
+    )
     with Console(output) as console:
         session = Session(
             data=data,

@@ -29,6 +29,10 @@ from netsmith.data.items import Dataset
 from netsmith.data.prepare import Pixels, as_pixels
 from netsmith.errors import CheckError
 from netsmith.fit.replay import Replay
+from netsmith.report.curves import curve_of, write_curves
+from netsmith.report.evidence import gather
+from netsmith.report.history import validation_pictures
+from netsmith.report.lessons import lessons
 from netsmith.report.page import write_report
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
@@ -183,7 +187,7 @@ class Finisher:
             return self.finish(bundle)
         finally:
             if self.run.finished:  # also where a limit was missed: the report says so
-                write_report(self.run)
+                _explain(self.run)
 
     def finish(self, bundle: Bundle) -> Result:
         """Measure, answer validation and test, write `results.json`, verify in a fresh process.
@@ -312,8 +316,23 @@ def is_concluded(run: RunFolder, ledger: Ledger) -> bool:
     if verified.inputs != [artifact_hash(run.model)]:
         return False
     if not run.report.exists():  # of a process that died between the two
-        write_report(run)
+        _explain(run)
     return True
+
+
+def _explain(run: RunFolder) -> None:
+    """The pages and pictures that explain a run, the report last."""
+    evidence = gather(run)
+    curve = curve_of(evidence, pictures=validation_pictures(evidence))
+    if curve is not None:
+        write_curves([curve], run.curves)
+    write_report(run)
+
+
+def what_it_shows(run: RunFolder) -> list[str]:
+    """What the curves of a training say, a sentence each; nothing where it went well."""
+    evidence = gather(run)
+    return [lesson.text for lesson in lessons(evidence, pictures=validation_pictures(evidence))]
 
 
 def recipe_hash(recipe: Recipe) -> str:

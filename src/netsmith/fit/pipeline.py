@@ -14,7 +14,7 @@ from netsmith.data.items import Dataset
 from netsmith.data.splits import split
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.field import Entry, Field, choose_field
-from netsmith.fit.finish import Finisher, is_concluded
+from netsmith.fit.finish import Finisher, is_concluded, what_it_shows
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.pace import training_speed
 from netsmith.fit.race import Race
@@ -162,7 +162,11 @@ def _train_and_finish(
     winner.trainer.settle()
     run = finisher.run
     winner.recipe.save(run.recipe)
-    write_bytes(run.metrics, (winner.folder / "metrics.jsonl").read_bytes())
+    for path in (run.metrics, run.gradients):
+        if (recorded := winner.folder / path.name).exists():
+            write_bytes(path, recorded.read_bytes())
+    for text in what_it_shows(run):
+        session.say(text)
     result = finisher.conclude(
         winner.trainer.network,
         name=winner.id,

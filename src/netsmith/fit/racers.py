@@ -77,8 +77,8 @@ class Racer:
         self.recipe.save(self.folder / "recipe.yaml")
         validation = track.finisher.prepared("val", self.preprocess)
 
-        def show(title: str, done: float, total: float | None, note: str = "") -> None:
-            track.show(f"{title} {entry.candidate.id}", done, total, note)
+        def show(title: str, done: float, total: float | None, note: str = "", *, left: float | None = None) -> None:
+            track.show(f"{title} {entry.candidate.id}", done, total, note, left=left)
 
         self.trainer = Trainer(
             build(entry.candidate.layout, seed=self.recipe.seed),

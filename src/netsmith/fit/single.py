@@ -25,7 +25,7 @@ from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset
 from netsmith.data.pretrained import weights_preprocess
 from netsmith.errors import InputError
-from netsmith.fit.finish import Finisher, is_concluded
+from netsmith.fit.finish import Finisher, is_concluded, what_it_shows
 from netsmith.fit.named import as_network_takes, recipe_layer, refuse_other_name, replaced
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for, training_side
@@ -90,6 +90,7 @@ class TrainJob:
         recipe: name of a recipe under both.
         resume: go on with an interrupted run.
         pretrained_dir: folder of weights files, looked at before the cache and the net.
+        board: write event files for TensorBoard too.
     """
 
     flags: Mapping[str, Any]
@@ -97,6 +98,7 @@ class TrainJob:
     recipe: str | None = None
     resume: bool = False
     pretrained_dir: Path | None = None
+    board: bool = False
 
 
 def train_run(job: TrainJob, session: Session) -> Result | None:
@@ -364,6 +366,7 @@ def _train(
         plan=plan,
         clock=session.clock,
         resume=True,
+        board=job.board,
         show=session.progress,
         warn=session.warn,
         ranks=ranks or ALONE,
@@ -376,6 +379,8 @@ def _train(
     session.say(
         f"{recipe.model}: {trained.steps:,} steps, {trained.epochs:.1f} epochs, {trained.val.shown} on validation"
     )
+    for text in what_it_shows(run):
+        session.say(text)
     return finisher.conclude(
         trained.network,
         name=recipe.model,

@@ -37,7 +37,6 @@ _VARIABLES = {
 }
 _COLOURS = (_ACCENT, _SECOND, _GOOD, _LIMIT, _INK, _MUTED)
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_MOST_POINTS = 600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +66,7 @@ class Series:
 
     Attributes:
         title: what it is; "" is left out of the legend.
-        x, y: place and value; in `curve` places are progress in [0, 1].
+        x, y: place and value.
         low, high: bounds of each value, or empty.
         dots: mark every value.
         colour: number of its colour in `lines`; by default its place among the others.
@@ -133,34 +132,6 @@ def race_chart(points: Sequence[Point], *, limit_ms: float | None, metric: str =
         return _svg(figure, "Accuracy against latency of the candidates")
 
 
-def curve(series: Sequence[Series], *, name: str, label: str, about: str, share: bool = False) -> Markup:
-    """Values over the progress of training.
-
-    Args:
-        series: at least one, each with at least one value.
-        name: of the chart, unique on the page.
-        label: of the values, with their unit.
-        about: the chart in words, for those who cannot see it.
-        share: the values are shares of 1, shown in percent.
-    """
-    factor = 100.0 if share else 1.0
-    with _axes(name) as (figure, axes):
-        for line, colour in zip(series, (_ACCENT, _SECOND), strict=False):
-            step = -(-len(line.x) // _MOST_POINTS)
-            x, y = [100 * at for at in line.x[::step]], [factor * value for value in line.y[::step]]
-            if line.low:
-                low, high = ([factor * value for value in side[::step]] for side in (line.low, line.high))
-                axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
-            marker = "o" if line.dots or len(x) == 1 else ""
-            axes.plot(x, y, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=line.title)
-        axes.set_xlim(0, 100)
-        axes.set_xlabel("progress, %")
-        axes.set_ylabel(label)
-        if len(series) > 1:
-            axes.legend(frameon=False, labelcolor=_INK)
-        return _svg(figure, about)
-
-
 def lines(
     series: Sequence[Series],
     *,
@@ -172,6 +143,7 @@ def lines(
     log_x: bool = False,
     log_y: bool = False,
     within: tuple[float, float] | None = None,
+    events: Sequence[tuple[float, str]] = (),
 ) -> Markup:
     """Values over anything.
 
@@ -183,6 +155,7 @@ def lines(
         share: the values are shares of 1, shown in percent.
         log_x, log_y: whether an axis is logarithmic; its numbers must then be above 0.
         within: bounds of the axis of the values, for charts to be compared; by default as far as they reach.
+        events: places at which something happened, and what; drawn as lines across.
     """
     factor = 100.0 if share else 1.0
     with _axes(name, height=_HEIGHT + _LEGEND) as (figure, axes):
@@ -199,7 +172,8 @@ def lines(
                 axes.fill_between(line.x, low, high, color=colour, alpha=0.16, linewidth=0)
             axes.plot(
                 line.x, y, color=colour, linewidth=1.6, linestyle=(0, (4, 2)) if line.dashed else "solid",
-                marker=marker if line.dots else "", markersize=4.5, label=line.title or "_",
+                marker=marker if line.dots or len(line.x) == 1 else "", markersize=4.5,
+                label=_label(line.title),
                 markerfacecolor="none" if line.dashed else colour,
             )  # fmt: skip
         if log_x:
@@ -212,17 +186,30 @@ def lines(
             values = [value for line in series for value in line.y]
             if max(values) < 30 * min(values):  # powers of ten alone would be one tick or two
                 _plain_ticks(axes.yaxis)
+        for at, what in events:
+            axes.axvline(at, color=_MUTED, linewidth=1, linestyle=(0, (1, 2)))
+            axes.annotate(
+                what, (at, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), textcoords="offset points",
+                color=_MUTED, fontsize=8, rotation=90, ha="left", va="top", parse_math=False,
+            )  # fmt: skip
         if within:
             axes.set_ylim(factor * within[0], factor * within[1])
         axes.set_xlabel(across)
         axes.set_ylabel(label)
         if named := sum(bool(line.title) for line in series):
             # Above the lines, where it hides none; filled by columns, so that pairs stand one above the other.
-            figure.legend(
+            legend = figure.legend(
                 loc="outside upper left", ncols=-(-named // 2) if named > 3 else named, frameon=False,
                 labelcolor=_INK, fontsize=9, handlelength=2.6, columnspacing=1.4,
             )  # fmt: skip
+            for text in legend.get_texts():  # names come from outside
+                text.set_parse_math(False)
         return _svg(figure, about)
+
+
+def _label(title: str) -> str:
+    """A title for the legend; "_" is what has none, and matplotlib would leave out whatever begins so."""
+    return f" {title}" if title.startswith("_") else title or "_"
 
 
 def forest(rows: Sequence[Estimate], *, name: str, label: str, about: str, share: bool = False) -> Markup:
@@ -250,9 +237,21 @@ def forest(rows: Sequence[Estimate], *, name: str, label: str, about: str, share
         return _svg(figure, about)
 
 
+def stacked(charts: Sequence[Markup], *, about: str) -> Markup:
+    """Charts one below the other as one; each needs a name of its own."""
+    parts: list[str] = []
+    top = 0
+    for chart in charts:
+        height = int(chart.split('viewBox="0 0 ', 1)[1].split('"', 1)[0].split()[1])
+        parts.append(chart.replace("<svg ", f'<svg y="{top}" width="{_WIDTH}" height="{height}" ', 1))
+        top += height
+    head = f'<svg class="chart" role="img" aria-label="{escape(about)}" viewBox="0 0 {_WIDTH} {top}">'
+    return raw(f"{head}{''.join(parts)}</svg>")
+
+
 def standalone(chart: Markup) -> str:
     """A chart as an SVG file that brings the report's colours, light and dark."""
-    own = "svg { background: var(--page); font-family: system-ui, sans-serif; }"
+    own = "svg { background: var(--page); font-family: system-ui, sans-serif; max-width: 60rem; }"
     head, rest = chart.split(">", 1)
     return f'{head} xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">' + (
         f"<style>{COLOURS}{own}</style>{rest}\n"

@@ -21,6 +21,7 @@ from netsmith.errors import InputError
 from netsmith.run.clock import SystemClock
 from netsmith.run.files import read_jsonl
 from netsmith.run.folder import RunFolder, State
+from netsmith.run.gradients import GradientRow
 from netsmith.run.ledger import Ledger, LedgerRow, in_front
 from netsmith.run.plan import Plan, PlanRow
 from netsmith.run.recipe import Recipe
@@ -28,6 +29,7 @@ from netsmith.run.result import Result
 from netsmith.run.scores import METRICS, Metric, are_tags
 
 T = TypeVar("T")
+Row = TypeVar("Row", bound=BaseModel)
 SPLITS: tuple[Literal["test", "val"], ...] = ("test", "val")
 Drawn = Annotated[float, Field(ge=-1e30, le=1e30)]
 """A number that a chart can bear; the squares of larger ones overflow."""
@@ -48,6 +50,16 @@ class ValMark(BaseModel):
         return self.top1 if self.top1 is not None else self.map
 
 
+class SampleMark(BaseModel):
+    """Accuracy and loss on a sample of the training pictures, prepared as validation pictures are."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    top1: float = Field(ge=0.0, le=1.0)
+    n: int = Field(ge=1)
+    loss: Drawn | None = None
+
+
 class Mark(BaseModel):
     """One row of `metrics.jsonl`; keys that the report does not show are ignored."""
 
@@ -55,9 +67,14 @@ class Mark(BaseModel):
 
     step: int = Field(ge=0)
     progress: float = Field(ge=0.0, le=1.0)
+    epoch: Annotated[float, Field(ge=0.0, le=1e9)] | None = None
     lr: Drawn | None = None
+    side: int | None = None
     loss: Drawn | None = None
+    top1: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    grad_norm: Annotated[float, Field(ge=0.0, le=1e30)] | None = None
     val: ValMark | None = None
+    train: SampleMark | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +91,7 @@ class Evidence:
         marks: `metrics.jsonl`, of a fit that is not that far the one of the candidate in front; of a step that was
             trained again after a resume, the newer row.
         marks_of: the candidate in front whose metrics those are, None where they are the run's.
+        gradients: `gradients.jsonl` beside those metrics; older runs have none.
         data: `data.json`.
         predictions: by split, for those there are.
         model: `model/config.json`.
@@ -89,6 +107,7 @@ class Evidence:
     recipe: Recipe | None
     marks: tuple[Mark, ...]
     marks_of: str | None
+    gradients: tuple[GradientRow, ...]
     data: DataRecord | None
     predictions: dict[str, Predictions]
     model: Config | None
@@ -164,6 +183,7 @@ def gather(run: RunFolder) -> Evidence:
     if leader is not None and leader not in _names(run.candidates):
         leader = None
     metrics = run.metrics if leader is None else run.candidates / leader / run.metrics.name
+    gradients = metrics.with_name(run.gradients.name)
     data = read(run.data, lambda: _data(run.data))
     found = {split: read(run.predictions(split), lambda split=split: _predictions(run.predictions(split), data))
              for split in SPLITS}  # fmt: skip
@@ -177,6 +197,7 @@ def gather(run: RunFolder) -> Evidence:
         recipe=read(run.recipe, lambda: Recipe.load(run.recipe)),
         marks=read(metrics, lambda: _marks(metrics)) or (),
         marks_of=leader,
+        gradients=(read(gradients, lambda: _gradients(gradients)) if gradients.exists() else None) or (),
         data=data,
         predictions={split: answers for split, answers in found.items() if answers is not None},
         model=read(run.model / "config.json", lambda: load_bundle(run.model).config),
@@ -201,15 +222,27 @@ def _data(path: Path) -> DataRecord:
 
 
 def _marks(path: Path) -> tuple[Mark, ...]:
+    newest: dict[int, Mark] = {}
+    for mark in _rows(path, Mark):
+        before = newest.get(mark.step)  # answers may follow in a row of their own
+        said = {key: value for key, value in mark if value is not None}
+        newest[mark.step] = mark if before is None else before.model_copy(update=said)
+    return tuple(newest[step] for step in sorted(newest))
+
+
+def _gradients(path: Path) -> tuple[GradientRow, ...]:
+    newest = {row.step: row for row in _rows(path, GradientRow)}
+    return tuple(newest[step] for step in sorted(newest))
+
+
+def _rows(path: Path, kind: type[Row]) -> list[Row]:
     try:
-        marks = [Mark.model_validate(row) for row in read_jsonl(path)]
+        return [kind.model_validate(row) for row in read_jsonl(path)]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(f"a row has a wrong {'.'.join(map(str, first['loc']))} ({first['msg']})") from error
     except ValueError as error:
         raise InputError(f"a row is not JSON ({error})") from error
-    newest = {mark.step: mark for mark in marks}
-    return tuple(newest[step] for step in sorted(newest))
 
 
 def _predictions(path: Path, data: DataRecord | None) -> Predictions:

@@ -1,12 +1,13 @@
 """How the run went: the race, the training of its winner, what was refused, and the ledger itself."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from netsmith.report.charts import Point, Series, curve, race_chart, swatches
-from netsmith.report.evidence import Drawn, Evidence, Mark
+from netsmith.report.charts import Point, race_chart, swatches
+from netsmith.report.curves import charts, curve_of
+from netsmith.report.evidence import Drawn, Evidence
+from netsmith.report.lessons import lessons
 from netsmith.report.markup import Content, Markup, folded, join, name, number, numbers, sentence, table, tag
 from netsmith.report.wording import bounds, brief, count, figures, milliseconds, moment, p_value, percent, plural, size
 from netsmith.run.ledger import LedgerRow
@@ -200,9 +201,10 @@ def _fate(runner: Runner) -> Markup:
 
 
 def learning(evidence: Evidence) -> Markup:
-    """Loss, validation accuracy and learning rate over the progress of the training."""
-    marks = evidence.marks
-    if not marks:
+    """The learning curves, and what they say in plain words."""
+    marks, pictures = evidence.marks, validation_pictures(evidence)
+    curve = curve_of(evidence, pictures=pictures)
+    if curve is None:
         return sentence(evidence.gaps.get("metrics.jsonl"), "No learning curve is recorded.")
     trained = next((row for row in reversed(evidence.rows("train"))), None)
     return join(
@@ -211,7 +213,8 @@ def learning(evidence: Evidence) -> Markup:
             tag("p", tag("bdi", evidence.marks_of), " is in front so far; this is its training.")
             if evidence.marks_of is not None
             else None,
-            tag("div", *(tag("figure", chart) for chart in _curves(evidence, marks)), class_="charts"),
+            *(tag("p", lesson.text, class_="notice") for lesson in lessons(evidence, pictures=pictures)),
+            tag("div", *(tag("figure", chart) for chart in charts([curve])), class_="charts"),
             sentence(
                 f"{plural(len(marks), 'moment')} recorded, the last at step {marks[-1].step:,}.",
                 _why_losses_differ(evidence),
@@ -241,43 +244,6 @@ def _training(row: LedgerRow) -> Markup | None:
     who = row.after.get("id")
     of = ["Training of ", tag("bdi", who)] if isinstance(who, str) else ["Training"]
     return tag("p", *of, f": {', '.join(parts)}.") if parts else None
-
-
-def _curves(evidence: Evidence, marks: Iterable[Mark]) -> Iterable[Markup]:
-    marks = list(marks)
-    n = validation_pictures(evidence)
-    losses = [(mark.progress, mark.loss) for mark in marks if mark.loss is not None]
-    val_losses = [
-        (mark.progress, mark.val.loss) for mark in marks if mark.val is not None and mark.val.loss is not None
-    ]
-    shares = [(mark.progress, mark.val.score) for mark in marks if mark.val is not None and mark.val.score is not None]
-    metric = METRIC_NAMES[evidence.metric]
-    rates = [(mark.progress, mark.lr) for mark in marks if mark.lr is not None]
-    lines = [_series("training", losses), _series("validation", val_losses, dots=True)]
-    if shown := [line for line in lines if line.x]:
-        yield curve(shown, name="loss", label="loss", about="Loss over the progress of training")
-    if shares:
-        known = n if evidence.metric == "top1" else None  # the interval of mAP does not follow from their number
-        band = [interval for _, top1 in shares if (interval := _interval(top1, known)) is not None]
-        low, high = ([getattr(interval, side) for interval in band] for side in ("low", "high"))
-        line = Series(
-            title=f"validation {metric}",
-            x=[at for at, _ in shares],
-            y=[top1 for _, top1 in shares],
-            low=low,
-            high=high,
-            dots=True,
-        )
-        what = "accuracy" if evidence.metric == "top1" else "mAP"
-        about = f"Validation {what} over the progress of training" + (", with its 95% interval" if band else "")
-        yield curve([line], name=evidence.metric, label=f"validation {metric}, %", about=about, share=True)
-    if rates:
-        about = "Learning rate over the progress of training"
-        yield curve([_series("learning rate", rates)], name="rate", label="learning rate", about=about)
-
-
-def _series(title: str, values: list[tuple[float, float]], *, dots: bool = False) -> Series:
-    return Series(title=title, x=[at for at, _ in values], y=[value for _, value in values], dots=dots)
 
 
 def refusals(evidence: Evidence) -> Markup:

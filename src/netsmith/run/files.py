@@ -73,8 +73,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Append one row to a JSON-lines file and sync it; a torn last line left by a crash is cut off first."""
+def append_jsonl(path: Path, row: dict[str, Any], *, sync: bool = True) -> None:
+    """Append one row to a JSON-lines file and sync it; a torn last line left by a crash is cut off first.
+
+    With `sync=False` a row outlives the process but not, before the next synced row, the loss of power.
+    """
     created = not path.exists()
     line = json.dumps(row, allow_nan=False, ensure_ascii=False).encode() + b"\n"
     with open(path, "ab+") as handle:
@@ -86,9 +89,17 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
                 handle.truncate(handle.read().rfind(b"\n") + 1)
         handle.write(line)
         handle.flush()
-        os.fsync(handle.fileno())
-    if created:
+        if sync:
+            os.fsync(handle.fileno())
+    if created and sync:
         sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until what was written to a file, and its name, are on the disk."""
+    with open(path, "rb") as handle:
+        os.fsync(handle.fileno())
+    sync_folder(path.parent)
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -224,8 +224,23 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """`metrics.jsonl`, one row per evaluation."""
+        """`metrics.jsonl`: what training came to, at marks of its progress."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def gradients(self) -> Path:
+        """`gradients.jsonl`: norms of the gradients by layer, at a few moments of training."""
+        return self.path / "gradients.jsonl"
+
+    @property
+    def curves(self) -> Path:
+        """`curves.svg`: the learning curves."""
+        return self.path / "curves.svg"
+
+    @property
+    def boards(self) -> Path:
+        """Folder of TensorBoard's event files, where they were asked for."""
+        return self.path / "tensorboard"
 
     @property
     def data(self) -> Path:

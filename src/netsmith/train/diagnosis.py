@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from netsmith.errors import CheckError
 from netsmith.train.feed import Batch
+from netsmith.train.gradients import norms_by_layer
 from netsmith.train.precision import Precision
 from netsmith.train.state import State
 
@@ -52,7 +53,7 @@ def gradient_norms(objective: nn.Module, state: State, batch: Batch, *, precisio
         loss: Tensor = objective(precision.lay_out(batch.images), batch.targets).loss
     loss.backward()
     gradients = {name: p.grad for name, p in state.network.named_parameters() if p.grad is not None}
-    norms = _norms_by_layer(gradients)
+    norms = norms_by_layer(gradients)
     objective.zero_grad(set_to_none=True)
     if any(math.isfinite(norm) for norm in norms.values()):
         return norms
@@ -62,15 +63,7 @@ def gradient_norms(objective: nn.Module, state: State, batch: Batch, *, precisio
         for name, p in state.network.named_parameters()
         if p in memory
     }
-    return _norms_by_layer({name: tensor for name, tensor in remembered.items() if tensor is not None}) or norms
-
-
-def _norms_by_layer(tensors: Mapping[str, Tensor]) -> dict[str, float]:
-    squares: dict[str, float] = {}
-    for name, tensor in tensors.items():
-        layer = name.rpartition(".")[0] or name
-        squares[layer] = squares.get(layer, 0.0) + float(tensor.cpu().double().square().sum())  # not all have float64
-    return {layer: math.sqrt(square) if square >= 0 else square for layer, square in squares.items()}
+    return norms_by_layer({name: tensor for name, tensor in remembered.items() if tensor is not None}) or norms
 
 
 def gradients_in_words(norms: Mapping[str, float]) -> str:

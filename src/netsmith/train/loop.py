@@ -1,6 +1,7 @@
 """Training from start to end in a run folder."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from torch import nn
@@ -10,6 +11,7 @@ from netsmith.run.folder import RunFolder
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
+from netsmith.train.board import Board
 from netsmith.train.evaluate import Evaluation
 from netsmith.train.feed import TrainingData
 from netsmith.train.ranks import ALONE, Ranks
@@ -46,6 +48,7 @@ def train(
     seconds: float | None = None,
     auxiliary: Mapping[str, float] | None = None,
     resume: bool = False,
+    board: bool = False,
     show: Progress = silent,
     warn: Callable[[str], None] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -56,10 +59,12 @@ def train(
     Args:
         run: where checkpoints and metrics go.
         resume: go on from the newest checkpoint in it, if any.
+        board: write event files for TensorBoard too.
 
     Raises:
         CheckError, InputError, Interrupted: see `Trainer.advance`, `Trainer.settle` and `Trainer.resume`.
     """
+    events = Board(run.boards) if board else None
     trainer = Trainer(
         network,
         data,
@@ -70,15 +75,17 @@ def train(
         auxiliary=auxiliary,
         checkpoints=run.checkpoints,
         metrics=run.metrics,
+        follow=events.write if events is not None else None,
         show=show,
         warn=warn,
         checkpoint_seconds=checkpoint_seconds,
         ranks=ranks,
     )
-    if resume:
-        trainer.resume()
-    trainer.advance()
-    trainer.save()
-    val = trainer.evaluate()
-    trainer.settle()
+    with events or nullcontext():
+        if resume:
+            trainer.resume()
+        trainer.advance()
+        trainer.save()
+        val = trainer.evaluate()
+        trainer.settle()
     return Trained(trainer.network.eval(), trainer.step, trainer.epoch, trainer.seconds, val)

@@ -1,71 +1,102 @@
-"""Rows of `metrics.jsonl`: what training came to between two evaluations, and what the network answers now."""
+"""What updates give, brought from the device a few at a time: losses, right answers, norms of gradients.
 
+They stay where they were computed until twenty updates' worth is read at once: every read waits for a GPU. On a CPU a
+read costs nothing, and what is shown is the newest.
+"""
+
+import math
 from collections import deque
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from netsmith.train.batch import Batch
 from netsmith.train.devices import waits_for_numbers
-from netsmith.train.evaluate import Evaluation
-from netsmith.train.records import Records
+from netsmith.train.objectives import Outcome
 from netsmith.train.state import State
+from netsmith.train.tally import Tally, mean
 
-KEPT = 20  # losses that stay on the device before they are added up: reading one waits for a GPU
+KEPT = 20  # updates whose numbers stay on the device before they are added up
 
 
 class Metrics:
-    """Gathers losses and writes rows.
+    """Gathers what updates give.
 
     Args:
-        state: holds the sum of the losses since the last row.
-        records: where rows go.
+        state: its tally is brought up to date.
+        tags: pictures have any number of labels, so none of them is the answer.
+
+    Attributes:
+        side: of the pictures of the newest batch, pixels; None before the first.
     """
 
-    def __init__(self, state: State, records: Records) -> None:
-        self._state, self._records = state, records
-        self._losses: list[Tensor] = []  # of the newest updates, not yet added to the state's sum
-        self._newest: deque[float] = deque(maxlen=KEPT)
+    def __init__(self, state: State, *, tags: bool = False) -> None:
+        self._state, self._tags = state, tags
+        self.side: int | None = None
+        self._pending: list[Tensor] = []  # [loss, right, seen] of the newest updates, not yet in the tally
+        self._norms: list[Tensor] = []  # of gradients, not yet in the tally
+        self._newest: deque[tuple[float, float, float]] = deque(maxlen=KEPT)
 
     @property
     def loss(self) -> float | None:
         """Mean of the newest losses that were read, None before the first."""
-        return sum(self._newest) / len(self._newest) if self._newest else None
+        return mean(sum(loss for loss, _, _ in self._newest), len(self._newest))
 
-    def add(self, loss: Tensor) -> None:
-        """Enter the loss of an update, a scalar on any device."""
-        self._losses.append(loss)
-        if len(self._losses) >= KEPT or not waits_for_numbers(loss.device):
+    @property
+    def top1(self) -> float | None:
+        """Share of the pictures of the newest updates that were answered rightly, None before the first."""
+        return mean(sum(right for _, right, _ in self._newest), sum(seen for _, _, seen in self._newest))
+
+    def add(self, outcome: Outcome, batch: Batch) -> None:
+        """Enter an update: its outcome on its batch."""
+        self.side = int(batch.images.shape[-1])
+        loss = outcome.loss.detach()
+        right, seen = (torch.zeros_like(loss), 0) if self._tags else (_right(outcome, batch), len(outcome.logits))
+        self._pending.append(torch.stack([loss, right.to(loss.dtype), torch.full_like(loss, seen)]))
+        if len(self._pending) >= KEPT or not waits_for_numbers(loss.device):
             self.settle()
 
+    def add_norm(self, norm: Tensor) -> None:
+        """Enter the norm of a gradient, a scalar on any device."""
+        self._norms.append(norm)
+
     def settle(self) -> None:
-        """Bring the state's sum up to date."""
-        losses: list[float] = torch.stack(self._losses).tolist() if self._losses else []
-        for loss in losses:  # one by one: the sum must not depend on when it is formed
-            self._newest.append(loss)
-            self._state.loss_sum += loss
-        self._state.loss_steps += len(self._losses)
-        self._losses.clear()
+        """Bring the state's tally up to date."""
+        tally = self._state.tally
+        if self._pending:
+            rows: list[list[float]] = torch.stack(self._pending).tolist()
+            for loss, right, seen in rows:  # one by one: the sums must not depend on when they are formed
+                self._newest.append((loss, right, seen))
+                tally.loss_sum += loss
+                tally.right += right
+                tally.seen += seen
+            tally.loss_steps += len(rows)
+        if self._norms:
+            # Gradients that overflow float16 are no numbers and their updates are left out.
+            for norm in filter(math.isfinite, torch.stack(self._norms).tolist()):
+                tally.grad_norm_sum += norm
+                tally.grad_norms += 1
+        self._pending.clear()
+        self._norms.clear()
 
     def forget(self) -> None:
-        """Drop the losses that are not in the state's sum: the state is another now."""
-        self._losses.clear()
+        """Drop what is not in the tally: the state is another now."""
+        self._pending.clear()
+        self._norms.clear()
         self._newest.clear()
 
-    def write(self, evaluation: Evaluation, *, images_per_s: float | None, **standing: Any) -> None:
-        """Append a row and begin a new sum.
-
-        Args:
-            evaluation: answers on the validation pictures.
-            images_per_s: pace of the newest updates.
-            standing: the row's "time", "step", "progress", "epoch", "lr" and "seconds".
-        """
+    def row(self) -> dict[str, Any]:
+        """The means since the last row; the next begins."""
         self.settle()
-        row = {
-            **standing,
-            "loss": self._state.loss_sum / self._state.loss_steps if self._state.loss_steps else None,
-            "val": evaluation.points,
-            "images_per_s": images_per_s,
-        }
-        self._state.loss_sum, self._state.loss_steps = 0.0, 0
-        self._records.note(self._state.step, row)
+        row = {"side": self.side, **self._state.tally.row()}
+        self._state.tally = Tally()
+        return row
+
+
+def _right(outcome: Outcome, batch: Batch) -> Tensor:
+    """Pictures of a batch answered rightly; of a mixed one the share of the label that was answered."""
+    answers = outcome.logits.argmax(dim=1)
+    if batch.targets.is_floating_point():
+        return batch.targets.gather(1, answers[:, None]).sum()
+    return (answers == batch.targets).sum()

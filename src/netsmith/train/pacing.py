@@ -1,6 +1,7 @@
 """Where the time of a run goes, and what that leaves room for. It only advises: what it says becomes a plan row or
 changes no weight."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from netsmith.run.clock import Clock
@@ -9,6 +10,7 @@ from netsmith.train.timing import SPARE, plan_length
 
 CHECKPOINT_SHARE = 0.05  # of the time, at most
 EVALUATION_SHARE = 0.05  # of the time, at most, before the last evaluation
+NEWEST = 50  # updates whose pace is shown
 PRIOR_STEPS = 2  # the weight of the pace so far against that of a new stretch
 
 
@@ -26,6 +28,7 @@ class Pacing:
     Attributes:
         per_checkpoint: seconds of a coming one, 0 while unknown.
         evaluating: seconds spent in evaluations.
+        last_evaluations: what is evaluated at the end, in evaluations.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class Pacing:
         self.per_checkpoint = 0.0
         self.evaluating = 0.0
         self._stretch: dict[str, tuple[float, int]] = {}  # seconds and number of updates by kind, since the newest mark
+        self.last_evaluations = 1.0
+        self._newest: deque[float] = deque(maxlen=NEWEST)
 
     @property
     def elapsed(self) -> float:
@@ -91,16 +96,25 @@ class Pacing:
         """Enter the update made at `progress`, its wait for the batch included."""
         kind = self.costs.kind(progress)
         new = kind != self._kind and not self.costs.is_measured(kind)
+        if kind != self._kind:
+            self._newest.clear()
         self._kind = kind
         if not new:  # the first of another kind prepares its kernels
             total, steps = self._stretch.get(kind, (0.0, 0))
             self._stretch[kind] = total + seconds, steps + 1
+            self._newest.append(seconds)
 
     @property
     def recent(self) -> float:
-        """Seconds of an update in the stretch that is not settled yet, or else the pace; 0 while unknown."""
-        total, steps = self._stretch.get(self._kind, (0.0, 0))
-        return total / steps if steps else self.per_step
+        """Seconds of one of the newest updates, or else the pace; 0 while unknown."""
+        return sum(self._newest) / len(self._newest) if self._newest else self.per_step
+
+    def left(self, steps: int, *, evaluations: float) -> float | None:
+        """Seconds to the end: what the time leaves, or else what so many updates and evaluations will take; None while
+        that is not known."""
+        if self.seconds is not None:
+            return max(0.0, self.seconds - self.elapsed)
+        return steps * self.recent + evaluations * self.per_evaluation if self.recent else None
 
     def settle(self) -> None:
         """End a stretch between two marks: coming updates are thought to go as its own did."""
@@ -154,7 +168,7 @@ class Pacing:
             checkpoints = left / (self._checkpoint_interval + self.per_checkpoint) * self.per_checkpoint
         allowed = max(0.0, EVALUATION_SHARE * self.seconds - self.evaluating)
         before_last = min(evaluations * self.per_evaluation, allowed)
-        last = self.per_evaluation + self.per_checkpoint
+        last = self.last_evaluations * self.per_evaluation + self.per_checkpoint
         return plan_length(
             step,
             seconds_left=left,

@@ -1,4 +1,5 @@
-"""What training leaves on the disk: checkpoints and rows of metrics. A full disk is a warning and never stops it."""
+"""What training leaves on the disk: checkpoints, rows of metrics and of gradients. A full disk is a warning and never
+stops it."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,9 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from netsmith.errors import InputError
-from netsmith.run.files import append_jsonl, read_jsonl, write_text
+from netsmith.run.files import append_jsonl, read_jsonl, sync_file, write_text
 from netsmith.train.checkpoints import FULL_DISK, Checkpoint, Identity, load_checkpoint, save_checkpoint
 from netsmith.train.ranks import ALONE, Ranks
+
+Follow = Callable[[Mapping[str, Any]], None]
+"""Takes rows of metrics."""
+ANSWERS = frozenset({"val", "train"})
+"""Keys of a row of metrics under which the network's answers stand."""
 
 
 class Records:
@@ -22,6 +28,7 @@ class Records:
         identity: of the training, for its checkpoints.
         warn: told that the disk is full, or a checkpoint damaged.
         ranks: the processes that train together, of which the leading one writes and reads for all.
+        follow: given every row of metrics as it is written, or None.
 
     Attributes:
         saved: step of the newest checkpoint, -1 while there is none.
@@ -35,12 +42,15 @@ class Records:
         identity: Identity,
         warn: Callable[[str], None],
         ranks: Ranks = ALONE,
+        follow: Follow | None = None,
     ) -> None:
         self._ranks = ranks
         self._checkpoints, self._metrics = checkpoints, metrics
-        self._identity, self._warn = identity, warn
-        self._noted = -1  # newest step with a row of metrics
-        self._waiting: list[dict[str, Any]] = []  # rows of metrics that found no room
+        self._gradients = metrics and metrics.with_name("gradients.jsonl")
+        self._identity, self._warn, self._follow = identity, warn, follow
+        self._noted = -1, 0  # newest step with a row of metrics, and how many kinds of answers that has
+        self._noted_gradients = -1
+        self._waiting: list[tuple[Path, dict[str, Any]]] = []  # rows that found no room
         self.saved = -1
 
     @property
@@ -49,19 +59,33 @@ class Records:
         return self._checkpoints is not None
 
     def note(self, step: int, row: Mapping[str, Any]) -> None:
-        """Append a row of metrics, unless the step has one; one for which there is no room waits."""
-        if self._metrics is None or step <= self._noted or not self._ranks.leads:
+        """Append a row of metrics, unless the step has one that holds as many kinds of answers; one for which there is
+        no room waits.
+        """
+        answers = len(row.keys() & ANSWERS)
+        if self._metrics is None or (step, answers) <= self._noted or not self._ranks.leads:
             return
-        self._noted = step
-        self._waiting.append(dict(row))
+        self._noted = step, answers
+        self._waiting.append((self._metrics, dict(row)))
+        self._append_waiting(step)
+        if self._follow is not None:
+            self._follow(row)
+
+    def note_gradients(self, step: int, row: Mapping[str, Any]) -> None:
+        """Append a row of `gradients.jsonl` beside the metrics, unless the step has one."""
+        if self._gradients is None or step <= self._noted_gradients or not self._ranks.leads:
+            return
+        self._noted_gradients = step
+        self._waiting.append((self._gradients, dict(row)))
         self._append_waiting(step)
 
     def _append_waiting(self, step: int) -> None:
-        while self._waiting and self._metrics is not None:
+        while self._waiting:
+            path, row = self._waiting[0]
             try:
-                append_jsonl(self._metrics, self._waiting[0])
+                append_jsonl(path, row, sync=bool(row.keys() & ANSWERS))
             except OSError as error:
-                self._survive_full_disk(error, self._metrics, step)
+                self._survive_full_disk(error, path, step)
                 return
             self._waiting.pop(0)
 
@@ -76,19 +100,34 @@ class Records:
     def _settle(self, step: int) -> None:
         self._append_waiting(step)
         if self._waiting:
-            raise InputError(f"no space left for {self._metrics}; free some and go on with --resume")
+            raise InputError(f"no space left for {self._waiting[0][0]}; free some and go on with --resume")
 
     def forget_after(self, step: int) -> None:
-        """Drop rows of metrics after a step: training goes back to it and comes to others."""
-        if self._metrics is None or not self._ranks.leads or not self._metrics.exists():
+        """Drop rows after a step: training goes back to it and comes to others."""
+        if not self._ranks.leads:
             return
-        kept = [row for row in read_jsonl(self._metrics) if row["step"] <= step]
-        try:
-            write_text(self._metrics, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in kept))
-        except OSError as error:
-            self._survive_full_disk(error, self._metrics, step)
-        self._waiting = [row for row in self._waiting if row["step"] <= step]
-        self._noted = max((int(row["step"]) for row in [*kept, *self._waiting]), default=-1)
+        for path, last in ((self._metrics, step), (self._gradients, step - 1)):  # gradients are those of an update
+            if path is None:
+                continue
+            self._waiting = [(to, row) for to, row in self._waiting if to != path or row["step"] <= last]
+            if not path.exists():
+                continue
+            kept = [row for row in read_jsonl(path) if row["step"] <= last]
+            try:
+                write_text(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in kept))
+            except OSError as error:
+                self._survive_full_disk(error, path, step)
+        self._read_noted()
+
+    def _read_noted(self) -> None:
+        if self._metrics is None or self._gradients is None:
+            return
+        rows, looks = (
+            [*read_jsonl(path), *(row for to, row in self._waiting if to == path)]
+            for path in (self._metrics, self._gradients)
+        )
+        self._noted = max(((int(row["step"]), len(row.keys() & ANSWERS)) for row in rows), default=(-1, 0))
+        self._noted_gradients = max((int(row["step"]) for row in looks), default=-1)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
         """Write a checkpoint, unless rows of metrics before it wait: a run that went on from it would lack them."""
@@ -99,6 +138,9 @@ class Records:
         self._append_waiting(step)
         if self._waiting:
             return self.saved
+        for path in (self._metrics, self._gradients):  # rows are not synced one by one
+            if path is not None and path.exists():
+                sync_file(path)
         try:
             save_checkpoint(self._checkpoints, step=step, tensors=tensors, identity=self._identity, state=numbers)
         except OSError as error:
@@ -121,8 +163,7 @@ class Records:
         return found
 
     def _newest(self, shapes: Mapping[str, tuple[int, ...]]) -> Checkpoint | None:
-        if self._metrics is not None:
-            self._noted = max((int(row["step"]) for row in read_jsonl(self._metrics)), default=-1)
+        self._read_noted()
         if self._checkpoints is None:
             return None
         return load_checkpoint(self._checkpoints, identity=self._identity, shapes=shapes, warn=self._warn)

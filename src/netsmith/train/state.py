@@ -14,6 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from netsmith.run.recipe import Recipe
 from netsmith.train.optimizers import build_optimizer
 from netsmith.train.precision import Precision
+from netsmith.train.tally import Tally
 
 
 class State:
@@ -30,7 +31,7 @@ class State:
         optimizer: over the network's parameters.
         step: updates made.
         scaler: of the loss, where activations are float16, or None.
-        loss_sum, loss_steps: of the training loss since the last row of metrics.
+        tally: of what updates gave since the last row of metrics.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe, precision: Precision) -> None:
@@ -43,8 +44,7 @@ class State:
         self.scaler = torch.amp.GradScaler(next(network.parameters()).device.type) if precision.scales_loss else None
         self._buffers = list(network.buffers())
         self.step = 0
-        self.loss_sum = 0.0
-        self.loss_steps = 0
+        self.tally = Tally()
 
     @property
     def final(self) -> nn.Module:
@@ -82,8 +82,8 @@ class State:
         return named
 
     def numbers(self) -> dict[str, float]:
-        """What changes and is no tensor: the running sum of the loss, the scale of a float16 loss."""
-        named = {"loss_sum": self.loss_sum, "loss_steps": float(self.loss_steps)}
+        """What changes and is no tensor: the tally, the scale of a float16 loss."""
+        named = self.tally.numbers()
         if self.scaler is not None:
             scaling = self.scaler.state_dict()
             named |= {"loss_scale": scaling["scale"], "loss_scale_steps": float(scaling["_growth_tracker"])}
@@ -112,7 +112,7 @@ class State:
                 self.optimizer.state[parameter] = {
                     key: _like(value, parameter, counts_there=counts_there) for key, value in moments.items()
                 }
-        self.loss_sum, self.loss_steps = numbers["loss_sum"], int(numbers["loss_steps"])
+        self.tally = Tally.of(numbers)
         if self.scaler is not None and "loss_scale" in numbers:
             scaling = {"scale": numbers["loss_scale"], "_growth_tracker": int(numbers["loss_scale_steps"])}
             self.scaler.load_state_dict(self.scaler.state_dict() | scaling)

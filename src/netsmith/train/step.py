@@ -77,6 +77,7 @@ def update(
     scaler: torch.amp.GradScaler | None = None,
     check: bool = True,
     peers: Peers = ALONE,
+    look: Callable[[], None] | None = None,
 ) -> Outcome:
     """One optimizer step on one batch.
 
@@ -93,6 +94,7 @@ def update(
         scaler: of the loss, for float16: a step whose gradient overflows is left out.
         check: look whether the loss is finite before anything is changed (on a GPU this waits for it).
         peers: the processes with the other parts of the batch.
+        look: called once the gradients of the whole batch are there, before they are clipped and used.
 
     Returns:
         Loss of the whole batch and logits of this process's part, detached.
@@ -115,6 +117,8 @@ def update(
         raise outcome
     if scaler is not None:
         scaler.unscale_(optimizer)
+    if look is not None:
+        look()
     if grad_clip is not None:
         torch.nn.utils.clip_grad_norm_(objective.parameters(), grad_clip)
     for group in optimizer.param_groups:

@@ -28,6 +28,7 @@ from netsmith.run.clock import Clock, seconds_of
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
+from netsmith.run.scores import are_tags
 from netsmith.train.accumulation import Parts
 from netsmith.train.batch import Batch, Delivery
 from netsmith.train.checkpoints import Checkpoint, Identity
@@ -36,8 +37,9 @@ from netsmith.train.compiling import compile_where_asked, pays
 from netsmith.train.costs import EVEN, Costs, together
 from netsmith.train.devices import synchronize, waits_for_numbers
 from netsmith.train.diagnosis import Diverged
-from netsmith.train.evaluate import Evaluation, evaluate_together
+from netsmith.train.evaluate import Evaluation
 from netsmith.train.feed import Feed, TrainingData
+from netsmith.train.gradients import Gradients
 from netsmith.train.head_first import head_phases
 from netsmith.train.interrupt import Interrupts
 from netsmith.train.memory import keep_large_blocks
@@ -46,7 +48,7 @@ from netsmith.train.objectives import objective_of
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
 from netsmith.train.ranks import ALONE, Ranks
-from netsmith.train.records import Records
+from netsmith.train.records import Follow, Records
 from netsmith.train.rendering import choose_rendering
 from netsmith.train.requirements import choose_device, smallest_part
 from netsmith.train.rewinding import Rewinding
@@ -55,6 +57,7 @@ from netsmith.train.state import State
 from netsmith.train.together import peers_of
 from netsmith.train.trials import Trials
 from netsmith.train.updates import Updates
+from netsmith.train.watching import Watching
 
 CHECKPOINT_SECONDS = 30.0  # between checkpoints, at least
 EVALUATION_COST = 0.5  # of an update on as many pictures, until measured
@@ -76,6 +79,7 @@ class Trainer:
         auxiliary: weights of auxiliary losses by output name, see `objectives`; the layout's when None.
         checkpoints: folder of checkpoints, or None to write none.
         metrics: `metrics.jsonl`, or None to write none.
+        follow: given every row of them.
         show: told how far training is.
         warn: told what went wrong without stopping training.
         checkpoint_seconds: between checkpoints; 0 writes one after every step.
@@ -97,6 +101,7 @@ class Trainer:
         auxiliary: Mapping[str, float] | None = None,
         checkpoints: Path | None = None,
         metrics: Path | None = None,
+        follow: Follow | None = None,
         show: Progress = silent,
         warn: Callable[[str], None] | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -121,8 +126,7 @@ class Trainer:
         self.data, self.recipe = data, recipe
         identity = Identity(recipe=recipe.model_dump(mode="json", exclude=_PLANNED), data=data.fingerprint)
         self._warn = warn or _warn
-        self._records = Records(checkpoints, metrics, identity=identity, warn=self._warn, ranks=ranks)
-        self._show = show
+        self._records = Records(checkpoints, metrics, identity=identity, warn=self._warn, ranks=ranks, follow=follow)
         self.objective = objective_of(network, recipe, data.preprocess, labels=data.labels, auxiliary=auxiliary).to(
             self.device
         )
@@ -152,6 +156,8 @@ class Trainer:
             planner=self._planner,
             warn=self._warn,
         )
+        self._metrics = Metrics(self.state, tags=are_tags(data.labels))
+        steps_per_epoch = len(data.labels) / self.batch_size
         self._updates = Updates(
             self.objective,
             self.state,
@@ -160,13 +166,27 @@ class Trainer:
             planner=self._planner,
             parts=parts,
             records=self._records,
-            steps_per_epoch=len(data.labels) / self.batch_size,
+            gradients=Gradients(self.state, self._metrics, self._records, planner=self._planner, warn=self._warn),
+            steps_per_epoch=steps_per_epoch,
             ranks=ranks,
             peers=peers_of(ranks, network, recipe, planner=self._planner, batch_size=self.batch_size),
         )
         self._rewinding = Rewinding(recipe, planner=self._planner, records=self._records, warn=self._warn)
-        self._metrics = Metrics(self.state, self._records)
-        self._evaluated: tuple[int, Evaluation] | None = None
+        self._watching = Watching(
+            self.state,
+            self._metrics,
+            self._records,
+            data=data,
+            planner=self._planner,
+            pacing=self._pacing,
+            clock=clock,
+            rate=self._updates.rate,
+            steps_per_epoch=steps_per_epoch,
+            evaluations=EVALUATIONS if recipe.epochs is None else math.ceil(recipe.epochs),
+            show=show,
+            warn=self._warn,
+            ranks=ranks,
+        )
         self._planner.first_length(self._steps_of_epochs, threads=self._threads, measure=chosen.measure)
 
     def _first_batch(self) -> Batch:
@@ -266,7 +286,7 @@ class Trainer:
                 except InputError:  # a picture is gone: what was learned stays
                     self.save()
                     raise
-                self._metrics.add(self._updates.make(batch))
+                self._metrics.add(self._updates.make(batch), batch)
                 self._pacing.stepped(self._clock.now() - began, progress=self._planner.progress(self.step - 1))
                 self._heed(self._between_updates(interrupts), interrupts)
                 self._planner.at_marks(self.step)
@@ -284,34 +304,16 @@ class Trainer:
 
     def _between_updates(self, interrupts: Interrupts) -> int:
         """Look and save as time says, that of the leading process; gives the signal that any process was sent, or 0."""
-        done = self.progress
-        self._show("training", done, 1.0, self._note())
-        parts = EVALUATIONS if self.recipe.epochs is None else math.ceil(self.recipe.epochs)
-        before = self._planner.progress(self.step - 1)
-        look = done < 1.0 and math.floor(done * parts) > math.floor(before * parts) and self._pacing.can_evaluate
+        self._watching.look()
         due = self._records.keeps_checkpoints and self._pacing.checkpoint_due
         leads = self._ranks.leads
-        look, due, signal = self._ranks.most([look and leads, due and leads, interrupts.received or 0])
-        if look:
+        evaluation = self._watching.evaluation_due and leads
+        evaluation, due, signal = self._ranks.most([evaluation, due and leads, interrupts.received or 0])
+        if evaluation:
             self.evaluate()
-            self.objective.train()
         if due:
             self.save()
         return signal
-
-    def _note(self) -> str:
-        parts = [f"step {self.step} of {self.total_steps}", f"epoch {self.epoch:.1f}"]
-        if (loss := self._metrics.loss) is not None:
-            parts.append(f"loss {loss:.3f}")
-        if pace := self._images_per_second():
-            parts.append(f"{pace:,.0f} images/s")
-        if self._evaluated is not None:
-            parts.append(f"val {self._evaluated[1].shown}")
-        return ", ".join(parts)
-
-    def _images_per_second(self) -> float | None:
-        pace = self._pacing.recent
-        return self.batch_size / pace if pace else None
 
     # What is seen and kept
 
@@ -321,33 +323,7 @@ class Trainer:
         Returns:
             The answers; those of an earlier call at the same step; None where there are no validation pictures.
         """
-        if not len(self.data.val_labels):
-            return None
-        if self._evaluated is not None and self._evaluated[0] == self.step:
-            return self._evaluated[1]
-        began = self._clock.now()
-        preprocess = self.data.preprocess
-        evaluation = evaluate_together(
-            self.network,
-            self.data.val_pixels,
-            self.data.val_labels,
-            mean=preprocess.mean,
-            std=preprocess.std,
-            ranks=self._ranks,
-        )
-        self._pacing.evaluated(self._clock.now() - began)
-        self._evaluated = (self.step, evaluation)
-        self._metrics.write(
-            evaluation,
-            time=self._clock.wall(),
-            step=self.step,
-            progress=self.progress,
-            epoch=self.epoch,
-            lr=self._updates.rate(self.step),
-            seconds=self.seconds,
-            images_per_s=self._images_per_second(),
-        )
-        return evaluation
+        return self._watching.evaluate()
 
     def save(self) -> None:
         """Write a checkpoint of the current step, unless it is there; a full disk is a warning.
@@ -395,8 +371,7 @@ class Trainer:
 
     def _load(self, found: Checkpoint) -> None:
         self.state.load(found.tensors, found.state, step=found.step)
-        self._metrics.forget()
-        self._evaluated = None
+        self._watching.forget()
 
 
 def _warn(text: str) -> None:

@@ -16,6 +16,7 @@ from netsmith.train.devices import seed, waits_for_numbers
 from netsmith.train.diagnosis import Diverged, explain_loss, first_non_finite
 from netsmith.train.draws import stream_key
 from netsmith.train.feed import Batch
+from netsmith.train.gradients import Gradients
 from netsmith.train.head_first import HeadFirst
 from netsmith.train.objectives import Objective, Outcome
 from netsmith.train.planning import Planner
@@ -43,6 +44,7 @@ class Updates:
         planner: of the run.
         parts: that batches are computed in.
         records: which checkpoint is good, for messages.
+        gradients: looked at, where it is their turn.
         steps_per_epoch: updates that one pass over the pictures takes.
         ranks: the processes that train together.
         peers: those of them that compute the other parts of a batch.
@@ -58,13 +60,14 @@ class Updates:
         planner: Planner,
         parts: Parts,
         records: Records,
+        gradients: Gradients,
         steps_per_epoch: float,
         ranks: Ranks = ALONE,
         peers: Peers = PEERLESS,
     ) -> None:
         self._objective, self._state, self._recipe = objective, state, recipe
         self._precision, self._planner, self._parts = precision, planner, parts
-        self._records = records
+        self._records, self._gradients = records, gradients
         self._steps_per_epoch = steps_per_epoch
         self._head_first = HeadFirst(objective.network, recipe.head_first)
         self._ranks, self._peers = ranks, peers
@@ -75,14 +78,14 @@ class Updates:
         """The learning rate at a step; half a step later is the middle of its update."""
         return learning_rate(self._recipe, self._planner.progress(step)) * self._planner.rate_factor(int(step))
 
-    def make(self, batch: Batch) -> Tensor:
+    def make(self, batch: Batch) -> Outcome:
         """Make the update of the state's step.
 
         Args:
             batch: of the step, on the device.
 
         Returns:
-            Its loss, a scalar on the device.
+            Its loss and logits, on the device.
 
         Raises:
             Diverged: the loss is not finite; the weights were not touched.
@@ -104,7 +107,7 @@ class Updates:
             )
         self._state.step += 1
         self._state.average()
-        return outcome.loss
+        return outcome
 
     def _attempt(self, step: int, batch: Batch, *, check: bool) -> Outcome | None:
         restore = self._state.statistics()
@@ -122,6 +125,7 @@ class Updates:
                 scaler=self._state.scaler,
                 check=check,
                 peers=self._peers,
+                look=self._gradients.at(step),
             )
         except NonFiniteLoss as error:
             found = explain_loss(self._objective, self._state, error.batch, precision=self._precision)

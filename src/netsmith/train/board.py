@@ -1,0 +1,58 @@
+"""Rows of metrics as TensorBoard's event files, for those who watch their runs there.
+
+torch's own writer is used; it needs the package tensorboard, which is imported only when somebody asks for this.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netsmith.run.clock import seconds_of
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+SCALARS = {
+    "loss/training": ("loss",),
+    "loss/validation": ("val", "loss"),
+    "top-1/training": ("top1",),
+    "top-1/validation": ("val", "top1"),
+    "learning rate": ("lr",),
+    "gradient norm": ("grad_norm",),
+    "images per second": ("images_per_s",),
+}
+"""Names in TensorBoard, and where their values stand in a row."""
+
+
+class Board:
+    """Event files of one training; use it in a `with` statement.
+
+    Args:
+        folder: made with the first row. What an earlier part of the run wrote there beyond that row's step is hidden.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row of metrics."""
+        if self._writer is None:
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder), purge_step=row["step"])
+        for name, keys in SCALARS.items():
+            value: Any = row
+            for key in keys:
+                value = value.get(key) if value is not None else None
+            if value is not None:
+                self._writer.add_scalar(name, value, row["step"], walltime=seconds_of(row["time"]))
+        if "val" in row:
+            self._writer.flush()
