@@ -22,6 +22,27 @@ def test_plain_progress_is_at_most_a_line_every_two_seconds(capsys):
     assert lines[-1] == "training  100%  top-1 90%"
 
 
+def test_time_left_is_what_the_work_says(capsys):
+    clock = FakeClock()
+    with Console(Output(), clock=clock) as console:
+        for step in range(3):
+            clock.tick(3)
+            console.progress("training", 10 * step, 100, "loss 1", left=90.0 - 3 * step)
+    assert capsys.readouterr().err.splitlines() == [
+        "training  10%  1m27s left  loss 1",
+        "training  20%  1m24s left  loss 1",
+    ]
+
+
+def test_lines_grow_rarer_in_long_work(capsys):
+    clock = FakeClock()
+    with Console(Output(), clock=clock) as console:
+        for step in range(10 * 3600):
+            clock.tick(1)
+            console.progress("training", step, 10 * 3600)
+    assert 600 <= len(capsys.readouterr().err.splitlines()) <= 900
+
+
 def test_quick_work_is_not_announced(capsys):
     with Console(Output(), clock=FakeClock(advance=0.001)) as console:
         for step in range(100):

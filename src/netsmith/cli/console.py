@@ -1,7 +1,8 @@
 """What a command shows: its result on stdout, everything else on stderr.
 
-Progress is a live bar on a terminal and plain lines, at most one every two seconds, anywhere else. `--quiet` leaves the
-result, warnings and errors; `--json` makes the result one JSON document.
+Progress is a live bar on a terminal, its note on a line below, and plain lines anywhere else: one every two seconds at
+first, ever fewer as the work grows longer, one a minute in the end. `--quiet` leaves the result, warnings and errors;
+`--json` makes the result one JSON document.
 """
 
 import json
@@ -18,7 +19,8 @@ from netsmith.run.files import FULL_DISK
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-INTERVAL = 2.0  # seconds between plain lines of progress
+INTERVAL, LONGEST_INTERVAL = 2.0, 60.0  # seconds between plain lines of progress
+LINES = 60  # of one piece of work, about, before the interval is longest
 
 
 @Parameter(name="*", group="Output")
@@ -84,7 +86,9 @@ class Console:
         self._end()
         print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if self.output.json else text)
 
-    def progress(self, title: str, done: float, total: float | None, note: str = "") -> None:
+    def progress(
+        self, title: str, done: float, total: float | None, note: str = "", *, left: float | None = None
+    ) -> None:
         """Show how far the work is; this method is a `netsmith.run.progress.Progress`."""
         if self.output.quiet:
             return
@@ -93,32 +97,22 @@ class Console:
             self._end()
             self._title, self._began, self._shown = title, now, now
         if sys.stderr.isatty():
-            self._draw(title, done, total, note)
+            self._draw(title, done, total, note, left)
             return
-        self._line = _line(title, done, total, note, elapsed=now - self._began)
-        if now - self._shown >= INTERVAL:
+        elapsed = now - self._began
+        self._line = _line(title, done, total, note, elapsed=elapsed, left=left)
+        if now - self._shown >= min(max(INTERVAL, elapsed / LINES), LONGEST_INTERVAL):
             self._shown = now
             tell(self._line)
             self._line = ""
 
-    def _draw(self, title: str, done: float, total: float | None, note: str) -> None:
+    def _draw(self, title: str, done: float, total: float | None, note: str, left: float | None) -> None:
         if self._bar is None:
-            from rich.console import Console as Terminal
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.percentage:>3.0f}%"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=Terminal(stderr=True),
-            )
+            self._bar = _live_bar()
             self._bar.start()
-            self._task = self._bar.add_task(title, total=total, note=note)
+            self._task = self._bar.add_task(title, total=total, note=note, left=left)
         assert self._task is not None
-        self._bar.update(self._task, completed=done, total=total, note=note)
+        self._bar.update(self._task, completed=done, total=total, note=note, left=left)
 
     def _end(self) -> None:
         """Finish the current piece of progress."""
@@ -145,14 +139,56 @@ def tell(text: str) -> None:
             raise
 
 
-def _line(title: str, done: float, total: float | None, note: str, *, elapsed: float) -> str:
+def _live_bar() -> "Progress":
+    """A bar of one line with its note below, cut at the terminal's width rather than wrapped."""
+    from rich.console import Console as Terminal
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    class Left(ProgressColumn):
+        """Time left: as the work says, else by its share."""
+
+        def render(self, task: Task) -> Text:
+            left: float | None = task.fields["left"]
+            seconds = task.time_remaining if left is None else left
+            return Text("" if seconds is None or task.finished else f"{_whole(seconds)} left")
+
+    class TwoLines(Progress):
+        """The bar, and under it what changes."""
+
+        def get_renderables(self):  # pyright: ignore
+            yield self.make_tasks_table(self.tasks)
+            for task in self.tasks:
+                if note := task.fields["note"]:
+                    yield Text(f"  {note}", style="dim", no_wrap=True, overflow="ellipsis")
+
+    return TwoLines(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        Left(),
+        console=Terminal(stderr=True),
+    )
+
+
+def _whole(seconds: float) -> str:
+    """A duration without fractions of a second, which would flicker."""
+    from netsmith.run.budget import format_duration
+
+    return format_duration(seconds) if seconds >= 10 else f"{seconds:.0f}s"
+
+
+def _line(title: str, done: float, total: float | None, note: str, *, elapsed: float, left: float | None) -> str:
     from netsmith.run.budget import format_duration
 
     parts = [title]
     if total:
         parts.append(f"{100 * done / total:.0f}%")
-        if 0 < done < total and elapsed > 0:
-            parts.append(f"{format_duration(elapsed * (total - done) / done)} left")
+        if left is None and 0 < done < total and elapsed > 0:
+            left = elapsed * (total - done) / done
+        if left is not None and done < total:
+            parts.append(f"{format_duration(left)} left")
     elif done:
         parts.append(f"{done:g}")
     return "  ".join([*parts, *([note] if note else [])])

@@ -75,7 +75,9 @@ def ends(rows: Sequence[GradientRow]) -> tuple[float, float] | None:
         for layers in zip(*(row.layers for row in later), strict=True)
         if (found := [share for layer in layers if (share := layer.share) is not None])
     ][:-1]  # the classifier is next to the loss
-    part = max(1, len(shares) // SHARE)
+    if len(shares) < FEWEST:  # the others have no gradient at all
+        return None
+    part = len(shares) // SHARE
     return math.exp(fmean(shares[:part])), math.exp(fmean(shares[-part:]))
 
 

@@ -1,0 +1,63 @@
+"""Event files for TensorBoard, with a stand-in for torch's writer: the package is optional."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from tiny_training import tiny_data, tiny_network, tiny_recipe
+
+from netsmith.cli.main import run as netsmith
+from netsmith.run.clock import SystemClock
+from netsmith.run.files import read_jsonl
+from netsmith.run.folder import RunFolder
+from netsmith.run.plan import Plan
+from netsmith.train.loop import train
+
+
+class Writer:
+    """Remembers what it is told."""
+
+    made: list["Writer"] = []
+
+    def __init__(self, folder: str, *, purge_step: int) -> None:
+        self.folder, self.purge_step = folder, purge_step
+        self.scalars: dict[str, list[tuple[int, float]]] = {}
+        self.closed = False
+        Writer.made.append(self)
+
+    def add_scalar(self, name: str, value: float, step: int, *, walltime: float) -> None:
+        assert walltime > 1.6e9
+        self.scalars.setdefault(name, []).append((step, value))
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_every_row_goes_to_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in: Any = ModuleType("torch.utils.tensorboard.writer")
+    stand_in.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", ModuleType("torch.utils.tensorboard"))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", stand_in)
+    with RunFolder.create(tmp_path / "run", command=["train"]) as run:
+        train(tiny_network(), tiny_data(), tiny_recipe(), run=run, plan=Plan(run.plan), clock=SystemClock(), board=True)
+        [writer] = Writer.made
+        rows = read_jsonl(run.metrics)
+        assert (writer.folder, writer.purge_step, writer.closed) == (str(run.boards), rows[0]["step"], True)
+        assert writer.scalars["loss/training"] == [(row["step"], row["loss"]) for row in rows]
+        assert writer.scalars["top-1/validation"] == [(row["step"], row["val"]["top1"]) for row in rows if "val" in row]
+
+
+def test_without_the_package_nothing_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("netsmith.cli.train.find_spec", lambda name: None)
+    out = tmp_path / "run"
+    assert netsmith(["train", "digits", "--model", "resnet20_cifar", "--epochs", "1", "--tensorboard", "-o", str(out)]) == 2
+    assert capsys.readouterr().err == (
+        "netsmith: train needs the package tensorboard; pip install 'netsmith[tensorboard]'\n"
+    )
+    assert not out.exists()
