@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tiny_training import tiny_data, tiny_network, tiny_recipe
@@ -19,7 +19,7 @@ from netsmith.train.loop import train
 class Writer:
     """Remembers what it is told."""
 
-    made: list["Writer"] = []
+    made: ClassVar[list["Writer"]] = []
 
     def __init__(self, folder: str, *, purge_step: int) -> None:
         self.folder, self.purge_step = folder, purge_step
@@ -56,7 +56,10 @@ def test_without_the_package_nothing_is_begun(
 ) -> None:
     monkeypatch.setattr("netsmith.cli.train.find_spec", lambda name: None)
     out = tmp_path / "run"
-    assert netsmith(["train", "digits", "--model", "resnet20_cifar", "--epochs", "1", "--tensorboard", "-o", str(out)]) == 2
+    assert (
+        netsmith(["train", "digits", "--model", "resnet20_cifar", "--epochs", "1", "--tensorboard", "-o", str(out)])
+        == 2
+    )
     assert capsys.readouterr().err == (
         "netsmith: train needs the package tensorboard; pip install 'netsmith[tensorboard]'\n"
     )

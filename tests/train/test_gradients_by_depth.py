@@ -32,10 +32,10 @@ def cifar(folder: Path, count: int) -> TrainingData:
 
 def gradients(model: str, data: TrainingData, folder: Path, *, steps: int) -> list[GradientRow]:
     folder.mkdir()
+    epochs = steps * 32 / len(data.labels)
     recipe = Recipe(
-        model=model, img_size=32, epochs=steps * 32 / len(data.labels), batch_size=32, lr=0.01, crop_scale=None, threads=1,
-        dtype="float32",
-    )  # fmt: skip
+        model=model, img_size=32, epochs=epochs, batch_size=32, lr=0.01, crop_scale=None, threads=1, dtype="float32"
+    )
     trainer = Trainer(
         build(find_layout(model, num_classes=10, img_size=32), seed=0),
         data,
@@ -52,7 +52,9 @@ def gradients(model: str, data: TrainingData, folder: Path, *, steps: int) -> li
 @pytest.mark.slow
 def test_a_plain_network_of_110_layers_and_its_residual_twin(test_data: Path, tmp_path: Path) -> None:
     data = cifar(test_data, 320)
-    plain, residual = (gradients(name, data, tmp_path / name, steps=10) for name in ("plain110_cifar", "resnet110_cifar"))
+    plain, residual = (
+        gradients(name, data, tmp_path / name, steps=10) for name in ("plain110_cifar", "resnet110_cifar")
+    )
     found, twin = ends(plain), ends(residual)
     assert found is not None
     assert twin is not None

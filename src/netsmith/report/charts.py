@@ -323,7 +323,7 @@ def _svg(figure: "Figure", about: str) -> Markup:
     svg = content.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[a-z]+[0-9A-Za-z_.]*">', "<g>", svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to them, and other charts of the page have the same
     svg = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", _font, svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, variable)

@@ -95,9 +95,18 @@ def in_words(rows: Sequence[GradientRow]) -> str | None:
     if ratio > EXPLODING:
         return (
             f"exploding gradients: against their weights the first layers get {_round(ratio)} times what the last get, "
-            "so no learning rate suits both; residual connections mend this, or a shallower network"
+            f"so no learning rate suits both; {_MENDS}"
+        )
+    begun = ends(rows[:1])
+    if begun is not None and (ratio := begun[0] / begun[1]) > EXPLODING:
+        return (
+            f"exploding gradients at the beginning: against their weights the first layers got {_round(ratio)} times "
+            f"what the last got in the first update, which throws them about; {_MENDS}, or a longer --warmup"
         )
     return None
+
+
+_MENDS = "residual connections mend this, or a shallower network"
 
 
 def _round(value: float) -> str:
