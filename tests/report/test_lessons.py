@@ -157,5 +157,5 @@ def test_a_report_shows_the_sentences_escaped(tmp_path: Path) -> None:
     answers = {"val": {"top1": 0.5, "loss": 1.0}, "train": {"top1": 1.0, "loss": 0.01, "n": 100}}
     append_jsonl(run.metrics, {"step": 56, "progress": 1.0, "epoch": 12.0, "loss": 0.5, **answers})
     page = write_report(run).read_text()
-    assert "overfitting: the network gets right" in page
+    assert "Overfitting: the network gets right" in page
     assert "training, as they are" in page

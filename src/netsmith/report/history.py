@@ -213,7 +213,7 @@ def learning(evidence: Evidence) -> Markup:
             tag("p", tag("bdi", evidence.marks_of), " is in front so far; this is its training.")
             if evidence.marks_of is not None
             else None,
-            *(tag("p", lesson.text, class_="notice") for lesson in lessons(evidence, pictures=pictures)),
+            *(tag("p", _sentence(lesson.text), class_="notice") for lesson in lessons(evidence, pictures=pictures)),
             tag("div", *(tag("figure", chart) for chart in charts([curve])), class_="charts"),
             sentence(
                 f"{plural(len(marks), 'moment')} recorded, the last at step {marks[-1].step:,}.",
@@ -221,6 +221,10 @@ def learning(evidence: Evidence) -> Markup:
             ),
         ]
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _why_losses_differ(evidence: Evidence) -> str | None:
