@@ -118,6 +118,7 @@ def charts(curves: Sequence[Curve], *, prefix: str = "") -> list[Markup]:
             about=f"{label} of {who}",
             share=name == "top1",
             log_y=name == "norm",
+            within=_bearable(series) if name == "loss" else None,
             events=events,
         )
         for name, label, series in rows
@@ -128,6 +129,16 @@ def charts(curves: Sequence[Curve], *, prefix: str = "") -> list[Markup]:
 
 
 Value = Callable[[Mark], float | None]
+
+
+def _bearable(series: Sequence[Series]) -> tuple[float, float] | None:
+    """Bounds for losses of which a few would flatten all others, such as those of early validations whose batch norm
+    had not settled; their lines leave the chart."""
+    usual = 1.2 * max(
+        sorted(line.y)[int(0.9 * (len(line.y) - 1))] if len(line.y) > 9 else line.y[-1] for line in series
+    )
+    highest, lowest = max(max(line.y) for line in series), min(min(line.y) for line in series)
+    return (min(0.0, lowest), usual) if highest > 3 * usual > 0 else None
 
 
 def _val_loss(mark: Mark) -> float | None:
