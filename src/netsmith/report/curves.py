@@ -72,7 +72,9 @@ def curve_of(evidence: Evidence, *, pictures: int | None) -> Curve | None:
         name=visible(evidence.path.resolve().name),
         marks=evidence.marks,
         gradients=evidence.gradients,
-        pictures=pictures if evidence.metric == "top1" else None,  # the interval of mAP does not follow from their number
+        pictures=pictures
+        if evidence.metric == "top1"
+        else None,  # the interval of mAP does not follow from their number
         metric=METRIC_NAMES[evidence.metric],
         events=_events(evidence if own else None, evidence.marks),
     )
@@ -105,7 +107,11 @@ def charts(curves: Sequence[Curve], *, prefix: str = "") -> list[Markup]:
     who = "the training" if alone else ", ".join(curve.name for curve in curves)
     rows = [
         ("loss", "loss", _pairs(curves, epochs, lambda mark: mark.loss, _val_loss)),
-        ("top1", f"{first.metric}, %", _pairs(curves, epochs, lambda mark: mark.top1, _val_score) + _samples(curves, epochs)),
+        (
+            "top1",
+            f"{first.metric}, %",
+            _pairs(curves, epochs, lambda mark: mark.top1, _val_score) + _samples(curves, epochs),
+        ),
         ("rate", "learning rate", _each(curves, epochs, lambda mark: mark.lr)),
         ("norm", "norm of the gradient", _each(curves, epochs, lambda mark: mark.grad_norm or None)),
     ]
