@@ -24,10 +24,11 @@ def curves(
     output_file: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     output: Output = PLAIN,
 ) -> None:
-    """Draw the learning curves of runs, finished or not, and say what they show.
+    """Draw the learning curves of one run or several in one picture.
 
     Loss and top-1 on training and validation pictures, learning rate, norm of
-    the gradient, and gradients by depth. Nothing is measured.
+    the gradient, and gradients by depth, of runs finished or not; and what
+    they say in plain words. Nothing is measured.
 
     Args:
         run: Folder of a run.
