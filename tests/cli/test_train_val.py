@@ -165,6 +165,18 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(finished: Path, capsys: py
     assert sha256_file(finished / "results.json") == before
 
 
+def test_a_run_that_was_killed_before_its_report_is_gone_on_with(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed = shutil.copytree(finished, tmp_path / "killed")
+    (killed / "report.html").unlink()
+    capsys.readouterr()
+    assert run([*TRAIN, "--epochs", "6", "-o", str(killed), "--resume"]) == 0
+    assert "top-1 test" in capsys.readouterr().out
+    assert (killed / "report.html").read_text().rstrip().endswith("</html>")
+    assert (killed / "ledger.jsonl").read_bytes() == (finished / "ledger.jsonl").read_bytes()
+
+
 def test_a_layouts_file_is_a_network_and_the_run_keeps_its_own_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,7 @@ from netsmith.artifact.verify import Verification, verify_fresh
 from netsmith.data.cache import Prepared, prepared
 from netsmith.data.items import Dataset
 from netsmith.data.prepare import Pixels, as_pixels
-from netsmith.errors import CheckError
+from netsmith.errors import CheckError, InputError
 from netsmith.fit.replay import Replay
 from netsmith.report.curves import curve_of, write_curves
 from netsmith.report.evidence import gather
@@ -308,16 +308,27 @@ class Finisher:
         return failed
 
 
-def is_concluded(run: RunFolder, ledger: Ledger) -> bool:
-    """Whether a fresh process found the results of a run to hold for the artifact it has; its report is there then."""
+def reported(run: RunFolder, ledger: Ledger) -> Result | None:
+    """The result of a run that was killed when only its report was missing, which is written now; None for any other.
+
+    Raises:
+        InputError: the run is finished, its report too.
+    """
+    if not _is_concluded(run, ledger):
+        return None
+    if run.report.exists():
+        what = "fit" if run.command[0] == "fit" else "run"
+        raise InputError(f"{run.path} holds a finished {what}; name another folder with -o")
+    _explain(run)
+    return Result.load(run.results)
+
+
+def _is_concluded(run: RunFolder, ledger: Ledger) -> bool:
+    """Whether a fresh process found the results of a run to hold for the artifact it has."""
     verified = ledger.newest("verify")
     if not run.finished or verified is None or verified.verdict != "done":
         return False
-    if verified.inputs != [artifact_hash(run.model)]:
-        return False
-    if not run.report.exists():  # of a process that died between the two
-        _explain(run)
-    return True
+    return verified.inputs == [artifact_hash(run.model)]
 
 
 def _explain(run: RunFolder) -> None:

@@ -14,7 +14,7 @@ from netsmith.data.items import Dataset
 from netsmith.data.splits import split
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.field import Entry, Field, choose_field
-from netsmith.fit.finish import Finisher, is_concluded, what_it_shows
+from netsmith.fit.finish import Finisher, reported, what_it_shows
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.pace import training_speed
 from netsmith.fit.race import Race
@@ -83,8 +83,10 @@ def fit(job: Job, session: Session) -> Result:
         _refuse_short(job, session, reading_s=clock.now() - began)
     with RunFolder.create(output, command=session.command, resume=begun) as run:
         ledger = Ledger(run.ledger, clock=clock)
-        if is_concluded(run, ledger):
-            raise InputError(f"{output} holds a finished fit; name another folder with -o")
+        if (result := reported(run, ledger)) is not None:
+            if job.replay is not None:
+                job.replay.demand(ledger)
+            return result
         plan = Plan(run.plan)
         _same_job(plan, job, session)
         if job.replay is not None:

@@ -25,7 +25,7 @@ from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset
 from netsmith.data.pretrained import weights_preprocess
 from netsmith.errors import InputError
-from netsmith.fit.finish import Finisher, is_concluded, what_it_shows
+from netsmith.fit.finish import Finisher, reported, what_it_shows
 from netsmith.fit.named import as_network_takes, recipe_layer, refuse_other_name, replaced
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for, training_side
@@ -337,8 +337,8 @@ def _train(
     from netsmith.train.ranks import ALONE
 
     ledger = session.share(lambda: Ledger(run.ledger, clock=session.clock))
-    if session.share(lambda: is_concluded(run, ledger)):
-        raise InputError(f"{run.path} holds a finished run; name another folder with -o")
+    if (result := session.share(lambda: reported(run, ledger))) is not None:
+        return result if ranks is None or ranks.leads else None
     begun = session.share(run.recipe.exists)
     opened = opened or open_job(job, session, run if begun else None)
     recipe = opened.recipe
