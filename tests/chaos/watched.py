@@ -34,8 +34,6 @@ _RULES: tuple[tuple[str, str, str], ...] = (
     ("report/", "", "report"),
     ("run/result.py", "save", "results"),
     ("train/trainer.py", "_advance", "training"),
-    ("train/", "", "preparing"),
-    ("models/", "", "preparing"),
 )
 STARTING = "starting"
 ORDER = (STARTING, "audit", "split", "cache", "preparing", "going on", "training", "checkpoint", "evaluation", "export",
@@ -53,7 +51,7 @@ def phase_of(stack: str, *, filling: bool) -> str:
         for file, name, phase in _RULES:
             if inside.startswith(file) and function.startswith(name):
                 return "cache" if phase == "training" and filling else phase
-    return STARTING
+    return "preparing" if "/netsmith/train/" in stack or "/netsmith/models/" in stack else STARTING
 
 
 class Watched:
