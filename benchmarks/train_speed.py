@@ -119,7 +119,7 @@ TASKS = {
         batch=32, photos=True, goals=(1.9, 1.4),
     ),
     "mobilenet_v2": Task(
-        model="mobilenet_v2", timm=None, data="cifar10", side=32, pictures=5_120, epochs=2, batch=128, photos=False,
+        model="mobilenet_v2", timm=None, data="cifar10", side=32, pictures=2_560, epochs=2, batch=128, photos=False,
         goals=(3.0, 1.5),
     ),
 }  # fmt: skip

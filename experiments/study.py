@@ -298,7 +298,7 @@ class Study:
         """Progress that says something at every tenth."""
         told = 0
 
-        def show(title: str, done: float, total: float | None, note: str = "") -> None:
+        def show(title: str, done: float, total: float | None, note: str = "", *, left: float | None = None) -> None:
             nonlocal told
             if total and int(10 * done / total) > told:
                 told = int(10 * done / total)

@@ -64,7 +64,7 @@ DATA = [
     ("audit quote.csv", "quote.csv cannot be read as CSV", "save it again as UTF-8"),
     ("audit short.csv", "line 2 of short.csv", "mend the line"),
     ("audit split.csv", "split in line 2 of split.csv is 'trian'", "it must be train, val or test"),
-    ("audit none.csv", "none.csv has a header but no rows", "add image_path,label rows"),
+    ("audit none.csv", "none.csv has a header but no rows", "add a line per picture"),
     ("audit utf16.csv", "utf16.csv", "the first line must be image_path,label"),
     ("audit /dev/zero", "/dev/zero is neither a file nor a folder", "give a folder"),
     ("audit pipe.pth", "pipe.pth is neither a file nor a folder", "give a folder"),

@@ -33,7 +33,7 @@ def test_a_whole_file_and_no_second_request(site: Site, tmp_path: Path) -> None:
     seen: list[tuple[float, float | None]] = []
     path = tmp_path / "deep" / "a.bin"
 
-    def progress(title: str, done: float, total: float | None, note: str = "") -> None:
+    def progress(title: str, done: float, total: float | None, note: str = "", *, left: float | None = None) -> None:
         seen.append((done, total))
 
     for _ in range(2):
