@@ -1,5 +1,6 @@
 """Without the extra `train`, netsmith is enough to use an artifact: these verbs and parts need no torch."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -43,6 +44,7 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 WITHOUT_TORCH: dict[str, list[str]] = {
     "audit": ["photos"],
     "bench": ["artifact", "--json"],
+    "curves": ["begun"],
     "export": ["artifact", "-o", "exported", "--overwrite"],
     "models": [],
     "predict": ["artifact", "picture.png"],
@@ -95,6 +97,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "weights.pt").write_bytes(b"PK")
     (folder / "begun").mkdir()
     (folder / "begun" / "run.json").write_text('{"format": 1, "command": ["fit", "photos"]}')
+    rows = [{"step": step, "progress": step / 4, "epoch": step / 2, "loss": 2.0 / step} for step in (1, 2, 3)]
+    (folder / "begun" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 

@@ -312,7 +312,7 @@ def test_other_errors_of_the_disk_are_not_swallowed(tmp_path: Path, monkeypatch:
 
 
 def test_a_plan_that_cannot_be_written_stops_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, row: object, *, sync: bool) -> None:
+    def full(path: Path, row: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("netsmith.run.plan.append_jsonl", full)
@@ -372,7 +372,7 @@ def test_metrics_that_find_no_room_are_written_later_and_before_any_checkpoint(
     trainer = make(tmp_path, warn=said.append)
     append = module.append_jsonl
 
-    def full(path: Path, row: object, *, sync: bool) -> None:
+    def full(path: Path, row: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(module, "append_jsonl", full)
