@@ -168,7 +168,7 @@ def test_every_edit_of_the_predictions_is_found(root, case):
         "twice": "pictures of test",
         "short": "predictions of test",
         "gone": "predictions of test",
-        "classes": "logits test",
+        "classes": "classes test",
     }
     assert expected[case] in failed(root)
 

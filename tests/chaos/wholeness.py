@@ -67,7 +67,8 @@ def _troubles(path: Path, *, ended: bool) -> Iterator[str]:
                     yield "it is no mapping"
             case ".safetensors":
                 with safe_open(path, "numpy") as tensors:
-                    for name in tensors.keys():  # noqa: SIM118  (no mapping)
+                    names: list[str] = tensors.keys()
+                    for name in names:
                         tensors.get_tensor(name)
             case ".onnx":
                 onnx.checker.check_model(onnx.load(path))

@@ -10,7 +10,7 @@ import yaml
 from netsmith.arch.names import find_layout
 from netsmith.cli.main import run
 from netsmith.errors import InputError
-from netsmith.fit.named import as_network_takes, recipe_layer, refuse_other_name, replaced
+from netsmith.fit.named import as_network_takes, for_task, recipe_layer, refuse_other_name, replaced
 from netsmith.models.build import build
 from netsmith.run.folder import RunFolder
 from netsmith.run.named_recipes import RECIPES
@@ -60,7 +60,7 @@ def test_fast_lets_pictures_grow_where_the_network_can_be_trained_so(side: int, 
     fields: dict[str, Any] = {"model": "resnet20_cifar@0.25", "img_size": side, "epochs": 2.0, **RECIPES["fast"].fields}
     recipe = as_network_takes(Recipe(**fields), network, name="fast", given=[])
     assert recipe.progressive == kept
-    told = " ".join(replaced("fast", recipe, given=[], pictures=100))
+    told = " ".join(replaced("fast", recipe, given=[], pictures=100, task="classify"))
     assert ("resnet20_cifar@0.25 for 16 pixels takes no smaller ones" in told) == (kept is None)
 
 
@@ -85,8 +85,20 @@ def test_another_optimizer_keeps_its_own_rates() -> None:
     }
     assert recipe_layer(NAME, [("the flags", {"opt": "sgd"})])[1] == RECIPES[NAME].fields
     values = {"model": "resnet20_cifar", "img_size": 32, "epochs": 9.0, "opt": "adamw", "train_size": None}
-    said = replaced(NAME, Recipe(**values), given=[("the flags", {"opt": "adamw"})], pictures=50)
+    said = replaced(NAME, Recipe(**values), given=[("the flags", {"opt": "adamw"})], pictures=50, task="classify")
     assert "recipe for sgd: rates, momentum and weight decay are the defaults of adamw" in said[-1]
+
+
+@pytest.mark.parametrize("name", ["fast", "strikes-back-a3"])
+def test_tags_have_their_own_targets_under_a_recipe_made_for_one_class(name: str) -> None:
+    typed = ("the flags", {"smoothing": 0.2})
+    [(_, kept), flags] = for_task([recipe_layer(name, []), typed], "tag")
+    assert RECIPES[name].fields.items() >= kept.items()
+    assert not kept.keys() & {"smoothing", "bce_loss", "bce_target_thresh"}
+    assert flags == typed
+    assert for_task([recipe_layer(name, [])], "classify") == [recipe_layer(name, [])]
+    recipe = Recipe(model="resnet18", img_size=32, epochs=1.0)
+    assert "is left out for tags" in " ".join(replaced(name, recipe, given=[], pictures=50, task="tag"))
 
 
 def test_a_run_goes_on_by_the_name_it_was_begun_with(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pictures import encoded, noise
 
 from netsmith.data.audit import audit
+from netsmith.data.folders import FolderReader
 from netsmith.data.items import Dataset, Item, Source
 from netsmith.data.record import from_data_json, read_data_json, to_data_json
 from netsmith.data.sources import open_source
@@ -47,6 +48,24 @@ def test_a_picture_on_several_lines_has_the_labels_of_all_and_that_is_said(tmp_p
     source = table(tmp_path, "image_path,labels\n0.png,dog\n1.png,cat\n0.png,cat\n0.png,dog\n")
     assert labelled(source) == {"0.png": ["cat", "dog"], "1.png": ["cat"]}
     assert source.notes == ("1 picture stands on several lines and has the labels of all of them: 0.png",)
+
+
+def test_names_of_columns_are_stripped_and_other_cases_refused(tmp_path: Path) -> None:
+    pictures(tmp_path, 3)
+    rows = "0.png,{}, train\n1.png,{},val\n2.png,{},test\n"
+    source = table(tmp_path, "image_path , labels, split\n" + rows.format("dog", "cat", "dog;cat"))
+    assert [entry.split for entry in source.entries] == ["train", "val", "test"]
+    flags = table(tmp_path, "image_path, dog ,split\n" + rows.format(1, 0, 1))
+    assert flags.classes == ("dog",)
+    with pytest.raises(InputError, match="the column 'Label'; write it 'label'"):
+        table(tmp_path, "image_path,Label\n0.png,1\n1.png,0\n")
+
+
+def test_wide_tables_are_refused_at_once(tmp_path: Path) -> None:
+    pictures(tmp_path, 1)
+    columns = [f"c{i}" for i in range(100_000)]
+    with pytest.raises(InputError, match="100,000 different labels"):
+        table(tmp_path, f"image_path,{','.join(columns)}\n0.png{',0' * len(columns)}\n")
 
 
 def test_texts_for_labels_are_refused(tmp_path: Path) -> None:
@@ -125,10 +144,10 @@ def test_pictures_of_one_tag_each_leave_each_tag_one_to_train_on(sizes: list[int
 
 def test_too_few_pictures_and_labels_without_any_are_refused() -> None:
     one = Item("0" * 64, (0,), None, "a", "0" * 64, 8, 8)
-    dataset = Dataset(("x",), (one,), "set", reader=None, task="tag")  # type: ignore[arg-type]
+    dataset = Dataset(("x",), (one,), "set", FolderReader(Path()), task="tag")
     with pytest.raises(InputError, match="1 distinct pictures for train and test and val"):
         split(dataset, seed=0)
-    with pytest.raises(InputError, match="no picture to train on with the label .*y:"):
+    with pytest.raises(InputError, match="no picture to train on with the label .*'y':"):
         split(replace(drawn(30), classes=("x", "b", "c", "d", "e", "f", "y")), seed=0)
     each = tuple(replace(one, key=f"{i:064x}", group=f"{i:064x}", labels=(i,)) for i in range(4))
     with pytest.raises(InputError, match="every label needs one to train on"):

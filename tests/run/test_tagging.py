@@ -30,6 +30,16 @@ def drawn(seed: int, *, n: int = 120, tags: int = 5, skill: float = 1.0) -> tupl
     return logits, targets
 
 
+def test_resamples_without_any_tag_say_nothing() -> None:
+    targets = np.zeros((40, 1), bool)
+    targets[:2] = True
+    logits = np.linspace(1.0, -1.0, 40, dtype=np.float32)[:, None]  # a perfect order
+    values = map_replicates(logits, targets)
+    assert len(values) < 1 + resample_count(40, 1)
+    assert (values == 1.0).all()
+    assert (f1_replicates(targets, targets)[0] == 1.0).all()
+
+
 @settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), skill=st.floats(-1, 4))
 def test_average_precision_and_f1_are_those_of_scikit_learn(seed: int, skill: float) -> None:

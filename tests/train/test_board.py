@@ -1,5 +1,6 @@
 """Event files for TensorBoard, with a stand-in for torch's writer: the package is optional."""
 
+import errno
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ from netsmith.run.clock import SystemClock
 from netsmith.run.files import read_jsonl
 from netsmith.run.folder import RunFolder
 from netsmith.run.plan import Plan
+from netsmith.train.board import Board
 from netsmith.train.loop import train
 
 
@@ -49,6 +51,20 @@ def test_every_row_goes_to_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert (writer.folder, writer.purge_step, writer.closed) == (str(run.boards), rows[0]["step"], True)
         assert writer.scalars["loss/training"] == [(row["step"], row["loss"]) for row in rows]
         assert writer.scalars["top-1/validation"] == [(row["step"], row["val"]["top1"]) for row in rows if "val" in row]
+
+
+def test_a_full_disk_ends_the_board_and_nothing_else(tmp_path: Path) -> None:
+    class Full(Writer):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    said: list[str] = []
+    row = {"step": 1, "time": "2026-01-01T00:00:00+00:00", "loss": 1.0, "val": {"loss": 1.0, "top1": 0.5}}
+    with Board(tmp_path, warn=said.append) as board:
+        board._writer = Full("folder", purge_step=0)  # pyright: ignore
+        board.write(row)
+        board.write(row)
+    assert ["TensorBoard sees no more of this run" in text for text in said] == [True]
 
 
 def test_without_the_package_nothing_is_begun(

@@ -2,7 +2,7 @@
 
 import sys
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ class FakeXla:
 @pytest.fixture
 def xla(monkeypatch: pytest.MonkeyPatch) -> FakeXla:
     fake = FakeXla()
-    monkeypatch.setitem(sys.modules, "torch_xla", fake)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "torch_xla", cast(Any, fake))
     return fake
 
 
@@ -175,14 +175,16 @@ def test_counts_of_an_optimizer_that_is_not_fused_stay_on_the_cpu() -> None:
 class Spied(torch.Tensor):
     """A tensor that notes where it is moved to."""
 
+    moved: list[torch.device]
+
     @staticmethod
     def __new__(cls, value: torch.Tensor, moved: list[torch.device]) -> "Spied":
         made = value.detach().clone().as_subclass(cls)
-        made.moved = moved  # type: ignore[attr-defined]
+        made.moved = moved
         return made
 
     def to(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self.moved.append(args[0])  # type: ignore[attr-defined]
+        self.moved.append(args[0])
         return self.as_subclass(torch.Tensor)
 
 
@@ -256,14 +258,14 @@ def test_evaluation_of_a_lazy_device_has_one_shape(monkeypatch: pytest.MonkeyPat
     network = tiny_network()
     seen: list[int] = []
     network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
-    values = {"mean": data.preprocess.mean, "std": data.preprocess.std, "batch_size": 8}
-    expected = evaluate_network(network, data.val_pixels, data.val_labels, **values)  # type: ignore[arg-type]
+    values: Any = {"mean": data.preprocess.mean, "std": data.preprocess.std, "batch_size": 8}
+    expected = evaluate_network(network, data.val_pixels, data.val_labels, **values)
     assert seen == [8, 5]
     monkeypatch.setattr("netsmith.train.evaluate.is_lazy", lambda device: True)
-    found = evaluate_network(network, data.val_pixels, data.val_labels, **values)  # type: ignore[arg-type]
+    found = evaluate_network(network, data.val_pixels, data.val_labels, **values)
     assert seen[2:] == [8, 8]
     np.testing.assert_allclose(found.logits, expected.logits, atol=1e-6)
-    few = evaluate_network(network, data.val_pixels[:3], data.val_labels[:3], **values)  # type: ignore[arg-type]
+    few = evaluate_network(network, data.val_pixels[:3], data.val_labels[:3], **values)
     assert seen[4:] == [3]
     assert len(few.logits) == 3
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ def test_a_full_device_is_said_and_changes_nothing(monkeypatch: pytest.MonkeyPat
 
 
 def planner(path: Path) -> Planner:
-    return Planner(Plan(path), SimpleNamespace(seconds=None))  # type: ignore[arg-type]
+    return Planner(Plan(path), cast(Any, SimpleNamespace(seconds=None)))
 
 
 @pytest.mark.parametrize(("free", "place"), [(10**6, "resident"), (40_000, "streamed")])
@@ -115,6 +115,8 @@ def test_the_plan_says_where_pictures_are(
     # A run that began on the CPU goes on with its pictures rendered there.
     Plan(tmp_path / "host").record("rendering", "host", at=0, why="")
     assert choose_rendering(images, CUDA, planner=planner(tmp_path / "host"), warn=said.append) is None
+    Plan(tmp_path / "begun").record("total_steps", 9, at=0, why="")
+    assert choose_rendering(images, CUDA, planner=planner(tmp_path / "begun"), warn=said.append) is None
 
 
 def test_a_cpu_has_no_row_and_obeys_one(tmp_path: Path) -> None:

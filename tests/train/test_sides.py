@@ -20,6 +20,7 @@ from netsmith.run.files import read_jsonl
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
+from netsmith.train.costs import Costs, Phase
 from netsmith.train.feed import Feed, TrainingData
 from netsmith.train.objectives import Classify, Outcome
 from netsmith.train.sides import Sides, stride_of, takes
@@ -193,6 +194,14 @@ def test_a_timed_run_is_over_in_time_and_its_plan_replays(tmp_path: Path, priced
     assert priced.seen[before:][-again.step :] == trained
     assert weights_hash(again.network) == weights_hash(timed.network)
     assert (tmp_path / "a/plan.jsonl").read_text() == (tmp_path / "b/plan.jsonl").read_text()
+
+
+def test_a_run_that_goes_on_at_a_change_keeps_what_each_kind_of_update_took() -> None:
+    phases = (Phase(0.0, "small", 0.25), Phase(0.5, "full", 1.0))
+    first, second = Costs(phases), Costs(phases)
+    first.measure("small", 1.0)
+    second.load(first.numbers(), progress=0.5, per_step=1.0)  # the pace is that of the update before
+    assert (second.seconds("small"), second.seconds("full")) == (1.0, 4.0)
 
 
 def test_a_resumed_timed_run_knows_what_each_side_costs(tmp_path: Path, priced: Priced) -> None:

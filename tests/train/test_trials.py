@@ -65,6 +65,26 @@ def test_the_time_of_a_whole_batch_comes_out_whatever_was_timed(seconds: float) 
     assert clock.now() <= 1.5 * 2.0 + 2 * FEWEST * seconds
 
 
+class Threaded(Timed):
+    """Three times as slow with several threads."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Threaded":
+        return Threaded(self.clock, self.seconds)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.clock.tick(len(x) * self.seconds * (1.0 if torch.get_num_threads() == 1 else 3.0))
+        return self.inner(x)
+
+
+def test_every_number_of_threads_is_timed_with_its_own() -> None:
+    clock, threads = FakeClock(), torch.get_num_threads()
+    try:
+        found = trials(Threaded(clock, 0.001), clock, per_step=0.064).threads([2, 1], 5.0, precision=FP32)
+    finally:
+        torch.set_num_threads(threads)
+    assert [timing.seconds for timing in found] == pytest.approx([3 * 0.064, 0.064])
+
+
 def test_where_nothing_fits_the_default_stands_after_two_small_updates() -> None:
     clock = FakeClock()
     found = trials(Timed(clock, 1.0), clock).precisions([FP32, BF16], 2.0)

@@ -183,6 +183,12 @@ def _check_accuracy(
         if are_tags(predictions.targets) != (metric == "map"):
             report(Check(f"{metric} {split}", metric, path.name, False, "its targets are of another task"))
             continue
+        answered = predictions.logits.shape[1]
+        shipped = len(bundle.config.thresholds or ()) if bundle is not None and metric == "map" else answered
+        if not answered == shipped == len(record.classes):
+            wrong = f"{answered} in predictions, {shipped} in the model"
+            report(Check(f"classes {split}", len(record.classes), wrong, False, "they are not of one run"))
+            continue
         if metric == "map" and bundle is None:
             continue  # without its thresholds nothing can be said
         thresholds = None if bundle is None else bundle.config.thresholds

@@ -189,6 +189,8 @@ def _newest(source: Path, folder: Path, choices: _Choices, console: Console) -> 
         raise InputError(f"{source} has no model/ to take labels and preprocessing from; go on with --resume")
     described = load_bundle(run.model)
     config = described.config
+    if config.thresholds is not None:
+        console.warn("the thresholds are those chosen for the run's model, not anew for the weights of this checkpoint")
     return export_network(
         restore_network(_checkpoints(run, described), described.layout, warn=console.warn),
         folder,

@@ -13,6 +13,7 @@ Names of tags hold neither ";" nor "|", so that what one form says another can.
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from netsmith.run.scores import Task
 
 MOST_TAGS = 10_000
 _SEPARATORS = re.compile("[;|]")
+_OWN_COLUMNS = frozenset({"image_path", "label", "labels", "split"})
 _FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 _FORMS = (
     "the first line must be image_path,label or image_path,label,split; for several labels per picture "
@@ -61,8 +63,8 @@ def open_csv(path: Path) -> Source:
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
             table = csv.DictReader(handle, strict=True)
-            form = _form([encodable(name) for name in table.fieldnames or ()], path)
-            table.fieldnames = [encodable(name) for name in table.fieldnames or ()]
+            columns = [encodable(name).strip() for name in table.fieldnames or ()]
+            form, table.fieldnames = _form(columns, path), columns
             rows = list(_rows(table, form, path))
     except (csv.Error, OSError) as error:
         raise InputError(f"{path} cannot be read as CSV ({error}); save it again as UTF-8 with commas") from None
@@ -87,7 +89,9 @@ def open_csv(path: Path) -> Source:
 
 
 def _form(columns: list[str], path: Path) -> _Form:
-    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+    if odd := [name for name in columns if name not in _OWN_COLUMNS and name.lower() in _OWN_COLUMNS]:
+        raise InputError(f"{path} has the column '{printable(odd[0])}'; write it '{odd[0].lower()}'")
+    if twice := _twice(columns):
         raise InputError(f"{path} has the column {listed(twice)} more than once; keep one")
     if {"label", "labels"} <= {*columns}:
         raise InputError(f"{path} has a column 'label' and a column 'labels'; keep the one that is meant")
@@ -104,6 +108,7 @@ def _form(columns: list[str], path: Path) -> _Form:
         raise InputError(f"{path} has no column 'label' {has}; {_FORMS}")
     if odd := [name for name in tags if not name.strip() or _SEPARATORS.search(name)]:
         raise InputError(f"{path} has the column '{printable(odd[0])}', which cannot name a class; rename it")
+    _check_tags(tags, path)
 
     def flagged(cells: dict[str, str], where: str) -> tuple[str, ...]:
         return tuple(name for name in tags if _flag(cells[name], f"{where} has", name))
@@ -147,9 +152,13 @@ def _several_labels(cells: dict[str, str], where: str) -> tuple[str, ...]:
         names.pop()  # "a;b;" ends its list as it separates it
     if "" in names:
         raise InputError(f"{where} has an empty name between separators in '{printable(text)}'; take one out")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := _twice(names):
         raise InputError(f"{where} has the label {listed(twice)} more than once; keep one")
     return tuple(names)
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def _flag(text: str, where: str, name: str) -> bool:

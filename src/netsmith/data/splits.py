@@ -66,15 +66,14 @@ def _by_tags(dataset: Dataset, shares: dict[Split, float], *, seed: int) -> dict
     sizes = Counter(item.group for item in pool)
     if len(sizes) <= len(shares):
         raise InputError(
-            f"{printable(dataset.source)} has {len(sizes)} distinct pictures for "
-            f"{' and '.join(['train', *shares])}; add pictures"
+            f"there are {len(sizes)} distinct pictures for {' and '.join(['train', *shares])}; add pictures"
         )
     tags = {item.group: item.labels for item in pool}
     seen = {label for labels in tags.values() for label in labels}
     if lacking := [name for label, name in enumerate(dataset.classes) if label not in seen]:
+        names = listed([f"'{name}'" for name in lacking])
         raise InputError(
-            f"{printable(dataset.source)} has no picture to train on with the label {listed(lacking)}: add some, or "
-            "take the label out of the table"
+            f"there is no picture to train on with the label {names}: add some, or take the label out of the table"
         )
     order = sorted(sizes, key=lambda group: hashlib.sha256(f"split {seed} {group}".encode()).digest())
     wanted: dict[Split, float] = {"train": 1.0 - sum(shares.values()), **shares}
@@ -82,7 +81,7 @@ def _by_tags(dataset: Dataset, shares: dict[Split, float], *, seed: int) -> dict
     names = list(wanted)
     if empty := [side for at, side in enumerate(names) if at not in found]:
         raise InputError(
-            f"{printable(dataset.source)} has too few pictures: every label needs one to train on, which leaves none "
+            f"there are too few pictures: every label needs one to train on, which leaves none "
             f"for {' and '.join(empty)}; add pictures"
         )
     return {group: names[side] for group, side in zip(order, found, strict=True)}

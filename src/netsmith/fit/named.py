@@ -12,11 +12,15 @@ from netsmith.errors import InputError
 from netsmith.run.folder import RunFolder
 from netsmith.run.named_recipes import find_recipe
 from netsmith.run.recipe import Recipe
+from netsmith.run.scores import Task
 
 if TYPE_CHECKING:
     from netsmith.models.build import Network
 
+_FLAG = "--recipe"
 OF_THE_OPTIMIZER = frozenset({"opt", "lr", "momentum", "nesterov", "weight_decay", "grad_clip"})
+
+ONE_CLASS_ONLY = frozenset({"smoothing", "bce_loss", "bce_target_thresh"})  # what recipes say of one class per picture
 
 Layer = tuple[str, Mapping[str, Any]]
 
@@ -35,7 +39,17 @@ def recipe_layer(name: str, stronger: Sequence[Layer]) -> tuple[str, dict[str, A
     opt = _last(stronger, "opt")
     if opt is not None and opt != fields.get("opt"):
         fields = {key: value for key, value in fields.items() if key not in OF_THE_OPTIMIZER}
-    return f"--recipe {name}", fields
+    return f"{_FLAG} {name}", fields
+
+
+def for_task(layers: Sequence[Layer], task: Task) -> list[Layer]:
+    """Layers of which a named recipe, made for one class per picture, leaves its targets to the defaults of tags."""
+    return [
+        (where, {key: value for key, value in fields.items() if key not in ONE_CLASS_ONLY})
+        if task == "tag" and where.startswith(_FLAG)
+        else (where, fields)
+        for where, fields in layers
+    ]
 
 
 def refuse_other_name(run: RunFolder, name: str | None) -> None:
@@ -49,7 +63,7 @@ def refuse_other_name(run: RunFolder, name: str | None) -> None:
         )
 
 
-def replaced(name: str, recipe: Recipe, *, given: Sequence[Layer], pictures: int) -> list[str]:
+def replaced(name: str, recipe: Recipe, *, given: Sequence[Layer], pictures: int, task: Task) -> list[str]:
     """What of a named recipe does not hold, and what follows from it, in words.
 
     Args:
@@ -57,6 +71,7 @@ def replaced(name: str, recipe: Recipe, *, given: Sequence[Layer], pictures: int
         recipe: what became of it.
         given: recipe file and flags, which stood above it.
         pictures: to train on.
+        task: what their labels are.
     """
     named = find_recipe(name)
     told = [f"recipe {name}: {named.summary} ({named.source})"]
@@ -72,6 +87,8 @@ def replaced(name: str, recipe: Recipe, *, given: Sequence[Layer], pictures: int
                 f"the learning rate {recipe.lr:g} of {name} is for batches of {size}; for these of {batch} the linear "
                 f"rule (Goyal et al. 2017) gives --lr {recipe.lr * batch / size:.2g}"
             )
+    if task == "tag" and (left := sorted(ONE_CLASS_ONLY & named.fields.keys())):
+        told.append(f"{name} was made for one class per picture: its {', '.join(left)} is left out for tags")
     if named.fields.get("progressive") and recipe.progressive is None and _last(given, "progressive") is None:
         told.append(
             f"{name} lets pictures grow in training, and {recipe.model} for {recipe.img_size} pixels takes no smaller "

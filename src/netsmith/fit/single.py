@@ -26,7 +26,7 @@ from netsmith.data.items import Dataset
 from netsmith.data.pretrained import weights_preprocess
 from netsmith.errors import InputError
 from netsmith.fit.finish import Finisher, reported, what_it_shows
-from netsmith.fit.named import as_network_takes, recipe_layer, refuse_other_name, replaced
+from netsmith.fit.named import as_network_takes, for_task, recipe_layer, refuse_other_name, replaced
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.recipes import Look, look_at, preprocess_for, recipe_for, training_side
 from netsmith.fit.session import Session, commands
@@ -262,7 +262,8 @@ def compose_recipe(
     """
     look = look_at(audited)
     given: dict[str, Any] = {}
-    for where, values in layers:
+    task = audited.dataset.task
+    for where, values in for_task(layers, task):
         if values.get("epochs") is not None and values.get("time_s") is not None:
             raise InputError(f"{where}: give --epochs or --time and not both")
         for one, other in (("epochs", "time_s"), ("time_s", "epochs")):
@@ -277,7 +278,6 @@ def compose_recipe(
     # What is out of range is refused below, by name.
     if isinstance(wanted, int) and SMALLEST_SIDE <= wanted <= LARGEST_SIZE:
         size = wanted
-    task = audited.dataset.task
     defaults = recipe_for(look, model=model, size=size, seconds=1.0, seed=0, task=task)
     fields = defaults.model_dump(exclude={"time_s", "epochs"})
     if train_share is not None:
@@ -324,7 +324,8 @@ def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, open
         session.say(UNEQUAL if opened.audited.dataset.task == "classify" else UNEQUAL_TAGS)
     dataset = record_split(opened.audited, seed=recipe.seed, run=run, ledger=ledger)
     if job.recipe and not begun:
-        for line in replaced(job.recipe, recipe, given=_given(job), pictures=len(dataset.subset("train"))):
+        pictures = len(dataset.subset("train"))
+        for line in replaced(job.recipe, recipe, given=_given(job), pictures=pictures, task=dataset.task):
             session.say(line)
     return dataset
 

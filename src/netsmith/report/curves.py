@@ -13,7 +13,7 @@ from netsmith.errors import InputError
 from netsmith.report.charts import Series, lines, stacked, standalone
 from netsmith.report.evidence import Evidence, Mark
 from netsmith.report.markup import Markup, visible
-from netsmith.run.files import write_text
+from netsmith.run.files import FULL_DISK, write_text
 from netsmith.run.gradients import GradientRow
 from netsmith.run.metrics import wilson
 from netsmith.run.scores import METRIC_NAMES
@@ -248,10 +248,13 @@ def write_curves(curves: Sequence[Curve], path: Path) -> None:
         path: of the file.
 
     Raises:
-        InputError: too many runs, or `path` is a folder, another file, or cannot be written.
+        InputError: too many runs, runs judged by different numbers, or `path` is a folder, another file, or cannot
+            be written.
     """
     if len(curves) > MOST_RUNS:
         raise InputError(f"{len(curves)} runs cannot be told apart in one picture; name at most {MOST_RUNS}")
+    if len({curve.metric for curve in curves}) > 1:
+        raise InputError("top-1 and mAP do not belong on one scale; name runs that are judged alike")
     about = f"Learning curves of {', '.join(curve.name for curve in curves)}"
     svg = standalone(stacked(charts(curves), about=about))
     try:
@@ -259,6 +262,8 @@ def write_curves(curves: Sequence[Curve], path: Path) -> None:
             raise InputError(f"{path} exists and holds no learning curves of netsmith; name another file with -o")
         write_text(path, f"{svg.rstrip()}\n{_SIGNATURE}\n")
     except OSError as error:
+        if error.errno in FULL_DISK:
+            raise
         raise InputError(f"{path} cannot be written ({error.strerror}); name another file with -o") from error
 
 

@@ -20,7 +20,7 @@ from netsmith.report.evidence import Evidence, gather
 from netsmith.report.markup import Content, Markup, join, raw, tag
 from netsmith.report.style import CSS
 from netsmith.report.tagging import TagScores, score_tags
-from netsmith.run.files import write_text
+from netsmith.run.files import FULL_DISK, write_text
 from netsmith.run.folder import RunFolder
 from netsmith.run.scores import are_tags
 
@@ -48,6 +48,8 @@ def write_report(run: RunFolder, *, to: Path | None = None) -> Path:
             raise InputError(f"{path} exists and is no report of netsmith; name another file with -o")
         write_text(path, render(evidence))
     except OSError as error:
+        if error.errno in FULL_DISK:
+            raise
         raise InputError(f"{path} cannot be written ({error.strerror}); name another file with -o") from error
     return path
 

@@ -55,10 +55,10 @@ def score_tags(
     Args:
         logits: float32 [N,C], N >= 1, finite.
         targets: bool [N,C].
-        thresholds: of the artifact; None where it cannot be read.
+        thresholds: of the artifact; None where it cannot be read. Those of another number of labels are not used.
     """
     n, classes = targets.shape
-    known = thresholds if thresholds is not None else (FALLBACK_THRESHOLD,) * classes
+    known = thresholds if thresholds is not None and len(thresholds) == classes else (FALLBACK_THRESHOLD,) * classes
     given = given_tags(logits, known)
     macro, micro = f1_replicates(given, targets)
     return TagScores(

@@ -70,7 +70,7 @@ def mean_average_precision(scores: "Scores", targets: "Tags") -> float:
 
 
 def map_replicates(scores: "Scores", targets: "Tags") -> "Numbers":
-    """mAP on the set and on each resample of it, float64 [1 + B]; the same resamples for every model on N pictures."""
+    """mAP on the set and on each resample of it that has tags, float64 [1 + B]; the same resamples for every model."""
     import numpy as np
 
     weights = _resamples(len(targets), resample_count(*targets.shape))
@@ -80,7 +80,7 @@ def map_replicates(scores: "Scores", targets: "Tags") -> "Numbers":
         there = ~np.isnan(each)
         total[there] += each[there]
         known += there
-    return np.divide(total, known, out=np.zeros(len(weights)), where=known > 0)
+    return _of_known(total, known)
 
 
 def mean_average_precision_interval(scores: "Scores", targets: "Tags", *, confidence: float = 0.95) -> Interval:
@@ -96,7 +96,7 @@ def bootstrap_interval(replicates: "Numbers", *, n: int, confidence: float = 0.9
         n: observations behind it.
         confidence: two-sided coverage, 0 < confidence < 1.
     """
-    value, error = float(replicates[0]), float(replicates[1:].std(ddof=1))
+    value, error = float(replicates[0]), _spread(replicates[1:])
     if not 0.0 < value < 1.0:
         return Interval(value=value, low=value, high=value, n=n)
     odds = math.log(value / (1 - value))
@@ -111,7 +111,7 @@ def paired_error(a: "Numbers", b: "Numbers") -> float:
     Args:
         a, b: float64 [1 + B].
     """
-    return float((a[1:] - b[1:]).std(ddof=1))
+    return _spread(a[1:] - b[1:])
 
 
 def difference_p_value(a: "Numbers", b: "Numbers") -> float:
@@ -227,9 +227,26 @@ def _average_precision(scores: "Scores", targets: "Tags", weights: "NDArray[np.u
 
 
 def _mean_of_known(each: "Numbers") -> "Numbers":
-    """Mean of each row [B,C] without its NaNs, 0 where all are."""
+    """Mean of each row [B,C] without its NaNs; see `_of_known` for rows of nothing else."""
     import numpy as np
 
     there = ~np.isnan(each)
-    count = there.sum(axis=1)
-    return np.divide(np.where(there, each, 0.0).sum(axis=1), count, out=np.zeros(len(each)), where=count > 0)
+    return _of_known(np.where(there, each, 0.0).sum(axis=1), there.sum(axis=1))
+
+
+def _of_known(total: "Numbers", count: "Numbers") -> "Numbers":
+    """Means of rows from their sums and counts; 0 for the first row, the set's, where its count is 0.
+
+    Resamples in which no picture has a tag say nothing and are left out: as zeros they would be most of the spread of
+    rare tags. Models that are compared have the same targets, so the same resamples stay.
+    """
+    import numpy as np
+
+    kept = count > 0
+    kept[0] = True
+    return np.divide(total, count, out=np.zeros(len(total)), where=count > 0)[kept]
+
+
+def _spread(replicates: "Numbers") -> float:
+    """Standard deviation over resamples, 0 where there are too few to tell."""
+    return float(replicates.std(ddof=1)) if len(replicates) > 1 else 0.0

@@ -83,6 +83,11 @@ def compile_where_asked(
         InputError: the plan says so, and it cannot be.
     """
     if _in_company():
+        if planner.compiled(False, lambda: False):
+            raise InputError(
+                f"{planner.plan.path} says that this run is compiled, which several processes are not; go on with one "
+                "process, or start it again with --no-compile"
+            )
         if wanted:
             warn("several processes that train together are not compiled: training goes on without")
         return False

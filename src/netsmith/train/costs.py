@@ -119,7 +119,7 @@ class Costs:
         """
         self._newest = self.kind(progress)
         self._measured = {kind: numbers[f"{_SAVED}{kind}"] for kind in self._priors if f"{_SAVED}{kind}" in numbers}
-        if per_step:
+        if not self._measured and per_step:
             self._measured[self._newest] = per_step
-        elif self._newest not in self._measured:
-            self._measured = {}
+        elif self._measured and self._newest not in self._measured:  # it is about to be met for the first time
+            self._newest = list(self._measured)[-1]

@@ -64,7 +64,7 @@ def train(
     Raises:
         CheckError, InputError, Interrupted: see `Trainer.advance`, `Trainer.settle` and `Trainer.resume`.
     """
-    events = Board(run.boards) if board else None
+    events = Board(run.boards, warn=warn) if board else None
     trainer = Trainer(
         network,
         data,

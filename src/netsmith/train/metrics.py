@@ -68,10 +68,11 @@ class Metrics:
             rows: list[list[float]] = torch.stack(self._pending).tolist()
             for loss, right, seen in rows:  # one by one: the sums must not depend on when they are formed
                 self._newest.append((loss, right, seen))
-                tally.loss_sum += loss
+                if math.isfinite(loss):  # else the update was left out, or the run ends soon
+                    tally.loss_sum += loss
+                    tally.loss_steps += 1
                 tally.right += right
                 tally.seen += seen
-            tally.loss_steps += len(rows)
         if self._norms:
             # Gradients that overflow float16 are no numbers and their updates are left out.
             for norm in filter(math.isfinite, torch.stack(self._norms).tolist()):

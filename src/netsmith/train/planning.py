@@ -69,8 +69,8 @@ class Planner:
 
     def rendering(self, wanted: str) -> str:
         """Where pictures are rendered. Rendered by the CPU is what runs without a row do, and needs none."""
-        if wanted == "host" and not self._has("rendering"):
-            return wanted
+        if not self._has("rendering") and (wanted == "host" or self._begun):
+            return "host"
         return self._decide("rendering", 0, lambda: wanted, why="where the training pictures are")
 
     def compiled(self, wanted: bool, attempt: Callable[[], bool]) -> bool:
@@ -80,12 +80,17 @@ class Planner:
             wanted: where there is no row.
             attempt: compiles, and says whether that worked.
         """
-        if not wanted and not self._has("compile"):
+        if not self._has("compile") and (not wanted or self._begun):
             return False
         return self._decide("compile", 0, attempt, why="torch.compile, tried on the first batch")
 
     def _has(self, kind: str) -> bool:
         return any(row.kind == kind for row in self.plan.rows)
+
+    @property
+    def _begun(self) -> bool:
+        """Whether the plan is one of a run that made updates: what it does not say, that run did not do."""
+        return self._has("total_steps")
 
     def threads(self, ways: Sequence[int], measure: Measure[int]) -> int:
         """CPU threads of the computation; arguments as `precision`."""
@@ -126,7 +131,8 @@ class Planner:
             self._by_time(step)
         side = self.side(step)
         if side is not None and side != self._planned_side(step):
-            self._decide("train_size", step, lambda: side, why=f"{self.progress(step):.3g} of training is done")
+            # After a rewind changes come earlier than rows that stand: sides may come in any order, the largest holds.
+            self._add("train_size", side, at=step, why=f"{self.progress(step):.3g} of training is done")
 
     def side(self, step: int) -> int | None:
         """Side of the pictures of a step, pixels: planned, or what it will be by the plan as it stands.

@@ -1,6 +1,13 @@
 """Memory that ran out: how torch says so, and what an update that met it is answered with."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
+
+from netsmith.errors import CheckError
+
+Result = TypeVar("Result")
 
 _WORDS = (
     "DefaultCPUAllocator",
@@ -24,6 +31,27 @@ def says_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+
+
+def enough_memory(make: Callable[[], Result], *, of: str) -> Result:
+    """What `make` gives.
+
+    Args:
+        make: makes it.
+        of: what it is, for the message.
+
+    Raises:
+        CheckError: memory ran out.
+    """
+    try:
+        return make()
+    except (RuntimeError, MemoryError) as error:
+        if not says_out_of_memory(error):
+            raise
+        raise CheckError(
+            f"there is no memory for {of} ({first_line(error)}); go on with fewer --workers, or take a smaller "
+            "--batch-size"
+        ) from error
 
 
 def first_line(error: BaseException) -> str:

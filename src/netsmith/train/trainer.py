@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from netsmith.errors import InputError
+from netsmith.errors import CheckError, InputError
 from netsmith.run.clock import Clock, seconds_of
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
@@ -52,6 +52,7 @@ from netsmith.train.records import Follow, Records
 from netsmith.train.rendering import choose_rendering
 from netsmith.train.requirements import choose_device, smallest_part
 from netsmith.train.rewinding import Rewinding
+from netsmith.train.shortage import enough_memory
 from netsmith.train.sides import Sides
 from netsmith.train.state import State
 from netsmith.train.together import peers_of
@@ -140,7 +141,9 @@ class Trainer:
             part=ranks.slice_of,
         )
         parts = Parts(network, recipe, batch_size=part, planner=self._planner, warn=self._warn)
-        trials = Trials(self.objective, recipe, self._first_batch, parts=parts, pacing=self._pacing, clock=clock)
+        # What one process finds while the others wait for its choice, they cannot follow: an update will find it again.
+        tried = Parts(network, recipe, batch_size=part) if ranks.several else parts
+        trials = Trials(self.objective, recipe, self._first_batch, parts=tried, pacing=self._pacing, clock=clock)
         processes = ranks.world.local_size
         chosen = choose(self.objective, recipe, planner=self._planner, trials=trials, clock=clock, processes=processes)
         self.precision, self._threads = chosen.precision, chosen.threads
@@ -282,8 +285,8 @@ class Trainer:
             while not self.finished and (until is None or self.step < until):
                 began = self._clock.now()
                 try:
-                    batch = self._ranks.each(lambda: next(batches))
-                except InputError:  # a picture is gone: what was learned stays
+                    batch = self._ranks.each(lambda: enough_memory(lambda: next(batches), of="a batch's pictures"))
+                except (InputError, CheckError):  # a picture is gone, or memory: what was learned stays
                     self.save()
                     raise
                 self._metrics.add(self._updates.make(batch), batch)
@@ -310,6 +313,7 @@ class Trainer:
         evaluation = self._watching.evaluation_due and leads
         evaluation, due, signal = self._ranks.most([evaluation, due and leads, interrupts.received or 0])
         if evaluation:
+            self._updates.refuse_non_finite(self.state.tensors())  # on a GPU losses are looked at now and then
             self.evaluate()
         if due:
             self.save()

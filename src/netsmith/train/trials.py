@@ -62,8 +62,13 @@ class Trials:
         """Time numbers of CPU threads, as `precisions`; afterwards torch has the first of them."""
 
         def trial(threads: int, pictures: int) -> Callable[[], object]:
-            torch.set_num_threads(threads)
-            return self._trial(precision, pictures)
+            once = self._trial(precision, pictures)
+
+            def update() -> object:
+                torch.set_num_threads(threads)  # ways are timed in turn
+                return once()
+
+            return update
 
         timings = self._measure(ways, trial, seconds, default=precision)
         torch.set_num_threads(ways[0])
