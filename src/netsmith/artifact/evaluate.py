@@ -12,34 +12,19 @@ from netsmith.artifact.runtimes import Session
 from netsmith.data.items import Targets
 from netsmith.run.metrics import Interval, top_k_correct, wilson
 from netsmith.run.progress import Progress, silent
-from netsmith.run.scores import are_tags, headline, loss_interval
+from netsmith.run.scores import Answers, are_tags, loss_interval
 from netsmith.run.tagging import bootstrap_interval, f1_replicates, probabilities_of
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Answers):
     """How well a model does on N labelled pictures.
 
     Attributes:
-        logits: float32 [N,C], in the order of the pictures.
-        targets: int64 [N], or bool [N,C] of tags.
         thresholds: of tags, from which probability on a picture has each; None where pictures have one class.
     """
 
-    logits: NDArray[np.float32]
-    targets: Targets
     thresholds: tuple[float, ...] | None = None
-
-    @cached_property
-    def headline(self) -> Interval:
-        """Top-1 accuracy, or mAP of tags."""
-        return headline(self.logits, self.targets)
-
-    @property
-    def top1(self) -> Interval:
-        """Share of pictures whose class has the largest logit."""
-        assert not are_tags(self.targets), "tags have mAP"
-        return self.headline
 
     @cached_property
     def scores(self) -> dict[str, Interval]:

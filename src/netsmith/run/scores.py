@@ -5,6 +5,8 @@ One word for both kinds of task, so that training, evaluation, results and repor
 each picture, or bool [N,C], whether it has each tag.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeGuard, cast
 
 from netsmith.run.metrics import Interval, cross_entropy, cross_entropy_interval, top_k_correct, wilson
@@ -43,6 +45,30 @@ def headline(logits: "Logits", targets: "Targets") -> Interval:
 
         return mean_average_precision_interval(logits, targets)
     return wilson(_right(logits, targets, k=1), len(targets))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answered on N labelled pictures.
+
+    Attributes:
+        logits: float32 [N,C], in the order of the pictures.
+        targets: int64 [N], or bool [N,C] of tags.
+    """
+
+    logits: "Logits"
+    targets: "Targets"
+
+    @cached_property
+    def headline(self) -> Interval:
+        """Top-1 accuracy, or mAP of tags, with its interval."""
+        return headline(self.logits, self.targets)
+
+    @property
+    def top1(self) -> Interval:
+        """Share of pictures whose class has the largest logit."""
+        assert not are_tags(self.targets), "tags have mAP"
+        return self.headline
 
 
 def points(logits: "Logits", targets: "Targets") -> dict[str, float]:

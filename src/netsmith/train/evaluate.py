@@ -11,9 +11,8 @@ from torch import nn
 
 from netsmith.data.items import Targets
 from netsmith.errors import CheckError
-from netsmith.run.metrics import Interval
 from netsmith.run.progress import Progress, silent
-from netsmith.run.scores import METRIC_NAMES, are_tags, headline, points
+from netsmith.run.scores import METRIC_NAMES, Answers, are_tags, points
 from netsmith.run.tagging import best_thresholds, probabilities_of
 from netsmith.train.devices import is_lazy, release
 from netsmith.train.objectives import Normalize
@@ -22,27 +21,8 @@ from netsmith.train.shortage import says_out_of_memory
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Answers and what they say.
-
-    Attributes:
-        logits: float32 [N,C].
-        targets: int64 [N], or bool [N,C] of tags.
-    """
-
-    logits: NDArray[np.float32]
-    targets: Targets
-
-    @cached_property
-    def headline(self) -> Interval:
-        """Top-1 accuracy, or mAP of tags, with its interval."""
-        return headline(self.logits, self.targets)
-
-    @property
-    def top1(self) -> Interval:
-        """Share of pictures whose class has the largest logit."""
-        assert not are_tags(self.targets), "tags have mAP"
-        return self.headline
+class Evaluation(Answers):
+    """Answers and what they say."""
 
     @cached_property
     def points(self) -> dict[str, float]:

@@ -8,19 +8,19 @@
 Source: You et al. 2020, "Large batch optimization for deep learning" (arXiv 1904.00962), algorithm 2; epsilon of timm.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
+
+from netsmith.train.listwise import Listwise, aten
 
 EPSILON = 1e-6
-_aten: Any = torch.ops.aten  # whose operations on lists of tensors are one kernel each on CUDA
 
 
-class Lamb(Optimizer):
+class Lamb(Listwise):
     """LAMB.
 
     Args:
@@ -32,20 +32,11 @@ class Lamb(Optimizer):
     def __init__(
         self, groups: Iterable[dict[str, Any]], *, lr: float, betas: tuple[float, float] = (0.9, 0.999)
     ) -> None:
-        super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
+        super().__init__(groups, lr=lr)
         self._betas = betas
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One update of every parameter that has a gradient."""
-        assert closure is None, "gradients are there before"
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                self._step(parameters, rate=group["lr"], weight_decay=group["weight_decay"])
-
-    def _step(self, parameters: list[Parameter], *, rate: float, weight_decay: float) -> None:
-        gradients = [p.grad for p in parameters if p.grad is not None]
+    def update(self, parameters: list[Parameter], gradients: list[Tensor], *, rate: float, weight_decay: float) -> None:
+        """LAMB's, with what each parameter remembers: "step", "exp_avg", "exp_avg_sq"."""
         for parameter in parameters:
             memory = self.state[parameter]
             if not memory:
@@ -56,18 +47,18 @@ class Lamb(Optimizer):
             [self.state[p][name] for p in parameters] for name in ("step", "exp_avg", "exp_avg_sq")
         )
         first, second = self._betas
-        _aten._foreach_add_(steps, 1.0)
-        _aten._foreach_lerp_(means, gradients, 1.0 - first)
-        _aten._foreach_mul_(squares, second)
-        _aten._foreach_addcmul_(squares, gradients, gradients, 1.0 - second)
+        aten._foreach_add_(steps, 1.0)
+        aten._foreach_lerp_(means, gradients, 1.0 - first)
+        aten._foreach_mul_(squares, second)
+        aten._foreach_addcmul_(squares, gradients, gradients, 1.0 - second)
         directions: list[Tensor] = []
         for step, mean, square in zip(steps, means, squares, strict=True):
             root = (square / (1.0 - second**step)).sqrt_().add_(EPSILON)
             directions.append((mean / (1.0 - first**step)).div_(root))
         if weight_decay:
-            _aten._foreach_add_(directions, parameters, alpha=weight_decay)
-            lengths, moves = _aten._foreach_norm(parameters), _aten._foreach_norm(directions)
+            aten._foreach_add_(directions, parameters, alpha=weight_decay)
+            lengths, moves = aten._foreach_norm(parameters), aten._foreach_norm(directions)
             for direction, length, move in zip(directions, lengths, moves, strict=True):
                 # A tensor of zeros, or one that does not move, has no length to go by.
                 direction.mul_(torch.where((length > 0) & (move > 0), length / move, torch.ones_like(length)))
-        _aten._foreach_add_(parameters, directions, alpha=-rate)
+        aten._foreach_add_(parameters, directions, alpha=-rate)

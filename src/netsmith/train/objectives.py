@@ -5,7 +5,8 @@ anything past such a wrapper silently skips its synchronisation. It takes uint8 
 part of what is trained and runs on the device.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, cast
 
@@ -102,22 +103,62 @@ def positive_weights(labels: NDArray[np.bool_]) -> list[list[float]]:
     return [negative.tolist(), (ratio * negative).tolist()]
 
 
-def _outcome(
-    network: nn.Module, x: Tensor, auxiliary: Mapping[str, float], loss_of: Callable[[Tensor], Tensor]
-) -> Outcome:
-    """One forward call: the loss of the logits and of auxiliary ones, by their weights."""
-    if not auxiliary:
-        logits = network(x).float()
-        return Outcome(loss_of(logits), logits)
-    outputs = cast(_Outputs, network).forward_all(x)
-    logits = outputs["logits"].float()
-    loss = loss_of(logits)
-    for name, weight in auxiliary.items():
-        loss = loss + weight * loss_of(outputs[name].float())
-    return Outcome(loss, logits)
+class Objective(nn.Module, ABC):
+    """A network, the normalisation of its input, and the loss of its logits and of auxiliary ones by their weights.
+
+    Args:
+        network: `forward(x)` -> logits; with `auxiliary`, `forward_all(x)` -> mapping with "logits" and the
+            auxiliary names.
+        mean, std: of the network's input, in units of [0, 1] pixel values.
+        smoothing: of the targets, a probability; the objective says over what it is spread.
+        auxiliary: weight of each auxiliary output's loss by its name, such as {"aux1": 0.3, "aux2": 0.3} (Szegedy et
+            al. 2015, section 5) or {"aux": 0.4}.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        smoothing: float = 0.0,
+        auxiliary: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.normalize = Normalize(mean, std)
+        self.smoothing = smoothing
+        self.auxiliary = dict(auxiliary or {})
+
+    def forward(self, images: Tensor, targets: Tensor) -> Outcome:
+        """The loss of a batch.
+
+        Args:
+            images: uint8 or float [N,3,R,R], 0 to 255.
+            targets: as `loss_of` takes them.
+        """
+        x = self.normalize(images)
+        if not self.auxiliary:
+            logits = self.network(x).float()
+            return Outcome(self.loss_of(logits, targets), logits)
+        outputs = cast(_Outputs, self.network).forward_all(x)
+        logits = outputs["logits"].float()
+        loss = self.loss_of(logits, targets)
+        for name, weight in self.auxiliary.items():
+            loss = loss + weight * self.loss_of(outputs[name].float(), targets)
+        return Outcome(loss, logits)
+
+    @abstractmethod
+    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss per picture, float32 scalar.
+
+        Args:
+            logits: float32 [N,C].
+            targets: N rows, of the form that the objective states.
+        """
 
 
-class Classify(nn.Module):
+class Classify(Objective):
     """Cross-entropy with label smoothing, and of auxiliary classifiers where the network has them.
 
     Or binary cross-entropy of every class by itself, the mean over classes, with the same targets: smoothed as softmax
@@ -130,12 +171,8 @@ class Classify(nn.Module):
     classes, and divide by the sum over the batch. A mixed picture has the losses of its two labels in their shares.
 
     Args:
-        network: `forward(x)` -> logits; with `auxiliary`, `forward_all(x)` -> mapping with "logits" and the
-            auxiliary names.
-        mean, std: of the network's input, in units of [0, 1] pixel values.
+        network, mean, std, auxiliary: as of `Objective`.
         smoothing: probability spread over all classes (Szegedy et al. 2016, section 7).
-        auxiliary: weight of each auxiliary output's loss by its name, such as {"aux1": 0.3, "aux2": 0.3} (Szegedy et
-            al. 2015, section 5) or {"aux": 0.4}.
         class_weights: of each class, or None for all alike.
         binary: binary cross-entropy instead.
         threshold: targets of it above this count as 1, all others as 0; None takes them as they are.
@@ -155,11 +192,7 @@ class Classify(nn.Module):
         binary: bool = False,
         threshold: float | None = None,
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.normalize = Normalize(mean, std)
-        self.smoothing = smoothing
-        self.auxiliary = dict(auxiliary or {})
+        super().__init__(network, mean=mean, std=std, smoothing=smoothing, auxiliary=auxiliary)
         self.binary, self.threshold = binary, threshold
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -194,18 +227,13 @@ class Classify(nn.Module):
             threshold=recipe.bce_target_thresh,
         )
 
-    def forward(self, images: Tensor, targets: Tensor) -> Outcome:
-        """The loss of a batch.
+    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """As of `Objective`.
 
         Args:
-            images: uint8 or float [N,3,R,R], 0 to 255.
+            logits: float32 [N,C].
             targets: int64 [N], or float [N,C], the share of each class.
         """
-        return _outcome(
-            self.network, self.normalize(images), self.auxiliary, lambda logits: self._loss(logits, targets)
-        )
-
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         if self.binary:
             return self._binary_loss(logits, targets)
         if self.class_weights is None:
@@ -226,14 +254,14 @@ class Classify(nn.Module):
         return losses.mean()
 
 
-class Tag(nn.Module):
+class Tag(Objective):
     """Binary cross-entropy of every tag by itself, summed over the tags of a picture.
 
     The sum is the negative log-likelihood of all that is known of a picture, as cross-entropy is of its class, so one
     learning rate serves both; a mean over tags would make every update smaller by their number.
 
     Args:
-        network, mean, std, auxiliary: as of `Classify`.
+        network, mean, std, auxiliary: as of `Objective`.
         smoothing: probability spread evenly over the two answers of each tag: targets are smoothing / 2 and
             1 - smoothing / 2.
         weights: of each tag's negatives and positives, two rows of C, see `positive_weights`; None for all alike.
@@ -251,33 +279,21 @@ class Tag(nn.Module):
         auxiliary: Mapping[str, float] | None = None,
         weights: Sequence[Sequence[float]] | None = None,
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.normalize = Normalize(mean, std)
-        self.smoothing = smoothing
-        self.auxiliary = dict(auxiliary or {})
+        super().__init__(network, mean=mean, std=std, smoothing=smoothing, auxiliary=auxiliary)
         self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
 
-    def forward(self, images: Tensor, targets: Tensor) -> Outcome:
-        """The loss of a batch.
+    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """As of `Objective`.
 
         Args:
-            images: uint8 or float [N,3,R,R], 0 to 255.
+            logits: float32 [N,C].
             targets: float [N,C], 0 to 1: whether a picture has each tag, or its share where pictures are mixed.
         """
-        return _outcome(
-            self.network, self.normalize(images), self.auxiliary, lambda logits: self._loss(logits, targets)
-        )
-
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         wanted = targets * (1.0 - self.smoothing) + self.smoothing / 2
         # A mixed picture has the losses of its two halves in their shares, and so their weights.
         weights = None if self.weights is None else torch.lerp(self.weights[0], self.weights[1], targets)
         losses = F.binary_cross_entropy_with_logits(logits, wanted, weights, reduction="none")
         return losses.sum(dim=1).mean()
-
-
-Objective = Classify | Tag
 
 
 def objective_of(

@@ -5,7 +5,7 @@
 - All that an optimizer remembers stands in its `state` by parameter, as tensors: that is what checkpoints hold.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,9 +17,8 @@ from netsmith.run.recipe import Recipe
 from netsmith.train.devices import has_fused_optimizers
 from netsmith.train.groups import LAYERS, classifiers, parameter_groups, rate_factors
 from netsmith.train.lamb import Lamb
+from netsmith.train.listwise import Listwise, aten
 from netsmith.train.muon import Muon
-
-_aten: Any = torch.ops.aten  # whose operations on lists of tensors are one kernel each on CUDA
 
 
 def build_optimizer(network: nn.Module, recipe: Recipe, *, fused: bool = True) -> Optimizer:
@@ -75,7 +74,7 @@ def _matrices(network: nn.Module) -> dict[Tensor, int]:
     }
 
 
-class RMSProp(Optimizer):
+class RMSProp(Listwise):
     """RMSProp as TensorFlow has it and EfficientNet was trained with: not torch's, which trains those networks worse.
 
     Epsilon stands inside the square root, the mean of squares begins at 1, the rate is part of what the momentum
@@ -99,20 +98,11 @@ class RMSProp(Optimizer):
         decay: float = 0.9,
         epsilon: float = 1e-3,
     ) -> None:
-        super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
+        super().__init__(groups, lr=lr)
         self._momentum, self._decay, self._epsilon = momentum, decay, epsilon
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One update of every parameter that has a gradient."""
-        assert closure is None, "gradients are there before"
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                self._step(parameters, rate=group["lr"], weight_decay=group["weight_decay"])
-
-    def _step(self, parameters: list[Parameter], *, rate: float, weight_decay: float) -> None:
-        gradients = [p.grad for p in parameters if p.grad is not None]
+    def update(self, parameters: list[Parameter], gradients: list[Tensor], *, rate: float, weight_decay: float) -> None:
+        """RMSProp's, with what each parameter remembers: "square_avg", "momentum_buffer"."""
         for parameter in parameters:
             memory = self.state[parameter]
             if not memory:
@@ -121,10 +111,10 @@ class RMSProp(Optimizer):
         squares: list[Tensor] = [self.state[p]["square_avg"] for p in parameters]
         moving: list[Tensor] = [self.state[p]["momentum_buffer"] for p in parameters]
         if weight_decay:
-            gradients = _aten._foreach_add(gradients, parameters, alpha=weight_decay)
-        _aten._foreach_lerp_(squares, _aten._foreach_mul(gradients, gradients), 1.0 - self._decay)
-        roots = _aten._foreach_add(squares, self._epsilon)
-        _aten._foreach_sqrt_(roots)
-        _aten._foreach_mul_(moving, self._momentum)
-        _aten._foreach_addcdiv_(moving, gradients, roots, value=rate)
-        _aten._foreach_sub_(parameters, moving)
+            gradients = aten._foreach_add(gradients, parameters, alpha=weight_decay)
+        aten._foreach_lerp_(squares, aten._foreach_mul(gradients, gradients), 1.0 - self._decay)
+        roots = aten._foreach_add(squares, self._epsilon)
+        aten._foreach_sqrt_(roots)
+        aten._foreach_mul_(moving, self._momentum)
+        aten._foreach_addcdiv_(moving, gradients, roots, value=rate)
+        aten._foreach_sub_(parameters, moving)
