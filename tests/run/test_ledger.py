@@ -43,6 +43,24 @@ def test_the_test_split_is_sealed_per_artifact(tmp_path):
     assert ledger.test_reading(B) is None
 
 
+def test_a_run_that_begins_with_a_model_starts_with_its_rows_and_has_its_own(tmp_path):
+    clock = FakeClock()
+    first = Ledger(tmp_path / "first.jsonl", clock=clock)
+    first.add("split", verdict="done", reason="of the first")
+    first.add("test", verdict="done", reason="", inputs=[A], splits_read=["test"])
+    path = tmp_path / "second.jsonl"
+    for _ in range(2):  # made, and opened again
+        second = Ledger.continued(path, first.rows, clock=clock, reason="begins with the first", artifact=A)
+    assert second.rows[:2] == first.rows
+    assert (second.rows[2].stage, second.rows[2].inputs) == ("parent", [A])
+    assert second.own == ()
+    assert second.newest("split") is None, "its own split is still to come"
+    assert second.test_reading(A) is not None, "the seal holds for what was read before"
+    row = second.add("prune", verdict="kept", reason="", inputs=[A], output=B)
+    third = Ledger.continued(tmp_path / "third.jsonl", second.rows, clock=clock, reason="", artifact=B)
+    assert (second.own, third.own, third.rows[3]) == ((row,), (), row)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"verdict": "perhaps"}, {"output": "abc"}, {"splits_read": ["tests"]}, {"after": {"top1": {1}}}]
 )

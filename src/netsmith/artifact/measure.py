@@ -68,7 +68,7 @@ def measure(
 def measure_many(
     models: Sequence[Path | bytes],
     *,
-    threads: int,
+    threads: int | Sequence[int],
     seconds_each: float = 0.4,
     limit_ms: float | None = None,
     deadline_s: float | None = None,
@@ -81,7 +81,7 @@ def measure_many(
 
     Args:
         models: paths of ONNX files, or their contents.
-        threads: of every model, >= 1.
+        threads: of every model, or of each, >= 1.
         seconds_each: timed calls per model, warm-up excluded.
         limit_ms: a model clearly above or below is decided early, see `netsmith.artifact.latency.settled`.
         deadline_s: no call begins after so many seconds; None is 4 * seconds_each * number of models.
@@ -107,8 +107,9 @@ def measure_many(
                 path.write_bytes(model)
             paths.append(path)
         runtimes = [runtime] * len(paths) if isinstance(runtime, str) else runtime
+        counts = [threads] * len(paths) if isinstance(threads, int) else threads
         return _time(
-            [(str(path), threads, name) for path, name in zip(paths, runtimes, strict=True)],
+            [(str(path), count, name) for path, count, name in zip(paths, counts, runtimes, strict=True)],
             what=f"measuring {len(models)} models",
             worker=worker,
             seconds=seconds_each,

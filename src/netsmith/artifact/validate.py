@@ -61,7 +61,7 @@ def validate(
         InputError: no artifact, no data, no pictures in the split, or classes that the artifact does not know.
     """
     bundle = load_bundle(path)
-    run = _run_of(path)
+    run = run_of(path)
     if run is None and data is None:
         raise InputError(f"{path} is a model without its run; say with --data on which pictures")
     record = json.loads(run.data.read_text(encoding="utf-8")) if run is not None and run.data.exists() else None
@@ -91,7 +91,7 @@ def validate(
     return Validation(bundle=bundle, split=chosen, source=source, targets=targets, found=found, notes=tuple(notes))
 
 
-def _run_of(path: Path) -> RunFolder | None:
+def run_of(path: Path) -> RunFolder | None:
     """The run that `path` is or lies in, also as one of its candidates; links are followed."""
     for start in (path.absolute(), path.resolve()):
         for folder in (start, *start.parents):

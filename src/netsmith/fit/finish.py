@@ -28,6 +28,7 @@ from netsmith.data.cache import Prepared, prepared
 from netsmith.data.items import Dataset
 from netsmith.data.prepare import Pixels, as_pixels
 from netsmith.errors import CheckError, InputError
+from netsmith.fit.judged import as_latency
 from netsmith.fit.replay import Replay
 from netsmith.report.curves import curve_of, write_curves
 from netsmith.report.evidence import gather
@@ -183,10 +184,14 @@ class Finisher:
             self.ledger.add("export", verdict="done", reason="agrees with PyTorch on the golden examples", after=after)
         if self.replay is not None:
             self.replay.compare(bundle, self.ledger)
+        return self.complete(bundle)
+
+    def complete(self, bundle: Bundle) -> Result:
+        """`finish`, and the report, also where a limit was missed: it says so."""
         try:
             return self.finish(bundle)
         finally:
-            if self.run.finished:  # also where a limit was missed: the report says so
+            if self.run.finished:
                 _explain(self.run)
 
     def finish(self, bundle: Bundle) -> Result:
@@ -266,7 +271,7 @@ class Finisher:
             if limit is None or best.high <= limit:
                 break
         assert best is not None
-        return Latency(p50=best.p50_ms, p90=best.p90_ms, low=best.low, high=best.high, noise=best.noise)
+        return as_latency(best)
 
     def _answers(self, bundle: Bundle, artifact: str, split: Literal["val", "test"]) -> dict[str, Interval]:
         """The artifact's answers on a split, written to `predictions/`; reading test is entered in the ledger first."""

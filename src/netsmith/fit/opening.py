@@ -34,7 +34,9 @@ def refuse_inside(data: str, output: Path) -> None:
         )
 
 
-def record_split(audited: Audit, *, seed: int, run: RunFolder, ledger: Ledger) -> Dataset:
+def record_split(
+    audited: Audit, *, seed: int, run: RunFolder, ledger: Ledger, dataset: Dataset | None = None
+) -> Dataset:
     """The audited pictures with their splits: those of the run's `data.json`, or new ones, recorded there and in the
     ledger.
 
@@ -42,6 +44,7 @@ def record_split(audited: Audit, *, seed: int, run: RunFolder, ledger: Ledger) -
         audited: the pictures as they are now.
         seed: of new splits.
         run, ledger: of the run.
+        dataset: the pictures with splits that take the place of new ones.
 
     Raises:
         InputError: pictures that the run knows are gone or have another class, or a class has too few pictures.
@@ -50,7 +53,7 @@ def record_split(audited: Audit, *, seed: int, run: RunFolder, ledger: Ledger) -
         recorded = json.loads(run.data.read_text(encoding="utf-8"))
         dataset = from_data_json(recorded, audited.dataset, where=str(run.data))
     else:
-        dataset = split(audited.dataset, seed=seed)
+        dataset = dataset or split(audited.dataset, seed=seed)
         write_json(run.data, to_data_json(dataset, seed=seed))
     if ledger.newest("split") is None:
         _record(audited, dataset, ledger)

@@ -1,22 +1,26 @@
 """What happened in a run: a row per stage with what went in and came out, what was measured, and the verdict.
 
 The ledger also seals the test split: a row says which splits a stage read, and the test split is read once per
-artifact.
+artifact. A run that begins with the model of another starts with that run's rows, so the last folder tells the whole
+story; a row `parent` parts them from its own.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netsmith.errors import InputError
 from netsmith.run.clock import Clock
-from netsmith.run.files import append_jsonl, read_jsonl
+from netsmith.run.files import append_jsonl, read_jsonl, write_text
 
 Verdict = Literal["kept", "refused", "done", "failed"]
 Split = Literal["train", "val", "test"]
 SHA256 = r"^[0-9a-f]{64}$"
+PARENT = "parent"
+"""Stage of the row that parts the rows of the run a model comes from and those of the run that goes on with it."""
 
 
 class LedgerRow(BaseModel):
@@ -67,10 +71,34 @@ class Ledger:
                 f"{path} is not a ledger ({str(error).splitlines()[0]}); restore it from a copy or run again elsewhere"
             ) from error
 
+    @classmethod
+    def continued(cls, path: Path, rows: Sequence[LedgerRow], *, clock: Clock, reason: str, artifact: str) -> Self:
+        """The ledger at `path`; where there is none, one that begins with the rows of another and a row `parent`.
+
+        Args:
+            path: the file; it appears whole or not at all.
+            rows: of the run that the model comes from, possibly none.
+            clock: gives the time of new rows.
+            reason: which model it is, one sentence.
+            artifact: SHA-256 of its folder.
+        """
+        if not path.exists():
+            parent = LedgerRow(time=clock.wall(), stage=PARENT, inputs=[artifact], verdict="done", reason=reason)
+            documents = (row.model_dump() for row in (*rows, parent))
+            lines = (json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in documents)
+            write_text(path, "".join(lines))
+        return cls(path, clock=clock)
+
     @property
     def rows(self) -> tuple[LedgerRow, ...]:
-        """All rows, oldest first."""
+        """All rows, oldest first, those of the run before included."""
         return tuple(self._rows)
+
+    @property
+    def own(self) -> tuple[LedgerRow, ...]:
+        """The rows of this run alone, oldest first."""
+        parents = [at for at, row in enumerate(self._rows) if row.stage == PARENT]
+        return tuple(self._rows[parents[-1] + 1 :] if parents else self._rows)
 
     def add(
         self,
@@ -101,8 +129,8 @@ class Ledger:
         return row
 
     def newest(self, stage: str) -> LedgerRow | None:
-        """The last row of this stage, or None."""
-        return next((row for row in reversed(self._rows) if row.stage == stage), None)
+        """The last row of this stage in this run, or None."""
+        return next((row for row in reversed(self.own) if row.stage == stage), None)
 
     def test_reading(self, artifact: str) -> LedgerRow | None:
         """The row in which the test split was read for the artifact with this SHA-256, or None while it is sealed."""

@@ -5,8 +5,10 @@ One word for both kinds of task, so that training, evaluation, results and repor
 each picture, or bool [N,C], whether it has each tag.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal, TypeGuard, cast
 
 from netsmith.run.metrics import Interval, cross_entropy, cross_entropy_interval, top_k_correct, wilson
@@ -69,6 +71,32 @@ class Answers:
         """Share of pictures whose class has the largest logit."""
         assert not are_tags(self.targets), "tags have mAP"
         return self.headline
+
+
+def change(before: Answers, after: Answers, *, confidence: float = 0.95) -> Interval:
+    """By how much the headline of a model differs from another's on the same pictures, below 0 where it is worse.
+
+    The interval is that of paired answers, much narrower than those of the two headlines: normal, from the pictures
+    that only one of the two has right, or of tags from the same resamples of both.
+
+    Args:
+        before, after: answers on the same pictures in the same order.
+        confidence: two-sided coverage, 0 < confidence < 1.
+    """
+    assert before.targets.shape == after.targets.shape, "both answer the same pictures"
+    value = after.headline.value - before.headline.value
+    n = len(before.targets)
+    if are_tags(before.targets):
+        from netsmith.run.tagging import map_replicates, paired_error
+
+        error = paired_error(*(map_replicates(each.logits, before.targets) for each in (before, after)))
+    else:
+        classes = cast("NDArray[np.int64]", before.targets)
+        first, second = (top_k_correct(each.logits, classes, k=1) for each in (before, after))
+        unlike = int((first != second).sum())
+        error = math.sqrt(max(0.0, unlike / n - value**2) / n)
+    half = NormalDist().inv_cdf(0.5 + confidence / 2) * error
+    return Interval(value=value, low=value - half, high=value + half, n=n)
 
 
 def points(logits: "Logits", targets: "Targets") -> dict[str, float]:

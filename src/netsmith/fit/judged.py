@@ -1,0 +1,119 @@
+"""What an artifact is worth, measured after reload, and whether a stage made it better: numbers in, one sentence out.
+
+    found = verdict(before, after, max_drop=0.5, faster=True)
+    found.kept, found.reason
+
+A drop is judged by the estimate on the validation pictures, and its interval is said: the interval is that of paired
+answers, because both models answer the same pictures. "Faster" is judged by the medians of calls that took turns in one
+process; p90 must not be worse beyond its own interval, because a model that is quick on average and late now and then
+is not faster where it runs.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from netsmith.artifact.latency import Measurement
+from netsmith.run.metrics import Interval
+from netsmith.run.result import Latency
+from netsmith.run.scores import METRIC_NAMES, Answers, Metric, change
+
+POINTS = 100.0
+"""Of a share: the unit of --max-drop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """An artifact as it was found on this machine.
+
+    Attributes:
+        artifact: SHA-256 of its folder.
+        model: name of the network.
+        metric: what it is judged by.
+        score: it, on the validation pictures.
+        latency: of one picture, in a fresh process.
+        size_bytes: bytes the predictor must open.
+        memory_bytes: largest resident memory of a fresh process with this model alone; None where the system does not
+            tell.
+        params, macs: of the network.
+        precision: of its graph.
+        runtime, threads: with which it was measured.
+        answers: on the validation pictures; not part of the record.
+    """
+
+    artifact: str
+    model: str
+    metric: Metric
+    score: Interval
+    latency: Latency
+    size_bytes: int
+    memory_bytes: int | None
+    params: int
+    macs: int
+    precision: str
+    runtime: str
+    threads: int
+    answers: Answers = field(repr=False, compare=False)
+
+    def record(self) -> dict[str, Any]:
+        """As `before` and `after` of a ledger row hold it: the names of `results.json`, the score under its own."""
+        plain = {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("answers", "metric", "score", "latency")
+        }
+        return {**plain, self.metric: self.score.model_dump(), "latency_ms": self.latency.model_dump()}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model} {self.precision}: {METRIC_NAMES[self.metric]} {self.score.value:.2%} on validation, "
+            f"p50 {self.latency.p50:.3g} ms, p90 {self.latency.p90:.3g} ms, {self.size_bytes / 1e6:.3g} MB"
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """The verdict on a stage: whether what it made is kept, and why, in one sentence with the numbers."""
+
+    kept: bool
+    reason: str
+
+    @property
+    def word(self) -> str:
+        """As the ledger has it."""
+        return "kept" if self.kept else "refused"
+
+
+def verdict(before: Judged, after: Judged, *, max_drop: float | None = None, faster: bool = False) -> Found:
+    """Whether `after` may take the place of `before`.
+
+    Args:
+        before, after: judged on the same pictures, their latencies taken in turns (`Stage.judge`).
+        max_drop: points of the headline (hundredths) that it may lose on validation; None does not ask.
+        faster: whether it must also be faster.
+    """
+    differs = change(before.answers, after.answers)
+    name = METRIC_NAMES[before.metric]
+    lost = -POINTS * differs.value
+    moved = (
+        f"{name} {before.score.value:.2%} -> {after.score.value:.2%} on {differs.n:,} validation pictures "
+        f"({POINTS * differs.value:+.2f} points, {POINTS * differs.low:+.2f} to {POINTS * differs.high:+.2f})"
+    )
+    speed = before.latency.p50 / after.latency.p50
+    timed = (
+        f"p50 {before.latency.p50:.3g} -> {after.latency.p50:.3g} ms ({speed:.2f}x), "
+        f"p90 {before.latency.p90:.3g} -> {after.latency.p90:.3g} ms"
+    )
+    size = f"{before.size_bytes / 1e6:.3g} -> {after.size_bytes / 1e6:.3g} MB"
+    problems: list[str] = []
+    # The smallest share of pictures is far above the rounding of two shares.
+    if max_drop is not None and lost > max_drop + 1e-9:
+        problems.append(f"it loses {lost:.2f} points, more than the {max_drop:g} allowed")
+    if faster and (after.latency.p50 >= before.latency.p50 or after.latency.low > before.latency.high):
+        problems.append("it is not faster")
+    numbers = f"{moved}, {timed}, {size}"
+    return Found(not problems, f"{' and '.join(problems)}: {numbers}" if problems else numbers)
+
+
+def as_latency(measured: Measurement) -> Latency:
+    """The latency of a `Measurement`, as records hold it."""
+    return Latency(p50=measured.p50_ms, p90=measured.p90_ms, low=measured.low, high=measured.high, noise=measured.noise)

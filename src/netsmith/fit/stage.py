@@ -1,0 +1,426 @@
+"""The frame of a stage: a trained model and pictures in, a new run folder with a better trade out, or a refusal.
+
+    parent = open_parent(Path("runs/r18"))                    # InputError; never written to
+
+    def work(stage: Stage) -> Result:
+        network = stage.parent.network()                      # float, in evaluation mode
+        ...                                                   # stage.finisher: run, dataset, plan, ledger, prepared()
+        made = stage.finisher.export(network, stage.candidate("pruned"), preprocess=..., recipe=...)
+        before, after = stage.judge(stage.parent.bundle, made)
+        stage.settle(before, after, verdict(before, after, max_drop=1.0), splits_read=["train", "val"])
+        return stage.ship(made)                               # test once, results.json, verify, report
+
+    result = run_stage("prune", parent, session, work, resume=False)
+
+Every stage opens, judges and ends by this module, and ends as `train` does (`Finisher.complete`):
+
+- The pictures are those of `session.data`, or where that is "" those that the parent was trained on. Where its
+  `data.json` knows any of them, they keep the splits they had, so nothing that was trained on is ever validated on and
+  the test pictures stay sealed; other pictures are split anew. Their classes must be the model's.
+- The ledger begins with the parent's rows, so the last folder tells the whole story.
+- `judge` opens the artifact again, answers the validation pictures, and times all that it is given in turns in one
+  fresh process, so that a disturbance of the machine meets them alike.
+- What is refused leaves no model in the folder: the ledger has the row with both sides' numbers, and `settle` raises
+  CheckError (exit 1) with the reason. A folder whose stage was settled before obeys its row.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from netsmith.arch.cost import cost
+from netsmith.artifact.bundle import WEIGHTS, Bundle, artifact_hash, load_bundle
+from netsmith.artifact.evaluate import Evaluation, evaluate
+from netsmith.artifact.measure import measure, measure_many
+from netsmith.artifact.runtimes import choose_runtime, open_session
+from netsmith.artifact.validate import run_of
+from netsmith.data.audit import Audit
+from netsmith.data.items import Dataset, listed
+from netsmith.data.record import from_data_json, read_data_json
+from netsmith.data.splits import split
+from netsmith.errors import CheckError, InputError
+from netsmith.export.repack import repack
+from netsmith.fit.finish import Finisher, reported
+from netsmith.fit.judged import Found, Judged, as_latency
+from netsmith.fit.opening import record_split, refuse_inside
+from netsmith.fit.session import Session, commands
+from netsmith.run.budget import Budget
+from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger, LedgerRow, Split
+from netsmith.run.plan import Plan
+from netsmith.run.result import Result
+from netsmith.run.scores import METRICS
+
+if TYPE_CHECKING:
+    from netsmith.models.network import Network
+
+OPENING_S = 15.0
+"""For opening one model on a busy machine."""
+MEMORY_RUNS = 8
+"""Calls by which a model's memory is known."""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The model that a stage begins with; nothing here is ever written to.
+
+    Attributes:
+        path: as the user wrote it.
+        bundle: its artifact, every file as its `config.json` says.
+        run: the run it is of, if of any.
+    """
+
+    path: Path
+    bundle: Bundle
+    run: RunFolder | None
+
+    @cached_property
+    def artifact(self) -> str:
+        """SHA-256 of the artifact's folder."""
+        return artifact_hash(self.bundle.folder)
+
+    @property
+    def source(self) -> str:
+        """Where the pictures of its run are; "" where it has none."""
+        if self.run is None or not self.run.data.exists():
+            return ""
+        return read_data_json(self._record(self.run), where=str(self.run.data)).source
+
+    def rows(self, session: Session) -> tuple[LedgerRow, ...]:
+        """The ledger of its run."""
+        return () if self.run is None else Ledger(self.run.ledger, clock=session.clock).rows
+
+    def network(self) -> "Network":
+        """Its float network, in evaluation mode, on the CPU.
+
+        Raises:
+            InputError: it was shipped without weights, or they are not of its layout.
+        """
+        from netsmith.models.build import load_model
+
+        return load_model(self.bundle.folder)
+
+    def refuse_quantized(self, verb: str) -> None:
+        """Refuse a model whose graph holds rounded numbers; what it was made of can still be worked on.
+
+        Raises:
+            InputError: its precision is not float32.
+        """
+        precision = self.bundle.config.precision
+        if precision != "float32":
+            whole = (self.bundle.folder / WEIGHTS).is_file()
+            raise InputError(
+                f"{self.path} is {precision} already; {verb} the float32 model that it was made from"
+                + (f", or make a folder of its {WEIGHTS} with netsmith import-weights" if whole else "")
+            )
+
+    def pictures(self, audited: Audit, *, seed: int) -> Dataset:
+        """The audited pictures with their splits, classes in the model's order.
+
+        Args:
+            audited: the pictures.
+            seed: of new splits, where the parent's run knows none of them.
+
+        Raises:
+            InputError: other classes or another kind of task than the model's; no pictures to train or validate on.
+        """
+        dataset = audited.dataset
+        self._refuse_other(dataset)
+        if self.run is not None and self.run.data.exists():
+            document = self._record(self.run)
+            known = read_data_json(document, where=str(self.run.data)).items
+            if any(item.key in known for item in dataset.items):
+                dataset = self._numbered(from_data_json(document, dataset, where=str(self.run.data), partial=True))
+                uses: dict[Split, str] = {"train": "train and calibrate", "val": "validate"}
+                for side, what in uses.items():
+                    if not dataset.subset(side):
+                        raise InputError(
+                            f"{dataset.source} holds none of the pictures that {self.path} may {what} on (split "
+                            f"{side!r} of {self.run.data}); give the data it was trained on, or new pictures"
+                        )
+                return dataset
+        return split(self._numbered(dataset), seed=seed)
+
+    def _refuse_other(self, dataset: Dataset) -> None:
+        config = self.bundle.config
+        if dataset.task != config.task:
+            kinds = {"classify": "one class per picture", "tag": "any number of labels per picture"}
+            raise InputError(
+                f"{dataset.source} has {kinds[dataset.task]} and {self.path} answers {kinds[config.task]}; "
+                "give data of the model's kind"
+            )
+        labels, classes = set(config.labels), set(dataset.classes)
+        if labels != classes:
+            unlike = sorted(classes - labels) or sorted(labels - classes)
+            lacks = "has classes that the model does not know" if classes - labels else "lacks classes of the model"
+            raise InputError(
+                f"{dataset.source} {lacks} ({listed(unlike)}); {self.path} knows {listed(list(config.labels))}: "
+                "give data of the same classes"
+            )
+
+    def _numbered(self, dataset: Dataset) -> Dataset:
+        """The same pictures, classes in the order of the model's outputs."""
+        labels = self.bundle.config.labels
+        if dataset.classes == labels:
+            return dataset
+        place = {name: index for index, name in enumerate(labels)}
+        items = tuple(
+            replace(item, labels=tuple(sorted(place[dataset.classes[label]] for label in item.labels)))
+            for item in dataset.items
+        )
+        return replace(dataset, classes=labels, items=items)
+
+    @staticmethod
+    def _record(run: RunFolder) -> object:
+        try:
+            return json.loads(run.data.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{run.data} cannot be read ({error}); restore it or make the run again") from error
+
+
+def open_parent(path: Path) -> Parent:
+    """Open the model that a stage begins with.
+
+    Args:
+        path: folder of an artifact, or of a run that holds one.
+
+    Raises:
+        InputError: no artifact, or files that are not those it describes.
+    """
+    bundle = load_bundle(path, check_hashes=True)
+    return Parent(path, bundle, run_of(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stage at work in its own, locked run folder.
+
+    Attributes:
+        name: of its rows in the ledger, such as "prune".
+        parent: what it begins with.
+        session: what was typed, and who is told.
+        finisher: the run, its pictures, plan and ledger, and how it ends.
+    """
+
+    name: str
+    parent: Parent
+    session: Session
+    finisher: Finisher
+    _answers: dict[str, Evaluation] = field(default_factory=dict[str, Evaluation], repr=False)
+
+    @property
+    def run(self) -> RunFolder:
+        """The stage's folder."""
+        return self.finisher.run
+
+    @property
+    def ledger(self) -> Ledger:
+        """It begins with the parent's rows."""
+        return self.finisher.ledger
+
+    @property
+    def dataset(self) -> Dataset:
+        """The pictures with their splits."""
+        return self.finisher.dataset
+
+    def candidate(self, name: str) -> Path:
+        """Folder of an artifact that has not been judged yet."""
+        return self.run.candidates / name
+
+    def made(self, artifact: str) -> Bundle | None:
+        """What this run has of this hash: shipped, or a candidate of an earlier session; None where it is gone."""
+        folders = [self.run.model, *(sorted(self.run.candidates.iterdir()) if self.run.candidates.is_dir() else [])]
+        found = (each for each in folders if (each / "config.json").is_file() and artifact_hash(each) == artifact)
+        return next(map(load_bundle, found), None)
+
+    def judge(self, *bundles: Bundle) -> tuple[Judged, ...]:
+        """Measure artifacts beside each other; what they are compared by is taken in turns.
+
+        Args:
+            bundles: each opened again, in its preferred runtime with its preferred number of threads.
+
+        Raises:
+            InputError: one cannot be opened.
+            CheckError: the process that measures died or did not end.
+        """
+        chosen = [choose_runtime(bundle, warn=self.session.warn) for bundle in bundles]
+        seconds = self.finisher.measure_s
+        measured = measure_many(
+            [bundle.model_path for bundle in bundles],
+            threads=[threads for _, threads in chosen],
+            runtime=[runtime for runtime, _ in chosen],
+            seconds_each=seconds,
+            deadline_s=len(bundles) * (4 * seconds + OPENING_S),
+            progress=self.session.progress,
+        )
+        judged: list[Judged] = []
+        for bundle, (runtime, threads), found in zip(bundles, chosen, measured, strict=True):
+            if found is None:
+                raise CheckError(f"{bundle.folder} was not measured in time; close other programs and go on (--resume)")
+            artifact, counted = artifact_hash(bundle.folder), cost(bundle.layout)
+            answers = self._answered(bundle, artifact)
+            alone = measure(bundle.folder, runs=MEMORY_RUNS, warn=self.session.warn, progress=self.session.progress)
+            judged.append(
+                Judged(
+                    artifact=artifact,
+                    model=bundle.layout.name,
+                    metric=METRICS[self.dataset.task],
+                    score=answers.headline,
+                    latency=as_latency(found),
+                    size_bytes=bundle.size_bytes,
+                    memory_bytes=alone.peak_memory_bytes,
+                    params=counted.params,
+                    macs=counted.macs,
+                    precision=bundle.config.precision,
+                    runtime=runtime,
+                    threads=threads,
+                    answers=answers,
+                )
+            )
+        return tuple(judged)
+
+    def _answered(self, bundle: Bundle, artifact: str) -> Evaluation:
+        """An artifact's answers on the validation pictures; each is asked once."""
+        if artifact not in self._answers:
+            pictures = self.finisher.prepared("val", bundle.config.preprocess)
+            self._answers[artifact] = evaluate(
+                open_session(bundle, warn=self.session.warn),
+                pictures.pixels,
+                pictures.labels,
+                thresholds=bundle.config.thresholds,
+                progress=self.session.progress,
+            )
+        return self._answers[artifact]
+
+    def settle(
+        self, before: Judged, after: Judged, found: Found, *, splits_read: Sequence[Split] = ("train", "val")
+    ) -> None:
+        """Enter the verdict in the ledger, where it is not there yet.
+
+        Args:
+            before, after: what was judged; `after` is what the stage made.
+            found: the verdict.
+            splits_read: whose pictures the stage looked at.
+
+        Raises:
+            CheckError: refused, now or in an earlier session; the message has the numbers.
+        """
+        row = self.ledger.newest(self.name) or self.ledger.add(
+            self.name,
+            verdict="kept" if found.kept else "refused",
+            reason=found.reason,
+            inputs=[before.artifact],
+            output=after.artifact,
+            before=before.record(),
+            after=after.record(),
+            splits_read=splits_read,
+        )
+        self.session.say(f"{self.name}: {row.verdict}, {row.reason}")
+        if row.verdict == "refused":
+            raise CheckError(self.refusal(row.reason))
+
+    def refusal(self, reason: str) -> str:
+        """What a refused stage says at its end."""
+        return f"{self.name} is refused, {reason}; {self.parent.path} stays the better model, see {self.run.ledger}"
+
+    def ship(self, bundle: Bundle) -> Result:
+        """Make an artifact that was kept the run's own, and finish the run.
+
+        Raises:
+            CheckError: a check of the finished run does not hold.
+        """
+        shipped = bundle
+        if bundle.folder != self.run.model:
+            shipped = repack(bundle, self.run.model, overwrite=True, warn=self.session.warn)
+            assert artifact_hash(shipped.folder) == artifact_hash(bundle.folder), "what was judged is what is shipped"
+        shutil.rmtree(self.run.candidates, ignore_errors=True)
+        return self.finisher.complete(shipped)
+
+
+def run_stage(
+    name: str,
+    parent: Parent,
+    session: Session,
+    work: Callable[[Stage], Result],
+    *,
+    resume: bool = False,
+    seed: int = 0,
+    budget: Budget | None = None,
+    measure_s: float = 2.0,
+) -> Result:
+    """Do a stage in the session's folder, or go on with it where it was interrupted.
+
+    Args:
+        name: of its rows in the ledger.
+        parent: what it begins with.
+        session: its `data` may be "": the pictures of the parent's run.
+        work: does it, and ends in `Stage.ship`.
+        resume: go on with an interrupted stage.
+        seed: of new splits.
+        budget: limits that the result must keep, possibly none.
+        measure_s: seconds of one latency measurement.
+
+    Raises:
+        InputError: data, model or folder cannot be used; before anything was written, where the folder is new.
+        CheckError: what the stage made is refused, or the finished run does not keep its word.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the folder can be resumed.
+    """
+    session = replace(session, data=session.data or parent.source)
+    if not session.data:
+        raise InputError(f"{parent.path} is a model without its run; say with --data which pictures to use")
+    _refuse_onto(parent, session.output)
+    refuse_inside(session.data, session.output)
+    begun = session.output.is_dir() and any(session.output.iterdir())
+    opened = None if begun else _opened(parent, session, seed=seed)
+    with RunFolder.create(session.output, command=session.command, resume=resume) as run:
+        ledger = Ledger.continued(
+            run.ledger,
+            parent.rows(session),
+            clock=session.clock,
+            artifact=parent.artifact,
+            reason=f"begins with {parent.path}: {parent.bundle.layout.name}, {parent.bundle.config.precision}",
+        )
+        _refuse_other_parent(run, ledger, parent)
+        if (result := reported(run, ledger)) is not None:
+            return result
+        audited, dataset = opened or _opened(parent, session, seed=seed)
+        session.enter(run, ledger)
+        for line in audited.summary():
+            session.say(line)
+        finisher = Finisher(
+            run=run,
+            dataset=record_split(audited, seed=seed, run=run, ledger=ledger, dataset=dataset),
+            budget=budget or Budget(),
+            plan=Plan(run.plan),
+            ledger=ledger,
+            commands=commands(ledger),
+            measure_s=measure_s,
+            progress=session.progress,
+        )
+        return work(Stage(name=name, parent=parent, session=session, finisher=finisher))
+
+
+def _opened(parent: Parent, session: Session, *, seed: int) -> tuple[Audit, Dataset]:
+    audited = session.read(seed=seed)
+    return audited, parent.pictures(audited, seed=seed)
+
+
+def _refuse_onto(parent: Parent, output: Path) -> None:
+    target = output.resolve()
+    for folder in (parent.bundle.folder, *([parent.run.path] if parent.run is not None else [])):
+        if target.is_relative_to(folder.resolve()):
+            raise InputError(
+                f"-o {output} lies in {folder}, the model that is begun with and stays as it is; name another folder"
+            )
+
+
+def _refuse_other_parent(run: RunFolder, ledger: Ledger, parent: Parent) -> None:
+    begun = next(row for row in reversed(ledger.rows) if row.stage == "parent")
+    if parent.artifact not in begun.inputs:
+        raise InputError(
+            f"{run.path} {begun.reason}, which is not {parent.path} as it is now; name another folder with -o"
+        )

@@ -1,0 +1,202 @@
+"""The frame of a stage: what it opens and refuses, how it judges, what a kept and a refused one leave behind."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from artifact_models import colour_model, write_colour_run
+
+from netsmith.artifact.bundle import Provenance, artifact_hash, write_bundle
+from netsmith.artifact.golden import make_golden
+from netsmith.artifact.latency import Measurement
+from netsmith.artifact.runtimes import open_model
+from netsmith.artifact.verify import verify
+from netsmith.errors import CheckError, InputError
+from netsmith.fit.judged import Judged, verdict
+from netsmith.fit.session import Session
+from netsmith.fit.stage import Stage, open_parent, run_stage
+from netsmith.run.clock import FakeClock
+from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger
+from netsmith.run.metrics import Interval
+from netsmith.run.result import Latency, Result
+from netsmith.run.scores import Answers, change
+
+MEASURED = Measurement(
+    p50_ms=1.0, p90_ms=1.0, low=1.0, high=1.0, noise=0.0, peak_memory_bytes=None,
+    threads=1, runtime="onnxruntime", warmup=1, runs=40, resize_ms=None,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`data/` and `run/`, a finished run with a ledger of its own."""
+    root = tmp_path_factory.mktemp("stage")
+    run = write_colour_run(root, latency=MEASURED)
+    ledger = Ledger(run.ledger, clock=FakeClock())
+    ledger.add("session", verdict="done", reason="netsmith fit data")
+    ledger.add("test", verdict="done", reason="once", inputs=[artifact_hash(run.model)], splits_read=["test"])
+    return root
+
+
+def other(stage: Stage, order: tuple[int, ...]) -> Path:
+    """A candidate whose outputs read the colour channels in this order."""
+    bundle = stage.parent.bundle
+    config, content = bundle.config, colour_model(order=order)
+    golden = make_golden(
+        bundle.golden().encoded, config.preprocess, lambda pixels: open_model(content).run(pixels).probabilities
+    )
+    made = write_bundle(
+        stage.candidate("other"),
+        model=content,
+        layout=bundle.layout,
+        labels=config.labels,
+        preprocess=config.preprocess,
+        golden=golden,
+        provenance=Provenance(data=stage.dataset.fingerprint, licence="CC0-1.0"),
+    )
+    return made.folder
+
+
+def typed(ground: Path, out: Path, data: str = "") -> Session:
+    return Session(data=data, output=out, command=["prune", str(ground / "run"), "-o", str(out)])
+
+
+def begun(ground: Path, out: Path, order: tuple[int, ...], *, resume: bool = False, max_drop: float = 0.0) -> Result:
+    def work(stage: Stage) -> Result:
+        made = open_parent(other(stage, order)).bundle if stage.ledger.newest("prune") is None else None
+        before, after = stage.judge(stage.parent.bundle, made or stage.parent.bundle)
+        stage.settle(before, after, verdict(before, after, max_drop=max_drop))
+        assert made is not None
+        return stage.ship(made)
+
+    return run_stage("prune", open_parent(ground / "run"), typed(ground, out), work, resume=resume, measure_s=0.2)
+
+
+def test_a_kept_stage_is_a_whole_run_that_tells_the_whole_story(ground, tmp_path):
+    before = artifact_hash(ground / "run")
+    parent = json.loads((ground / "run" / "data.json").read_text())
+    channels = {"red": 0, "green": 1, "blue": 2}
+    order = tuple(next(at for colour, at in channels.items() if name.startswith(colour)) for name in parent["classes"])
+    result = begun(ground, tmp_path / "out", order)
+    assert artifact_hash(ground / "run") == before, "the input is never written to"
+    run = RunFolder(tmp_path / "out")
+    assert verify(run.path, seconds=0.2).ok
+    assert {path.name for path in run.path.iterdir()} >= {"model", "results.json", "report.html", "data.json"}
+    assert not run.candidates.exists()
+    assert {key: row["split"] for key, row in json.loads(run.data.read_text())["items"].items()} == {
+        key: row["split"] for key, row in parent["items"].items()
+    }
+    ledger = Ledger(run.ledger, clock=FakeClock())
+    stages = [row.stage for row in ledger.rows]
+    assert stages == ["session", "test", "parent", "session", "audit", "split", "prune", "test", "verify"]
+    row = ledger.newest("prune")
+    assert row is not None
+    assert (row.verdict, row.output) == ("kept", result.artifact)
+    assert row.inputs == [artifact_hash(ground / "run" / "model")]
+    assert row.before["top1"] == row.after["top1"] == result.final.top1.model_dump()["val"]
+    assert row.after["memory_bytes"] > 1e6
+    assert result.commands == ["netsmith fit data", f"netsmith prune {ground / 'run'} -o {tmp_path / 'out'}"]
+    with pytest.raises(InputError, match="holds a finished run of"):
+        begun(ground, tmp_path / "out", (0, 1, 2))
+
+
+def test_what_is_refused_leaves_its_numbers_and_no_model(ground, tmp_path):
+    with pytest.raises(CheckError, match=r"prune is refused, it loses [\d.]+ points, more than the 0 allowed: top-1"):
+        begun(ground, tmp_path / "out", (1, 1, 1))
+    run = RunFolder(tmp_path / "out")
+    assert not run.model.exists()
+    assert not run.finished
+    row = Ledger(run.ledger, clock=FakeClock()).rows[-1]
+    assert (row.stage, row.verdict) == ("prune", "refused")
+    assert row.before["top1"]["value"] > row.after["top1"]["value"]
+    assert row.after["latency_ms"]["p50"] > 0
+    with pytest.raises(CheckError, match="prune is refused"):  # a row that is there is obeyed, at any limit
+        begun(ground, tmp_path / "out", (1, 1, 1), resume=True, max_drop=100.0)
+
+
+def test_bad_input_is_one_sentence_and_nothing_is_written(ground, tmp_path):
+    shutil.copytree(ground / "data", tmp_path / "more")
+    for side in ("train", "val", "test"):
+        (tmp_path / "more" / side / "red").rename(tmp_path / "more" / side / "fox")
+    shutil.copytree(ground / "data", tmp_path / "fewer")
+    for side in ("train", "val", "test"):
+        shutil.rmtree(sorted((tmp_path / "fewer" / side).iterdir())[0])
+    shutil.copytree(ground / "run" / "model", tmp_path / "lonely")
+    run = ground / "run"
+    for path, data, out, words in (
+        (run, "more", "out", "has classes that the model does not know (fox)"),
+        (run, "fewer", "out", "lacks classes of the model"),
+        (run, "", str(ground / "run" / "model" / "out"), "the model that is begun with and stays as it is"),
+        (run, "", str(ground / "run"), "the model that is begun with and stays as it is"),
+        (tmp_path / "lonely", "", "out", "say with --data which pictures to use"),
+        (run, "nothing", "out", "nothing"),
+    ):
+        session = typed(ground, tmp_path / out, str(tmp_path / data) if data else "")
+        with pytest.raises(InputError) as told:
+            run_stage("prune", open_parent(path), session, lambda stage: pytest.fail("begun"))
+        assert words in str(told.value)
+        assert not (tmp_path / "out").exists()
+    damaged = tmp_path / "lonely" / "model.onnx"
+    damaged.write_bytes(damaged.read_bytes() + b"x")
+    with pytest.raises(InputError, match=r"is not the file that config\.json describes"):
+        open_parent(tmp_path / "lonely")
+
+
+def test_another_model_cannot_go_on_in_the_folder(ground, tmp_path):
+    with pytest.raises(CheckError):
+        begun(ground, tmp_path / "out", (1, 1, 1))
+    shutil.copytree(ground / "run", tmp_path / "other")
+    write = json.loads((tmp_path / "other" / "model" / "config.json").read_text())
+    write["preferred"]["threads"] = 2
+    (tmp_path / "other" / "model" / "config.json").write_text(json.dumps(write))
+    session = typed(ground, tmp_path / "out")
+    with pytest.raises(InputError, match=r"which is not .*other as it is now"):
+        run_stage("prune", open_parent(tmp_path / "other"), session, lambda stage: pytest.fail("begun"), resume=True)
+
+
+def judged(right: list[bool], *, p50: float = 1.0, spread: float = 0.1) -> Judged:
+    logits = np.array([[0.0, 1.0] if each else [1.0, 0.0] for each in right], np.float32)
+    answers = Answers(logits, np.ones(len(right), np.int64))
+    return Judged(
+        artifact="0" * 64, model="net", metric="top1", score=answers.headline,
+        latency=Latency(p50=p50, p90=1.2 * p50, low=(1.2 - spread) * p50, high=(1.2 + spread) * p50, noise=0.0),
+        size_bytes=10, memory_bytes=None, params=1, macs=1, precision="float32", runtime="onnxruntime", threads=1,
+        answers=answers,
+    )  # fmt: skip
+
+
+def test_the_verdict_asks_for_the_drop_and_the_speed_that_were_asked_for():
+    before = judged([True] * 190 + [False] * 10)
+    worse = judged([True] * 189 + [False] * 11, p50=0.5)
+    assert verdict(before, worse, max_drop=0.5).kept, "one of 200 is exactly half a point"
+    assert not verdict(before, worse, max_drop=0.4).kept
+    assert "loses 0.50 points, more than the 0.4 allowed" in verdict(before, worse, max_drop=0.4).reason
+    assert verdict(before, worse, faster=True).kept
+    slow = verdict(before, judged([True] * 200, p50=1.01), max_drop=0.5, faster=True)
+    assert not slow.kept
+    assert "it is not faster: top-1 95.00% -> 100.00%" in slow.reason
+    assert "p50 1 -> 1.01 ms (0.99x)" in slow.reason
+    late = replace(worse, latency=Latency(p50=0.5, p90=3.0, low=2.9, high=3.1, noise=0.0))
+    assert not verdict(before, late, faster=True).kept, "quick on average and late now and then"
+
+
+def test_a_change_has_the_interval_of_paired_answers():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 4, 400)
+    first = rng.normal(size=(400, 4)).astype(np.float32)
+    second = first + rng.normal(size=(400, 4)).astype(np.float32) / 10
+    each = [(logits.argmax(1) == targets).astype(float) for logits in (first, second)]
+    found = change(Answers(first, targets), Answers(second, targets))
+    unlike = each[1] - each[0]
+    assert found.value == pytest.approx(unlike.mean())
+    assert found.high - found.value == pytest.approx(1.959964 * unlike.std() / np.sqrt(400))
+    assert found.n == 400
+    tags = rng.random((400, 4)) < 0.3
+    same = change(Answers(first, tags), Answers(first, tags))
+    assert same == Interval(value=0.0, low=0.0, high=0.0, n=400)
+    moved = change(Answers(first, tags), Answers(second, tags))
+    assert moved.low < moved.value < moved.high
