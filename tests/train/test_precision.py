@@ -85,15 +85,12 @@ def test_another_way_must_win_by_more_than_noise() -> None:
 
 
 def timed(clock: FakeClock, costs: dict[Precision, list[float]]) -> Callable[[Precision], Callable[[], object]]:
-    def updates(way: Precision) -> Callable[[], object]:
-        remaining = list(costs[way])
+    remaining = {way: list(each) for way, each in costs.items()}
 
-        def once() -> None:
-            clock.tick(remaining.pop(0) if len(remaining) > 1 else remaining[0])
+    def ready(way: Precision) -> Callable[[], object]:
+        return lambda: clock.tick(remaining[way].pop(0) if len(remaining[way]) > 1 else remaining[way][0])
 
-        return once
-
-    return updates
+    return ready
 
 
 def test_slow_first_updates_do_not_count() -> None:

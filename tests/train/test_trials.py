@@ -6,7 +6,6 @@ from tiny_training import tiny_network, tiny_recipe, weights_hash
 from torch import Tensor, nn
 
 from netsmith.run.clock import Clock, FakeClock, SystemClock
-from netsmith.train.accumulation import Parts
 from netsmith.train.feed import Batch
 from netsmith.train.objectives import Classify
 from netsmith.train.pacing import Pacing
@@ -40,8 +39,7 @@ def trials(network: nn.Module, clock: Clock, *, per_step: float = 0.0) -> Trials
     pacing = Pacing(clock, seconds=100.0, checkpoint_seconds=10.0, evaluation_steps=0.0)
     pacing.per_step = per_step
     objective = Classify(network, mean=(0.5,) * 3, std=(0.25,) * 3)
-    parts = Parts(network, tiny_recipe(), batch_size=64)
-    return Trials(objective, tiny_recipe(), batch, parts=parts, pacing=pacing, clock=clock)
+    return Trials(objective, tiny_recipe(), batch, pacing=pacing, clock=clock)
 
 
 def test_the_network_and_torch_are_as_before() -> None:
@@ -113,10 +111,6 @@ class Narrow(nn.Module):
         return self.inner(x)
 
 
-def test_memory_that_runs_out_while_measuring_divides_the_batch() -> None:
-    objective = Classify(Narrow(10), mean=(0.5,) * 3, std=(0.25,) * 3)
-    parts = Parts(objective.network, tiny_recipe(), batch_size=64)
-    pacing = Pacing(SystemClock(), seconds=100.0, checkpoint_seconds=10.0, evaluation_steps=0.0)
-    found = Trials(objective, tiny_recipe(), batch, parts=parts, pacing=pacing, clock=SystemClock())
-    assert found.precisions([FP32], 1.0)[0].seconds > 0
-    assert parts.at(0) == 8
+def test_memory_that_runs_out_while_measuring_divides_what_is_timed() -> None:
+    found = trials(Narrow(10), SystemClock()).precisions([FP32], 1.0)
+    assert found[0].seconds > 0

@@ -137,7 +137,7 @@ def candidates(recipe: Recipe, device: torch.device, *, measured: bool) -> list[
 
 def measure(
     ways: Sequence[Way],
-    updates: Callable[[Way], Callable[[], object]],
+    ready: Callable[[Way], Callable[[], object]],
     *,
     clock: Clock,
     seconds: float,
@@ -148,7 +148,8 @@ def measure(
 
     Args:
         ways: the default first.
-        updates: gives for a way a function that does one update on a copy of the network.
+        ready: before every update makes a way ready, which is not timed, and gives a function that does the update on a
+            copy of the network.
         clock: reads time.
         seconds: about how long to measure in all. The default and the first other way are timed twice in any case (on
             a slow start the second is often the fast one), more only while time is left.
@@ -161,7 +162,7 @@ def measure(
     for way in ways:
         if len(tried) > 1 and clock.now() - started + (WARM_UPS + 1) * tried[0].seconds > OVERRUN * seconds:
             break  # not even one more after its warm-up would fit
-        each = _Tried(way, updates(way), clock)
+        each = _Tried(way, ready, clock)
         for _ in range(WARM_UPS):
             each.look()
             if len(each.spent) > 1 and sum(each.spent) > 2 * seconds / len(ways):
@@ -183,10 +184,10 @@ def measure(
 class _Tried(Generic[Way]):
     """A way and what its updates took."""
 
-    def __init__(self, way: Way, update: Callable[[], object], clock: Clock) -> None:
+    def __init__(self, way: Way, ready: Callable[[Way], Callable[[], object]], clock: Clock) -> None:
         self.way = way
         self.spent: list[float] = []
-        self._update, self._clock = update, clock
+        self._ready, self._clock = ready, clock
 
     @property
     def seconds(self) -> float:
@@ -195,8 +196,9 @@ class _Tried(Generic[Way]):
 
     def look(self) -> None:
         """Time one more update."""
+        update = self._ready(self.way)
         before = self._clock.now()
-        self._update()
+        update()
         self.spent.append(self._clock.now() - before)
 
     def warm(self) -> None:

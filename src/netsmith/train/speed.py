@@ -8,7 +8,6 @@ from torch import nn
 from netsmith.run.clock import Clock
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
-from netsmith.train.accumulation import Parts
 from netsmith.train.feed import Batch
 from netsmith.train.objectives import Classify
 from netsmith.train.pacing import Pacing
@@ -38,7 +37,6 @@ def seconds_per_update(
     batch = Batch(images.contiguous(memory_format=torch.channels_last).to(device), targets.to(device))
     objective = Classify(network, mean=preprocess.mean, std=preprocess.std, smoothing=recipe.smoothing).to(device)
     pacing = Pacing(clock, seconds=None, checkpoint_seconds=math.inf, evaluation_steps=0.0)
-    parts = Parts(network, recipe, batch_size=recipe.batch_size)
-    trials = Trials(objective, recipe, lambda: batch, parts=parts, pacing=pacing, clock=clock)
+    trials = Trials(objective, recipe, lambda: batch, pacing=pacing, clock=clock)
     timings = trials.precisions(candidates(recipe, device, measured=True), seconds)
     return min(timing.seconds for timing in timings)

@@ -24,14 +24,14 @@ import torch
 from torch import nn
 
 from netsmith.errors import CheckError, InputError
-from netsmith.run.clock import Clock, seconds_of
+from netsmith.run.clock import Clock
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 from netsmith.run.scores import are_tags
 from netsmith.train.accumulation import Parts
 from netsmith.train.batch import Batch, Delivery
-from netsmith.train.checkpoints import Checkpoint, Identity
+from netsmith.train.checkpoints import Identity
 from netsmith.train.choosing import choose
 from netsmith.train.compiling import compile_where_asked, pays
 from netsmith.train.costs import EVEN, Costs, together
@@ -42,6 +42,7 @@ from netsmith.train.feed import Feed, TrainingData
 from netsmith.train.gradients import Gradients
 from netsmith.train.head_first import head_phases
 from netsmith.train.interrupt import Interrupts
+from netsmith.train.keeping import Keeping
 from netsmith.train.memory import keep_large_blocks
 from netsmith.train.metrics import Metrics
 from netsmith.train.objectives import objective_of
@@ -141,9 +142,7 @@ class Trainer:
             part=ranks.slice_of,
         )
         parts = Parts(network, recipe, batch_size=part, planner=self._planner, warn=self._warn)
-        # What one process finds while the others wait for its choice, they cannot follow: an update will find it again.
-        tried = Parts(network, recipe, batch_size=part) if ranks.several else parts
-        trials = Trials(self.objective, recipe, self._first_batch, parts=tried, pacing=self._pacing, clock=clock)
+        trials = Trials(self.objective, recipe, self._first_batch, pacing=self._pacing, clock=clock)
         processes = ranks.world.local_size
         chosen = choose(self.objective, recipe, planner=self._planner, trials=trials, clock=clock, processes=processes)
         self.precision, self._threads = chosen.precision, chosen.threads
@@ -174,7 +173,6 @@ class Trainer:
             ranks=ranks,
             peers=peers_of(ranks, network, recipe, planner=self._planner, batch_size=self.batch_size),
         )
-        self._rewinding = Rewinding(recipe, planner=self._planner, records=self._records, warn=self._warn)
         self._watching = Watching(
             self.state,
             self._metrics,
@@ -189,6 +187,17 @@ class Trainer:
             show=show,
             warn=self._warn,
             ranks=ranks,
+        )
+        self._keeping = Keeping(
+            self.state,
+            self._metrics,
+            self._records,
+            Rewinding(recipe, planner=self._planner, records=self._records, warn=self._warn),
+            planner=self._planner,
+            pacing=self._pacing,
+            clock=clock,
+            check=self._updates.refuse_non_finite,
+            forget=self._watching.forget,
         )
         self._planner.first_length(self._steps_of_epochs, threads=self._threads, measure=chosen.measure)
 
@@ -265,15 +274,14 @@ class Trainer:
             Interrupted: Ctrl-C or SIGTERM came; the step was finished and a checkpoint written.
         """
         torch.set_num_threads(self._threads)
-        if self._rewinding.lacks_checkpoint:
-            self.save()
+        self._keeping.begin()
         with Interrupts() as interrupts:
             while True:
                 try:
                     self._advance(until, interrupts)
                     break
                 except Diverged as error:
-                    self._rewind(error)
+                    self._keeping.go_back(error)
             (last,) = self._ranks.most([interrupts.received or 0])
             self._heed(last, interrupts)  # one that came after the last look must not be lost
         self.network.eval()
@@ -302,16 +310,12 @@ class Trainer:
             interrupts.received = signal
             interrupts.pass_on(self._records.how_to_go_on(self.step))
 
-    def _rewind(self, error: Diverged) -> None:
-        self._load(self._rewinding.back(self.step, self._shapes(), error))
-
     def _between_updates(self, interrupts: Interrupts) -> int:
         """Look and save as time says, that of the leading process; gives the signal that any process was sent, or 0."""
         self._watching.look()
-        due = self._records.keeps_checkpoints and self._pacing.checkpoint_due
         leads = self._ranks.leads
-        evaluation = self._watching.evaluation_due and leads
-        evaluation, due, signal = self._ranks.most([evaluation, due and leads, interrupts.received or 0])
+        evaluation, due = self._watching.evaluation_due and leads, self._keeping.due and leads
+        evaluation, due, signal = self._ranks.most([evaluation, due, interrupts.received or 0])
         if evaluation:
             self._updates.refuse_non_finite(self.state.tensors())  # on a GPU losses are looked at now and then
             self.evaluate()
@@ -335,19 +339,7 @@ class Trainer:
         Raises:
             CheckError: the weights are not finite; nothing is written.
         """
-        if not self._records.keeps_checkpoints or self._records.saved == self.step:
-            return
-        began = self._clock.now()
-        self._metrics.settle()
-        tensors = self.state.tensors()
-        self._updates.refuse_non_finite(tensors)
-        numbers = {
-            "time": seconds_of(self._clock.wall()),
-            **self._pacing.numbers(),
-            **self.state.numbers(),
-        }
-        self._records.save(self.step, tensors, numbers)
-        self._pacing.saved(self._clock.now() - began)
+        self._keeping.save()
 
     def settle(self) -> None:
         """Write the rows of metrics for which there was no room; raises InputError where there still is none."""
@@ -362,20 +354,7 @@ class Trainer:
         Raises:
             InputError: the checkpoint belongs to another recipe, other data or another network, or all are damaged.
         """
-        found = self._records.newest(self._shapes())
-        if found is None:
-            return False
-        self._load(found)
-        self._pacing.go_on(found.state, progress=self.progress)
-        return True
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        tensors = self.state.tensors()
-        return {name: tuple(each.shape) for name, each in tensors.items() if not name.startswith("optimizer.")}
-
-    def _load(self, found: Checkpoint) -> None:
-        self.state.load(found.tensors, found.state, step=found.step)
-        self._watching.forget()
+        return self._keeping.resume()
 
 
 def _warn(text: str) -> None:

@@ -1,8 +1,12 @@
-"""Updates on copies of the network, to find out how fast each way to compute is; the network itself is not touched.
+"""Updates on a copy of the network, to find out how fast each way to compute is; the network itself is not touched.
 
 A whole batch is timed where there is time for it, else as many pictures as let the warm-up and two more updates of
 every way fit. Where not even a few fit, the default is compared with the first other way alone; where that does not fit
 either, nothing is compared and the default stands.
+
+All ways take turns on one copy, so that measuring needs no more memory than a network and an update beside the one that
+is to be trained. Where even that is too much, the way is timed in smaller parts of the batch, as it would be trained;
+what the run does about its own memory is found out by its own updates.
 """
 
 import copy
@@ -25,95 +29,104 @@ from netsmith.train.sync_norm import plain
 
 FEWEST = 4  # pictures per update
 
-Trial = Callable[[Way, int], Callable[[], object]]
-"""For a way and a number of pictures, a function that does one update."""
-
 
 class Trials:
     """Times updates.
 
     Args:
         objective: with the network, on its device.
-        recipe: its optimizer is used.
+        recipe: its optimizer and `grad_accum` are used.
         batch: gives a batch on the device.
-        parts: that batches are computed in; more where memory runs out here.
         pacing: its pace is used where it is known.
         clock: reads time.
     """
 
     def __init__(
-        self,
-        objective: Objective,
-        recipe: Recipe,
-        batch: Callable[[], Batch],
-        *,
-        parts: Parts,
-        pacing: Pacing,
-        clock: Clock,
+        self, objective: Objective, recipe: Recipe, batch: Callable[[], Batch], *, pacing: Pacing, clock: Clock
     ) -> None:
-        self._objective, self._recipe, self._batch, self._parts = objective, recipe, batch, parts
+        self._objective, self._recipe, self._batch = objective, recipe, batch
         self._pacing, self._clock = pacing, clock
 
     def precisions(self, ways: Sequence[Precision], seconds: float) -> list[Timing[Precision]]:
         """Time precisions in about `seconds`, the default first; those for which no time is left are missing."""
-        return self._measure(ways, self._trial, seconds, default=ways[0])
+        return self._measure(ways, seconds, first=ways[0], turn_to=_Copy.compute_as)
 
     def threads(self, ways: Sequence[int], seconds: float, *, precision: Precision) -> list[Timing[int]]:
         """Time numbers of CPU threads, as `precisions`; afterwards torch has the first of them."""
-
-        def trial(threads: int, pictures: int) -> Callable[[], object]:
-            once = self._trial(precision, pictures)
-
-            def update() -> object:
-                torch.set_num_threads(threads)  # ways are timed in turn
-                return once()
-
-            return update
-
-        timings = self._measure(ways, trial, seconds, default=precision)
+        timings = self._measure(
+            ways, seconds, first=precision, turn_to=lambda _, threads: torch.set_num_threads(threads)
+        )
         torch.set_num_threads(ways[0])
         return timings
 
     def _measure(
-        self, ways: Sequence[Way], trial: Trial[Way], seconds: float, *, default: Precision
+        self, ways: Sequence[Way], seconds: float, *, first: Precision, turn_to: Callable[["_Copy", Way], None]
     ) -> list[Timing[Way]]:
-        batch_size = len(self._batch().targets)
+        whole = self._batch()
+        batch_size = len(whole.targets)
         few = min(FEWEST, batch_size)
-        per_picture = self._pacing.per_step / batch_size or self._seconds_per_picture(default, few)
+        copied = _Copy(self._objective, self._recipe, first)
+        parts = {way: Parts(self._objective.network, self._recipe, batch_size=batch_size) for way in ways}
+        per_picture = self._pacing.per_step / batch_size or self._seconds_per_picture(
+            copied, _some(whole, few), parts[ways[0]]
+        )
         for several in (ways, ways[:2]):
             fitting = int(seconds / max(len(several) * (WARM_UPS + 2) * per_picture, 1e-9))
             if fitting >= few:
                 break
         else:
             return [Timing(ways[0], per_picture * batch_size)]
-        pictures = min(batch_size, fitting)
-        timings = measure(several, lambda way: trial(way, pictures), clock=self._clock, seconds=seconds)
-        return [Timing(timing.way, timing.seconds * batch_size / pictures) for timing in timings]
+        batch = _some(whole, min(batch_size, fitting))
 
-    def _seconds_per_picture(self, way: Precision, pictures: int) -> float:
-        once = self._trial(way, pictures)
-        once()  # builds and caches kernels
+        def ready(way: Way) -> Callable[[], object]:
+            turn_to(copied, way)
+            return lambda: copied.update(batch, parts[way])
+
+        timings = measure(several, ready, clock=self._clock, seconds=seconds)
+        return [Timing(timing.way, timing.seconds * batch_size / len(batch.targets)) for timing in timings]
+
+    def _seconds_per_picture(self, copied: "_Copy", batch: Batch, parts: Parts) -> float:
+        copied.update(batch, parts)  # builds and caches kernels
         began = self._clock.now()
-        once()
-        return (self._clock.now() - began) / pictures
+        copied.update(batch, parts)
+        return (self._clock.now() - began) / len(batch.targets)
 
-    def _trial(self, way: Precision, pictures: int) -> Callable[[], object]:
-        whole = self._batch()
-        batch = Batch(whole.images[:pictures], whole.targets[:pictures])
-        objective = copy.deepcopy(self._objective).train()
-        plain(objective.network)  # other processes wait meanwhile
-        way.apply(objective.network)
-        optimizer = build_optimizer(objective.network, self._recipe)
 
-        def once() -> object:
-            while True:
-                parts = self._parts.of(pictures, step=0)
-                try:
-                    # At a rate of 0 the copy's weights stay ordinary numbers, which all take the same time.
-                    done = update(objective, optimizer, batch, rate=0.0, precision=way, parts=parts, check=False)
-                    synchronize(batch.images.device)
-                    return done.loss
-                except OutOfMemory as error:
-                    self._parts.divide(0, error)
+def _some(batch: Batch, pictures: int) -> Batch:
+    return Batch(batch.images[:pictures], batch.targets[:pictures])
 
-        return once
+
+class _Copy:
+    """A copy of a network with an optimizer of its own."""
+
+    def __init__(self, objective: Objective, recipe: Recipe, way: Precision) -> None:
+        self._objective = copy.deepcopy(objective).train()
+        plain(self._objective.network)  # other processes wait meanwhile
+        way.apply(self._objective.network)
+        self._optimizer = build_optimizer(self._objective.network, recipe)
+        self._way = way
+
+    def compute_as(self, way: Precision) -> None:
+        """Compute another way from now on."""
+        if way == self._way:
+            return
+        way.apply(self._objective.network)
+        for parameter, memory in self._optimizer.state.items():
+            for key, value in memory.items():
+                if value.shape == parameter.shape:  # fused kernels walk both side by side
+                    memory[key] = torch.empty_like(parameter).copy_(value)
+        self._way = way
+
+    def update(self, batch: Batch, parts: Parts) -> object:
+        """One update, waited for; in more parts, which `parts` remembers, where memory runs out."""
+        while True:
+            number = parts.of(len(batch.targets), step=0)
+            try:
+                # At a rate of 0 the copy's weights stay ordinary numbers, which all take the same time.
+                done = update(
+                    self._objective, self._optimizer, batch, rate=0.0, precision=self._way, parts=number, check=False
+                )
+                synchronize(batch.images.device)
+                return done.loss
+            except OutOfMemory as error:
+                parts.divide(0, error)
