@@ -43,7 +43,6 @@ from netsmith.data.items import Dataset, listed
 from netsmith.data.record import from_data_json, read_data_json
 from netsmith.data.splits import split
 from netsmith.errors import CheckError, InputError
-from netsmith.export.repack import repack
 from netsmith.fit.finish import Finisher, reported
 from netsmith.fit.judged import Found, Judged, as_latency
 from netsmith.fit.opening import record_split, refuse_inside
@@ -333,6 +332,8 @@ class Stage:
         Raises:
             CheckError: a check of the finished run does not hold.
         """
+        from netsmith.export.repack import repack
+
         shipped = bundle
         if bundle.folder != self.run.model:
             shipped = repack(bundle, self.run.model, overwrite=True, warn=self.session.warn)
