@@ -103,6 +103,8 @@ def test_a_picture_and_a_list_come_from_standard_input(place):
         (["bench", "pics"], "neither an artifact"),
         (["bench", "model", "--seconds", "-1"], "above 0"),
         (["bench", "model", "--threads", "0"], "threads is 0"),
+        (["verify", "model", "--runtime", "tvm"], "no runtime 'tvm'"),
+        (["val", "model", "--data", "digits", "--runtime", "tvm"], "no runtime 'tvm'"),
         (["verify", "pics"], "neither an artifact"),
         (["verify", "gone"], "there is no gone"),
     ],

@@ -1,26 +1,32 @@
 """What runs an artifact: one protocol, one table of runtimes.
 
-ONNX Runtime is the only one so far. Its settings are the same wherever netsmith opens a model, so that what is
-measured is what is shipped: all graph optimisations, one operator after the other, the given number of threads inside
-an operator, and threads that stop spinning when a call returns (between calls they would take the cores from decoding
-and from other processes).
+Every one opens the same `model.onnx`. ONNX Runtime comes with netsmith and is the reference: golden examples are made
+with it, the others are compared with it, and it stands in where the one that an artifact prefers is not there.
+OpenVINO is an extra, imported only where it is asked for (`netsmith.artifact.runtimes_openvino`).
+
+Settings are the same wherever netsmith opens a model, so that what is measured is what is shipped: all graph
+optimisations, one operator after the other, the given number of threads inside an operator, and threads that stop
+spinning when a call returns (between calls they would take the cores from decoding and from other processes).
 """
 
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from netsmith.artifact.bundle import Bundle, external_files, external_names
+from netsmith.artifact.bundle import Bundle, Precision, external_files, external_names
 from netsmith.errors import InputError, near
 from netsmith.run.machine import MOST_THREADS, machine
 
 Warn = Callable[[str], None]
+REFERENCE = "onnxruntime"
+"""The runtime that is always there and that the others are held against."""
+_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # instructions without which it is slower than float32
 
 
 class Outputs(NamedTuple):
@@ -35,7 +41,7 @@ class Session(Protocol):
 
     Attributes:
         runtime: name in `RUNTIMES`.
-        threads: it computes with.
+        threads: it computes with, which may be fewer than were asked for.
         size: R, side of its input, pixels.
         classes: C, number of its outputs.
     """
@@ -61,7 +67,7 @@ class OnnxRuntimeSession:
         InputError: ONNX Runtime refuses the file, or its inputs and outputs are not those of a netsmith classifier.
     """
 
-    runtime = "onnxruntime"
+    runtime = REFERENCE
 
     def __init__(self, model: Path | bytes, *, threads: int) -> None:
         import onnxruntime
@@ -83,7 +89,8 @@ class OnnxRuntimeSession:
             raise InputError(
                 f"{where} is refused by ONNX Runtime ({_first_line(error)}); export the artifact again"
             ) from error
-        self.size, self.classes = _signature(self._session, where)
+        tensors = (*self._session.get_inputs(), *self._session.get_outputs())
+        self.size, self.classes = signature([(each.name, each.type, each.shape) for each in tensors], where=where)
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Classify images uint8 [N,R,R,3], N >= 1."""
@@ -96,10 +103,18 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
 
 
-def _signature(session: Any, where: str) -> tuple[int, int]:
-    """R and C of a session whose inputs and outputs are a netsmith classifier's."""
-    found = [(tensor.name, tensor.type, tensor.shape) for tensor in (*session.get_inputs(), *session.get_outputs())]
-    match found:
+def signature(tensors: Sequence[tuple[str, str, Sequence[int | str | None]]], *, where: str) -> tuple[int, int]:
+    """R and C of a model whose inputs and outputs are a netsmith classifier's.
+
+    Args:
+        tensors: name, type as ONNX Runtime writes it, and shape of the input and the outputs, in their order; a size
+            that varies is no int.
+        where: names the model in messages.
+
+    Raises:
+        InputError: they are another model's.
+    """
+    match tensors:
         case [
             ("image", "tensor(uint8)", [_, int(height), int(width), 3]),
             ("probabilities", "tensor(float)", [_, int(classes)]),
@@ -107,7 +122,7 @@ def _signature(session: Any, where: str) -> tuple[int, int]:
         ] if height == width and classes == others:
             return height, classes
         case _:
-            shown = ", ".join(f"{name} {kind} {shape}" for name, kind, shape in found)
+            shown = ", ".join(f"{name} {kind} {shape}" for name, kind, shape in tensors)
             raise InputError(
                 f"{where} has {shown}; a classifier takes image uint8 [N,R,R,3] and gives probabilities and logits "
                 "float32 [N,C]"
@@ -121,33 +136,67 @@ class Runtime:
     Attributes:
         package: that must be importable.
         open: (ONNX file or content, threads) -> session.
+        extra: of netsmith that brings the package; None for what is always there.
+        precision: in which it computes what the graph has in float32.
     """
 
     package: str
     open: Callable[[Path | bytes, int], Session]
+    extra: str | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
 
-    def installed(self) -> bool:
-        """Whether its package is there."""
-        return importlib.util.find_spec(self.package) is not None
+    def obstacle(self) -> str | None:
+        """What keeps it from running here, as the end of a sentence about it; None where nothing does."""
+        if importlib.util.find_spec(self.package) is None:
+            return f"is not installed (pip install 'netsmith[{self.extra}]')"
+        if self.precision == "bfloat16" and not _BFLOAT16 & set(machine().flags):
+            return "needs a processor with bfloat16 instructions"
+        return None
 
 
 def _open_onnxruntime(model: Path | bytes, threads: int) -> Session:
     return OnnxRuntimeSession(model, threads=threads)
 
 
-RUNTIMES = {"onnxruntime": Runtime("onnxruntime", _open_onnxruntime)}
+def _open_openvino(precision: Literal["float32", "bfloat16"]) -> Callable[[Path | bytes, int], Session]:
+    def opened(model: Path | bytes, threads: int) -> Session:
+        from netsmith.artifact.runtimes_openvino import OpenVinoSession
+
+        return OpenVinoSession(model, threads=threads, precision=precision)
+
+    return opened
 
 
-def open_model(model: Path | bytes, *, threads: int = 1, runtime: str = "onnxruntime") -> Session:
+RUNTIMES = {
+    REFERENCE: Runtime("onnxruntime", _open_onnxruntime),
+    "openvino": Runtime("openvino", _open_openvino("float32"), "openvino"),
+    "openvino-bf16": Runtime("openvino", _open_openvino("bfloat16"), "openvino", "bfloat16"),
+}
+"""By name; an int8 graph is computed in int8 by all of them, and what it leaves in float32 as the table says."""
+
+
+def precision_in(bundle: Bundle, runtime: str) -> Precision:
+    """The coarsest arithmetic in which a runtime carries out an artifact: its graph's, or the runtime's own."""
+    own = bundle.config.precision
+    return RUNTIMES[runtime].precision if own == "float32" and runtime in RUNTIMES else own
+
+
+def refuse_runtime(name: str) -> None:
+    """Raise InputError for a runtime that is unknown or cannot run here."""
+    if name not in RUNTIMES:
+        raise InputError(f"there is no runtime {name!r}; {near(name, RUNTIMES)}")
+    if obstacle := RUNTIMES[name].obstacle():
+        raise InputError(f"the runtime {name!r} {obstacle}; choose another, such as {REFERENCE}")
+
+
+def open_model(model: Path | bytes, *, threads: int = 1, runtime: str = REFERENCE) -> Session:
     """Open an ONNX file or its content, outside an artifact.
 
     Raises:
-        InputError: unknown or absent runtime, a file that it refuses, tensors outside the file's folder.
+        InputError: a runtime that is unknown or cannot run here, a file that it refuses, tensors outside the file's
+            folder.
     """
-    if runtime not in RUNTIMES:
-        raise InputError(f"there is no runtime {runtime!r}; {near(runtime, RUNTIMES)}")
-    if not RUNTIMES[runtime].installed():
-        raise InputError(f"the runtime {runtime!r} is not installed; install the package {RUNTIMES[runtime].package}")
+    refuse_runtime(runtime)
     if isinstance(model, Path):
         external_files(model)
     elif external_names(model, where="the ONNX model"):
@@ -169,9 +218,10 @@ def choose_runtime(
         raise InputError(f"threads is {threads}; give a number from 1 to {MOST_THREADS}")
     if runtime is None:
         runtime = preferred.runtime
-        if runtime not in RUNTIMES or not RUNTIMES[runtime].installed():
-            runtime = "onnxruntime"
-            say(f"{bundle.folder} prefers the runtime {preferred.runtime!r}, which is not installed; {runtime} runs it")
+        known = RUNTIMES.get(runtime)
+        if obstacle := known.obstacle() if known else "this netsmith does not know":
+            runtime = REFERENCE
+            say(f"{bundle.folder} prefers the runtime {preferred.runtime!r}, which {obstacle}; {runtime} runs it")
     if threads is None:
         threads = min(preferred.threads, machine().cores_usable) if preferred.threads > 1 else 1
         if threads < preferred.threads:
@@ -188,13 +238,16 @@ def open_session(
         bundle: the artifact.
         runtime: name in `RUNTIMES`; None takes the preferred one, or says that another has to stand in for it.
         threads: >= 1; None takes the preferred number, or says that the machine has fewer cores.
-        warn: is given a sentence where this differs from what the artifact prefers; None uses `warnings.warn`.
+        warn: is given a sentence where this differs from what the artifact prefers or from what was asked for; None
+            uses `warnings.warn`.
 
     Raises:
         InputError: as `open_model`; `threads` out of range; a model that does not agree with config.json.
     """
     name, count = choose_runtime(bundle, runtime=runtime, threads=threads, warn=warn)
     session = open_model(bundle.model_path, threads=count, runtime=name)
+    if session.threads != count:
+        (warn or _warn)(f"{name} computes with {session.threads} of {count} threads, all that this machine gives it")
     expected = bundle.config.preprocess.size, len(bundle.config.labels)
     if (session.size, session.classes) != expected:
         raise InputError(

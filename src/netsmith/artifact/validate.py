@@ -11,7 +11,7 @@ from typing import Literal
 
 from netsmith.artifact.bundle import Bundle, load_bundle
 from netsmith.artifact.evaluate import Evaluation, evaluate
-from netsmith.artifact.runtimes import open_session
+from netsmith.artifact.runtimes import Warn, open_session
 from netsmith.data.audit import audit
 from netsmith.data.cache import prepared
 from netsmith.data.items import Dataset, Item, Targets, listed, targets_of
@@ -47,7 +47,14 @@ class Validation:
 
 
 def validate(
-    path: Path, *, data: str | None = None, split: Which | None = None, progress: Progress = silent
+    path: Path,
+    *,
+    data: str | None = None,
+    split: Which | None = None,
+    runtime: str | None = None,
+    threads: int | None = None,
+    warn: Warn | None = None,
+    progress: Progress = silent,
 ) -> Validation:
     """Answer the pictures of a split through the artifact and score the answers.
 
@@ -55,12 +62,15 @@ def validate(
         path: a run folder, or a model folder; one that lies in a run is of that run.
         data: where the pictures are; by default where the run found them.
         split: which of them: for a run's pictures by default "val", for others all.
+        runtime, threads, warn: see `open_session`.
         progress: told how far it is.
 
     Raises:
-        InputError: no artifact, no data, no pictures in the split, or classes that the artifact does not know.
+        InputError: no artifact, one that cannot be opened, no data, no pictures in the split, or classes that the
+            artifact does not know.
     """
     bundle = load_bundle(path)
+    session = open_session(bundle, runtime=runtime, threads=threads, warn=warn)
     run = run_of(path)
     if run is None and data is None:
         raise InputError(f"{path} is a model without its run; say with --data on which pictures")
@@ -82,9 +92,7 @@ def validate(
         raise InputError(f"{source} has no pictures of the split {chosen}; {splits}")
     targets = _targets(bundle, dataset, items)
     pictures = prepared(dataset, items, bundle.config.preprocess, progress=_counted(progress, "preparing pictures"))
-    found = evaluate(
-        open_session(bundle), pictures.pixels, targets, thresholds=bundle.config.thresholds, progress=progress
-    )
+    found = evaluate(session, pictures.pixels, targets, thresholds=bundle.config.thresholds, progress=progress)
     notes = list(dataset.notes)
     if left_out := audited.listed - len(audited.dataset.items):
         notes.append(f"{left_out:,} of {audited.listed:,} pictures are left out; `netsmith audit {source}` says which")

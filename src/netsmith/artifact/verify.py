@@ -6,7 +6,7 @@ within a tolerance), activation and temperature, layout. A run: besides, every n
 `netsmith.artifact.verify_run`). Nothing is written.
 
 Tolerances of probabilities: 1e-4 for float32 (other kernels sum in another order), 0.02 for the precisions whose
-rounding depends on the processor.
+rounding depends on the processor; a float32 graph in a runtime that computes in bfloat16 is of those.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from netsmith.artifact import process
 from netsmith.artifact.bundle import CONFIG, WEIGHTS, Bundle, file_hashes, find_artifact, load_bundle
 from netsmith.artifact.latency import refuse_seconds
-from netsmith.artifact.runtimes import Session, open_session
+from netsmith.artifact.runtimes import Session, open_session, precision_in, refuse_runtime
 from netsmith.data.prepare import prepare
 from netsmith.errors import InputError
 from netsmith.run.folder import RunFolder
@@ -70,7 +70,9 @@ class Verification:
 Report = Callable[[Check], None]
 
 
-def verify_fresh(path: Path, *, seconds: float = 2.0, progress: Progress = silent) -> Verification:
+def verify_fresh(
+    path: Path, *, seconds: float = 2.0, runtime: str | None = None, progress: Progress = silent
+) -> Verification:
     """`verify` in a fresh process, which knows nothing of what this one has in memory; arguments and errors as
     there."""
     refuse_seconds(seconds)
@@ -82,19 +84,26 @@ def verify_fresh(path: Path, *, seconds: float = 2.0, progress: Progress = silen
         else:
             checks.append(Check(**row))
 
-    request = {"path": str(path), "seconds": seconds}
+    request = {"path": str(path), "seconds": seconds, "runtime": runtime}
     process.call("verify", request, what=f"verifying {path}", deadline_s=24 * 3600, on_row=on_row)
     return Verification(str(path), tuple(checks))
 
 
 def verify(
-    path: Path, *, seconds: float = 2.0, on_check: Report | None = None, progress: Progress = silent
+    path: Path,
+    *,
+    seconds: float = 2.0,
+    runtime: str | None = None,
+    on_check: Report | None = None,
+    progress: Progress = silent,
 ) -> Verification:
     """Check an artifact, or a run with all numbers it recorded.
 
     Args:
         path: the folder of an artifact or of a finished run.
         seconds: of one latency measurement; repeated up to three times where it does not agree.
+        runtime: that gives the answers; None is the artifact's own. The latency of a run is that of the runtime which
+            its results name.
         on_check: is given every check as it is made.
         progress: is told how far the longer ones are.
 
@@ -102,7 +111,7 @@ def verify(
         All checks, also those after a failed one.
 
     Raises:
-        InputError: `path` is no artifact and no finished run.
+        InputError: `path` is no artifact and no finished run; a runtime that is unknown or cannot run here.
     """
     checks: list[Check] = []
 
@@ -115,7 +124,9 @@ def verify(
     if run.marker.exists() and not run.finished:
         raise InputError(f"{path} holds a run that did not finish; go on with --resume, then verify it")
     folder = run.model if run.finished else find_artifact(path)
-    bundle, session = check_artifact(folder, report)
+    if runtime is not None:
+        refuse_runtime(runtime)
+    bundle, session = check_artifact(folder, report, runtime=runtime)
     if run.finished:
         from netsmith.artifact.verify_run import check_run
 
@@ -123,8 +134,8 @@ def verify(
     return Verification(str(path), tuple(checks))
 
 
-def check_artifact(folder: Path, report: Report) -> tuple[Bundle | None, Session | None]:
-    """Check a model folder by itself; gives what could be opened of it."""
+def check_artifact(folder: Path, report: Report, *, runtime: str | None = None) -> tuple[Bundle | None, Session | None]:
+    """Check a model folder by itself, in `runtime` or its own; gives what could be opened of it."""
     try:
         bundle = load_bundle(folder)
     except InputError as error:
@@ -140,7 +151,9 @@ def check_artifact(folder: Path, report: Report) -> tuple[Bundle | None, Session
         expected = f"{bundle.config.preprocess.size} pixels, {len(bundle.config.labels)} classes"
         report(Check("layout", expected, found, expected == found))
     try:
-        session = open_session(bundle, warn=lambda message: report(Check("runtime", None, None, None, message)))
+        session = open_session(
+            bundle, runtime=runtime, warn=lambda message: report(Check("runtime", None, None, None, message))
+        )
     except InputError as error:
         report(Check("model.onnx", "a model that runs", "damaged", False, str(error)))
         return bundle, None
@@ -174,7 +187,7 @@ def _check_golden(bundle: Bundle, session: Session, report: Report) -> None:
     different = int(np.count_nonzero(np.any(pixels != golden.pixels, axis=(1, 2, 3))))
     report(Check("golden pixels", "0 pictures differ", f"{different} of {len(pixels)} differ", different == 0))
     outputs = session.run(golden.pixels)
-    tolerance = PROBABILITY_TOLERANCE[config.precision]
+    tolerance = PROBABILITY_TOLERANCE[precision_in(bundle, session.runtime)]
     for name, expected in (
         ("golden probabilities", golden.probabilities),
         ("activation and temperature", activate(outputs.logits, config.activation, config.temperature)),

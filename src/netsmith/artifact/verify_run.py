@@ -29,7 +29,7 @@ from netsmith.artifact.evaluate import Evaluation
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.measure import measure
 from netsmith.artifact.predictions import Predictions
-from netsmith.artifact.runtimes import Session
+from netsmith.artifact.runtimes import Session, precision_in
 from netsmith.artifact.verify import Check, Report
 from netsmith.data.items import Entry, Source, content_key, label_text, labels_of
 from netsmith.data.prepare import Pixels, prepare
@@ -208,7 +208,7 @@ def _check_accuracy(
     again = _Again(source, splits, bundle, session)
     again.classify(progress, names={row.name for row in record.items.values() if row.split in splits})
     for split, predictions in splits.items():
-        _check_again(split, predictions, record, again, bundle.config.precision, report)
+        _check_again(split, predictions, record, again, precision_in(bundle, session.runtime), report)
 
 
 def _check_members(split: Split, predictions: Predictions, record: DataRecord, report: Report) -> None:

@@ -36,6 +36,7 @@ def _verify(request: Row, emit: Emit) -> None:
     verify(
         Path(request["path"]),
         seconds=request["seconds"],
+        runtime=request["runtime"],
         on_check=lambda check: emit(asdict(check)),
         progress=progress,
     )

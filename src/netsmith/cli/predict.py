@@ -53,7 +53,7 @@ def predict(
         csv: The result as CSV: image, rank, label, probability; of a model that tags also tag, 1 or 0.
         batch_size: Pictures per call of the model.
         threads: Threads of the model; those that it prefers if not given.
-        runtime: What runs the model; what it prefers if not given.
+        runtime: What runs the model: onnxruntime, openvino, openvino-bf16; what it prefers if not given.
     """
     from netsmith.artifact.predictor import Prediction, Predictor
 

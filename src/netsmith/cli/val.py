@@ -22,6 +22,8 @@ def val(
     *,
     data: str | None = None,
     split: Literal["train", "val", "test", "all"] | None = None,
+    threads: int | None = None,
+    runtime: str | None = None,
     output: Output = PLAIN,
 ) -> None:
     """Score an artifact on labelled pictures: top-1, top-5, loss; of tags mAP, F1.
@@ -34,11 +36,21 @@ def val(
         path: Folder of a run, or of a model.
         data: Pictures with labels, as for netsmith train; those of the run if not given.
         split: Which of them; of a run val if not given, of other data all.
+        threads: Threads of the model; those that it prefers if not given.
+        runtime: What runs the model: onnxruntime, openvino, openvino-bf16; what it prefers if not given.
     """
     from netsmith.artifact.validate import validate
 
     with Console(output) as console:
-        answered = validate(path, data=data, split=split, progress=console.progress)
+        answered = validate(
+            path,
+            data=data,
+            split=split,
+            runtime=runtime,
+            threads=threads,
+            warn=console.warn,
+            progress=console.progress,
+        )
         for note in answered.notes:
             console.say(note)
         scores = answered.found.scores

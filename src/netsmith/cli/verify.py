@@ -14,11 +14,12 @@ Examples:
 
   netsmith verify runs/pets           every number of a run, measured again
   netsmith verify runs/pets/model     a model folder by itself
+  netsmith verify runs/pets --runtime openvino   whether its numbers hold there too
   netsmith verify runs/pets --json    the checks as JSON; exit 1 if one fails
 """
 
 
-def verify(path: Path, /, *, seconds: float = 2.0, output: Output = PLAIN) -> None:
+def verify(path: Path, /, *, seconds: float = 2.0, runtime: str | None = None, output: Output = PLAIN) -> None:
     """Check everything that a run or an artifact says about itself.
 
     Files against their hashes, golden examples, size, parameters, MACs,
@@ -29,11 +30,12 @@ def verify(path: Path, /, *, seconds: float = 2.0, output: Output = PLAIN) -> No
     Args:
         path: Folder of a finished run, or of a model.
         seconds: Time of one latency measurement.
+        runtime: What gives the answers: onnxruntime, openvino, openvino-bf16; what the model prefers if not given.
     """
     from netsmith.artifact.verify import as_document, verify_fresh
 
     with Console(output) as console:
-        found = verify_fresh(path, seconds=seconds, progress=console.progress)
+        found = verify_fresh(path, seconds=seconds, runtime=runtime, progress=console.progress)
         console.result(as_document(found), _table(found.checks))
         if not found.ok:
             names = ", ".join(check.name for check in found.failed)

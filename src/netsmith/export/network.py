@@ -91,7 +91,6 @@ def export_network(
         golden=golden,
         activation=activation,
         temperature=temperature,
-        preferred=preferred,
     )
     return write_bundle(
         folder,
@@ -118,7 +117,6 @@ def convert_network(
     golden: Sequence[bytes] | None = None,
     activation: Activation = "softmax",
     temperature: float = 1.0,
-    preferred: Preferred | None = None,
 ) -> Exported:
     """`export_network` without the folder; arguments and errors as there."""
     layout = getattr(network, "layout", None)
@@ -133,8 +131,7 @@ def convert_network(
     reference = load_weights(layout, state, where=layout.name)
     weights = {name: tensor.numpy() for name, tensor in state.items()}
     model = write_onnx(layout, weights, preprocess=preprocess, activation=activation, temperature=temperature)
-    chosen = preferred or Preferred()
-    session = open_model(model, threads=chosen.threads, runtime=chosen.runtime)
+    session = open_model(model)
     pictures = golden or synthetic_examples(preprocess)
     examples = make_golden(pictures, preprocess, lambda pixels: session.run(pixels).probabilities)
     difference = compare_logits(session.run(examples.pixels).logits, reference, examples.pixels, preprocess)

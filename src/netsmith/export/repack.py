@@ -4,7 +4,7 @@ from pathlib import Path
 
 from netsmith.artifact.bundle import MODEL, WEIGHTS, Bundle, external_files, write_bundle
 from netsmith.artifact.golden import make_golden, synthetic_examples
-from netsmith.artifact.runtimes import Warn, open_session
+from netsmith.artifact.runtimes import REFERENCE, Warn, open_session
 from netsmith.errors import InputError
 
 
@@ -40,7 +40,7 @@ def repack(
         )
     golden = bundle.golden()
     if synthetic:
-        session = open_session(bundle, warn=warn)
+        session = open_session(bundle, runtime=REFERENCE, warn=warn)
         golden = make_golden(
             synthetic_examples(config.preprocess), config.preprocess, lambda pixels: session.run(pixels).probabilities
         )
