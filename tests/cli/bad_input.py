@@ -199,3 +199,4 @@ def make_runs(root: Path) -> None:
         (root / name / ".lock").write_text("1\n")
     (root / "file").write_text("not a folder")
     (root / "config.yaml").write_text("lr: [" * 2000)
+    (root / "typed.yaml").write_text("model: 5\nopt: [sgd]\n")

@@ -100,7 +100,9 @@ def test_underfitting_too_short_and_strong_augmentation(evidence: Evidence) -> N
     assert "less of --mixup or --random-erase" in text
     [(kind, text)] = said(evidence, train=0.7, val=0.69, losses=flat, epochs=3.0)
     assert kind == "too short"
-    assert "3.00 epochs are short; try --epochs 10" in text
+    assert "3.00 epochs are short; try --epochs 10 or as much more --time or --pretrained weights" in text
+    [(_, text)] = said(evidence, train=0.7, val=0.69, losses=flat, epochs=3.0, recipe={"model": "resnet18@0.5"})
+    assert "--pretrained" not in text, "it has no published weights"
     [(kind, text)] = said(evidence, train=0.7, val=0.69, losses=[3 - 0.04 * place for place in range(50)])
     assert kind == "too short"
     assert "still fell from" in text

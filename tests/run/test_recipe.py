@@ -77,6 +77,17 @@ def test_what_is_wrong_is_said_with_the_file_and_the_key(tmp_path, text, said):
     assert said in str(error.value)
 
 
+def test_fields_of_an_incomplete_recipe_are_checked_each_by_itself():
+    Recipe.check_fields({"lr": 0.1, "crop_scale": [0.5, 1], "epochs": None, "train_size": None}, where="here")
+    for fields, said in (
+        ({"opt": ["sgd"]}, r"here: opt is \['sgd'\]; "),
+        ({"model": 5}, "here: model is 5; "),
+        ({"lrr": 0.1}, "here has the unknown key 'lrr'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            Recipe.check_fields(fields, where="here")
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(InputError, match="there is no recipe"):
         Recipe.load(tmp_path / "none.yaml")

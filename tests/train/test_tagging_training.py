@@ -74,6 +74,16 @@ def test_weights_let_both_answers_of_a_tag_count_alike_and_a_picture_one() -> No
     assert np.isfinite(positive_weights(np.array([[True, False], [True, False]]))).all()
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_a_mixed_picture_has_the_weighted_losses_of_its_halves_in_their_shares(smoothing: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits, one, other = (torch.randn(5, 4, generator=draw) for _ in range(3))
+    one, other = (one > 0).float(), (other > 0).float()
+    options: dict[str, Any] = {"smoothing": smoothing, "weights": [[0.5] * 4, [10.0, 4.0, 1.0, 0.2]]}
+    halves = 0.7 * loss_of(logits, one, **options) + 0.3 * loss_of(logits, other, **options)
+    assert loss_of(logits, 0.7 * one + 0.3 * other, **options) == pytest.approx(float(halves), rel=1e-5)
+
+
 def test_the_objective_follows_the_labels() -> None:
     recipe, preprocess = tiny_recipe(class_balance="loss"), Preprocess(size=8)
     tags = objective_of(tiny_network(), recipe, preprocess, labels=np.eye(3, dtype=bool))

@@ -428,7 +428,9 @@ def test_another_recipe_is_refused_but_another_time_is_not(tmp_path: Path) -> No
         make(tmp_path, lr=0.05).resume()
     with pytest.raises(InputError, match="is of another network"):
         make(tmp_path, network=tiny_network(width=16)).resume()
-    assert make(tmp_path, workers=0, threads=2).resume()
+    said: list[str] = []
+    assert make(tmp_path, workers=0, threads=2, warn=said.append).resume()
+    assert "--threads 2 is not heeded: this run computes with 1" in said[0]
 
 
 def test_a_checkpoint_from_before_a_field_of_the_recipe_was_there_counts_as_its_default(tmp_path: Path) -> None:

@@ -85,6 +85,11 @@ def pretrained() -> dict[str, tuple[Weights, ...]]:
     return table
 
 
+def has_weights(model: str) -> bool:
+    """Whether there are published weights of a network; of a scaled one, or a layout's file, there are none."""
+    return model in pretrained()
+
+
 def split_tag(name: str) -> tuple[str, str | None]:
     """Network and tag of a name: "resnet50.v2" -> ("resnet50", "v2"); (name, None) where it has no tag.
 

@@ -58,8 +58,11 @@ def fit(
     from netsmith.fit.replay import Replay
     from netsmith.fit.session import Session
     from netsmith.run.budget import Budget, parse_duration
+    from netsmith.run.recipe import Recipe
 
     refuse_several("fit", "train one network with `torchrun ... -m netsmith train`, or type it without torchrun")
+    if seed is not None:
+        Recipe.check_flag("--seed", "seed", seed)
     limits = Budget.parse(budget) if budget else None
     if replay is not None:
         record = Replay.of(replay)
@@ -70,6 +73,7 @@ def fit(
     command = ["fit", data, *(["--budget", budget or str(job.budget)] if job.budget.limits() else [])]
     command += ["--time", time or f"{job.time_s:g}s", "-o", str(output_folder)]
     command += ["--seed", str(job.seed)] if job.seed else []
+    command += ["--strict"] if strict else []
     command += ["--replay", str(replay)] if replay is not None else []
     with Console(output) as console:
         session = Session(

@@ -270,12 +270,13 @@ def train(
     may_be_off = ("ema", "grad_clip", "crop_scale", "step_every", "bce_target_thresh")
     flags |= {field: None for field in may_be_off if field in flags and not flags[field]}
     for flag, field, value in given:
-        if value is not None and flags[field] not in (None, True):  # --pretrained alone names no tag yet
+        if value is not None and flags[field] is not None and flags[field] is not True:  # no tag is named yet
             Recipe.check_flag(flag, field, flags[field])
     command = ["train", data, *(["--recipe", recipe] if recipe else []), *(["-c", str(config)] if config else [])]
     command += ["-o", str(out)] if out else []
     command += ["--pretrained-dir", str(pretrained_dir)] if pretrained_dir else []
     command += ["--resume"] if resume else []
+    command += ["--strict"] if strict else []
     command += ["--tensorboard"] if tensorboard else []
     command += [word for flag, _, value in given if value is not None for word in _typed(flag, value)]
 

@@ -14,6 +14,7 @@ from netsmith.fit.session import Session
 from netsmith.fit.single import TrainJob, open_job, preprocess_of
 from netsmith.report.charts import Series, lines, standalone
 from netsmith.run.files import write_text
+from netsmith.run.folder import make_output
 from netsmith.run.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def find_rate(job: TrainJob, session: Session, *, folder: Path | None) -> FoundR
     opened = open_job(job, session, None)
     for line in opened.audited.summary():
         session.say(line)
+    if folder is not None:
+        make_output(folder)  # what cannot be written is refused before minutes of work
     recipe, preprocess = opened.recipe, preprocess_of(opened.recipe, look_at(opened.audited))
     dataset = split(opened.audited.dataset, seed=recipe.seed)
     items, side = dataset.subset("train"), round(MASTER_MARGIN * max(recipe.img_size, recipe.train_size or 0))

@@ -228,8 +228,17 @@ def preprocess_of(recipe: Recipe, look: Look) -> Preprocess:
 
 
 def _given(job: TrainJob) -> list[tuple[str, dict[str, Any]]]:
-    config = [] if job.config is None else [(str(job.config), read_fields(job.config))]
-    return [*config, ("the flags", dict(job.flags))]
+    config: list[tuple[str, dict[str, Any]]] = []
+    if job.config is not None:
+        where, fields = str(job.config), read_fields(job.config)
+        # What weights a network has is asked later, and of true, which names the default.
+        Recipe.check_fields({key: value for key, value in fields.items() if key != "pretrained"}, where=where)
+        config.append((where, fields))
+    given = [*config, ("the flags", dict(job.flags))]
+    for where, fields in given:
+        if fields.get("epochs") is not None and fields.get("time_s") is not None:
+            raise InputError(f"{where}: give --epochs or --time and not both")
+    return given
 
 
 def _layers(job: TrainJob, begun: RunFolder | None) -> list[tuple[str, dict[str, Any]]]:
@@ -263,9 +272,7 @@ def compose_recipe(
     look = look_at(audited)
     given: dict[str, Any] = {}
     task = audited.dataset.task
-    for where, values in for_task(layers, task):
-        if values.get("epochs") is not None and values.get("time_s") is not None:
-            raise InputError(f"{where}: give --epochs or --time and not both")
+    for _, values in for_task(layers, task):
         for one, other in (("epochs", "time_s"), ("time_s", "epochs")):
             if values.get(one) is not None:
                 given.pop(other, None)

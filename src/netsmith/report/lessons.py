@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Literal
 
+from netsmith.arch.pretrained import has_weights
 from netsmith.report.evidence import Evidence, Mark
 from netsmith.report.wording import bounds, figures, percent
 from netsmith.run.gradients import GradientRow, in_words
@@ -103,8 +104,7 @@ def _overfitting(seen: Interval, unseen: Interval, marks: Sequence[Mark], recipe
         ways.append("--auto-augment trivialaugment")
     if recipe is None or not (recipe.mixup or recipe.cutmix):
         ways.append("--mixup 0.2")
-    if recipe is not None and recipe.pretrained is None:
-        ways.append("--pretrained weights")
+    ways += _weights(recipe)
     ways += ["a smaller network", "more pictures"]
     return Lesson(
         "overfitting",
@@ -116,12 +116,11 @@ def _underfitting(seen: Interval, unseen: Interval, marks: Sequence[Mark], recip
     epochs = next((mark.epoch for mark in reversed(marks) if mark.epoch is not None), None)
     before, after = _fifths(marks)
     falling = before is not None and after is not None and after < (1 - STILL_FALLING) * before
-    scratch = recipe is None or recipe.pretrained is None
     what = f"underfitting: the network gets right only {_answers(seen, unseen)}"
     if epochs is not None and (epochs < SHORT_EPOCHS or falling):
         fell = f", and the loss still fell from {figures(before or 0)} to {figures(after or 0)}" if falling else ""
         ways = [f"--epochs {_more(epochs)} or as much more --time"]
-        ways += ["--pretrained weights"] if scratch else []
+        ways += _weights(recipe)
         return Lesson("too short", f"{what}; {figures(epochs)} epochs are short{fell}; try {_or(ways)}")
     ways = []
     if recipe is not None:
@@ -201,6 +200,12 @@ def _fifths(marks: Sequence[Mark]) -> tuple[float | None, float | None]:
     last = [mark.loss for mark in marks if mark.loss is not None and mark.progress > 0.8]
     before = [mark.loss for mark in marks if mark.loss is not None and 0.6 < mark.progress <= 0.8]
     return (fmean(before) if before else None), (fmean(last) if last else None)
+
+
+def _weights(recipe: Recipe | None) -> list[str]:
+    """Published weights as a way, where the network has some and did not begin with them."""
+    found = recipe is not None and recipe.pretrained is None and has_weights(recipe.model)
+    return ["--pretrained weights"] if found else []
 
 
 def _more(epochs: float) -> str:

@@ -22,6 +22,20 @@ _TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{8}\.tmp$")  # what `files.replacing` l
 _OWN_BEFORE_RUN_JSON = re.compile(r"^(\.lock|\.run\.json\.[0-9a-f]{8}\.tmp)$")
 
 
+def make_output(path: Path) -> None:
+    """Make the folder that `-o` names, unless it is there.
+
+    Raises:
+        InputError: it is a file, or cannot be made.
+    """
+    try:
+        make_folder(path)
+    except FileExistsError as error:
+        raise InputError(f"{path} is a file; name a folder with -o") from error
+    except OSError as error:
+        raise InputError(f"the folder {path} cannot be made ({error.strerror}); name another one with -o") from error
+
+
 class RunFolder:
     """Names of everything in `runs/NAME`. Reading needs no lock; `create` gives a locked one to write in.
 
@@ -49,14 +63,7 @@ class RunFolder:
             InputError: the folder holds another run or other files, is in use, or cannot be written.
         """
         folder = cls(path)
-        try:
-            make_folder(path)
-        except FileExistsError as error:
-            raise InputError(f"{path} is a file; name a folder with -o") from error
-        except OSError as error:
-            raise InputError(
-                f"the folder {path} cannot be made ({error.strerror}); name another one with -o"
-            ) from error
+        make_output(path)
         folder._refuse_foreign()
         folder._acquire()
         try:

@@ -7,6 +7,7 @@ the recipe.
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -194,18 +195,40 @@ class Recipe(BaseModel):
         Raises:
             InputError: names the first key that is wrong and the mend.
         """
-        for key in values:
-            if key not in cls.model_fields:
-                raise InputError(f"{where} has the unknown key {key!r}; {near(key, cls.model_fields)}")
-        # YAML has no tuples; strict validation takes no lists for them.
-        lists_as_tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        cls._refuse_unknown(values, where=where)
         try:
-            return cls.model_validate(lists_as_tuples)
+            return cls.model_validate({key: _tuple(value) for key, value in values.items()})
         except ValidationError as error:
             key = ".".join(str(part) for part in error.errors()[0]["loc"][:1])
             problem = _problem(error, cls.model_fields.get(key))
             given = f"{key} is {values[key]!r}; " if key in values else f"{key}: " if key else ""
             raise InputError(f"{where}: {given}{problem}") from error
+
+    @classmethod
+    def check_fields(cls, values: Mapping[str, Any], *, where: str) -> None:
+        """Check values of a recipe that is not complete, each by itself; arguments as of `from_mapping`.
+
+        Raises:
+            InputError: names the first key that is wrong and the mend.
+        """
+        cls._refuse_unknown(values, where=where)
+        for key, value in values.items():
+            if (error := cls._wrong(key, _tuple(value))) is not None:
+                raise InputError(f"{where}: {key} is {value!r}; {_problem(error, cls.model_fields[key])}") from error
+
+    @classmethod
+    def _refuse_unknown(cls, keys: Iterable[str], *, where: str) -> None:
+        for key in keys:
+            if key not in cls.model_fields:
+                raise InputError(f"{where} has the unknown key {key!r}; {near(key, cls.model_fields)}")
+
+    @classmethod
+    def _wrong(cls, field: str, value: Any) -> ValidationError | None:
+        try:
+            TypeAdapter(cls.model_fields[field].rebuild_annotation(), config=_STRICT).validate_python(value)
+        except ValidationError as error:
+            return error
+        return None
 
     @classmethod
     def check_flag(cls, flag: str, field: str, value: Any) -> None:
@@ -219,13 +242,10 @@ class Recipe(BaseModel):
         Raises:
             InputError: the flag, the value and the allowed range.
         """
-        info = cls.model_fields[field]
-        try:
-            TypeAdapter(info.rebuild_annotation(), config=_STRICT).validate_python(value)
-        except ValidationError as error:
+        if (error := cls._wrong(field, value)) is not None:
             parts: tuple[object, ...] = value if isinstance(value, tuple) else (value,)
             shown = " ".join(f"{part:g}" if isinstance(part, float) else f"{part}" for part in parts)
-            raise InputError(f"{flag} is {shown}; {_problem(error, info)}") from error
+            raise InputError(f"{flag} is {shown}; {_problem(error, cls.model_fields[field])}") from error
 
     def save(self, path: Path) -> None:
         """Write all fields as YAML that `load` reads back to an equal recipe."""
@@ -235,6 +255,11 @@ class Recipe(BaseModel):
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 _BOUNDS = {"ge": "at least {:g}", "gt": "above {:g}", "le": "at most {:g}", "lt": "below {:g}"}
 _OUT_OF_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
+
+
+def _tuple(value: Any) -> Any:
+    """Lists as tuples: YAML has none, and strict validation takes no lists for them."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _problem(error: ValidationError, field: FieldInfo | None) -> str:

@@ -1,6 +1,6 @@
 """How a run computes: dtype, memory layout, threads, as recipe and plan say, or as is fastest where time counts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,7 +30,14 @@ class Choice:
 
 
 def choose(
-    objective: Objective, recipe: Recipe, *, planner: Planner, trials: Trials, clock: Clock, processes: int = 1
+    objective: Objective,
+    recipe: Recipe,
+    *,
+    planner: Planner,
+    trials: Trials,
+    clock: Clock,
+    warn: Callable[[str], None],
+    processes: int = 1,
 ) -> Choice:
     """Decide by plan rows, or write them.
 
@@ -40,6 +47,7 @@ def choose(
         planner: of the run.
         trials: time updates on copies.
         clock: reads time.
+        warn: told where the plan has other threads than the recipe.
         processes: that train together on this machine.
     """
     timed = planner.timed
@@ -58,4 +66,9 @@ def choose(
 
     threads = planner.threads(counts, measure)
     torch.set_num_threads(threads)
+    if recipe.threads not in (None, threads):
+        warn(
+            f"--threads {recipe.threads} is not heeded: this run computes with {threads}, as {planner.plan.path} says, "
+            "so that it comes to the weights it would have come to"
+        )
     return Choice(precision, threads, measure)

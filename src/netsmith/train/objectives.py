@@ -248,7 +248,7 @@ class Classify(Objective):
         wanted = shares * (1.0 - self.smoothing) + self.smoothing / logits.shape[1]
         if self.threshold is not None:
             wanted = (wanted > self.threshold).float()
-        losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)
+        losses = _binary(logits, wanted).mean(dim=1)
         if self.class_weights is not None:
             losses = losses * (shares * self.class_weights).sum(dim=1)
         return losses.mean()
@@ -289,11 +289,20 @@ class Tag(Objective):
             logits: float32 [N,C].
             targets: float [N,C], 0 to 1: whether a picture has each tag, or its share where pictures are mixed.
         """
-        wanted = targets * (1.0 - self.smoothing) + self.smoothing / 2
-        # A mixed picture has the losses of its two halves in their shares, and so their weights.
-        weights = None if self.weights is None else torch.lerp(self.weights[0], self.weights[1], targets)
-        losses = F.binary_cross_entropy_with_logits(logits, wanted, weights, reduction="none")
+        if self.weights is None:
+            losses = _binary(logits, targets * (1.0 - self.smoothing) + self.smoothing / 2)
+        else:  # a mixed picture has the losses of its two halves in their shares, each with its own weight
+            without, having = (
+                _binary(logits, torch.full_like(logits, answer), weights)
+                for answer, weights in zip((self.smoothing / 2, 1.0 - self.smoothing / 2), self.weights, strict=True)
+            )
+            losses = torch.lerp(without, having, targets)
         return losses.sum(dim=1).mean()
+
+
+def _binary(logits: Tensor, wanted: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy of every logit [N,C]."""
+    return F.binary_cross_entropy_with_logits(logits, wanted, weights, reduction="none")
 
 
 def objective_of(

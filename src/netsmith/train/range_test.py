@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from netsmith.arch.pretrained import has_weights
 from netsmith.errors import CheckError
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
@@ -120,8 +121,8 @@ def range_test(
             losses.append(found)
     if len(rates) <= REACH:
         raise CheckError(
-            f"the loss of {recipe.model} explodes at learning rates as low as {rate:.1g}; try another --opt, or "
-            "--pretrained weights"
+            f"the loss of {recipe.model} explodes at learning rates as low as {rate:.1g}; try another --opt"
+            + (", or --pretrained weights" if recipe.pretrained is None and has_weights(recipe.model) else "")
         )
     return judge(rates, losses, exploded=exploded)
 

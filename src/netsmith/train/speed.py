@@ -35,7 +35,7 @@ def seconds_per_update(
     images = torch.randint(0, 256, (recipe.batch_size, 3, side, side), dtype=torch.uint8, generator=generator)
     targets = torch.randint(0, classes, (recipe.batch_size,), generator=generator)
     batch = Batch(images.contiguous(memory_format=torch.channels_last).to(device), targets.to(device))
-    objective = Classify(network, mean=preprocess.mean, std=preprocess.std, smoothing=recipe.smoothing).to(device)
+    objective = Classify.of(network, recipe, preprocess, labels=targets.numpy()).to(device)
     pacing = Pacing(clock, seconds=None, checkpoint_seconds=math.inf, evaluation_steps=0.0)
     trials = Trials(objective, recipe, lambda: batch, pacing=pacing, clock=clock)
     timings = trials.precisions(candidates(recipe, device, measured=True), seconds)

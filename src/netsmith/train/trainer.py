@@ -143,8 +143,15 @@ class Trainer:
         )
         parts = Parts(network, recipe, batch_size=part, planner=self._planner, warn=self._warn)
         trials = Trials(self.objective, recipe, self._first_batch, pacing=self._pacing, clock=clock)
-        processes = ranks.world.local_size
-        chosen = choose(self.objective, recipe, planner=self._planner, trials=trials, clock=clock, processes=processes)
+        chosen = choose(
+            self.objective,
+            recipe,
+            planner=self._planner,
+            trials=trials,
+            clock=clock,
+            warn=self._warn,
+            processes=ranks.world.local_size,
+        )
         self.precision, self._threads = chosen.precision, chosen.threads
         self.state = State(network, recipe, self.precision)
         long = pays(network, recipe, self.device, seconds=self._pacing.seconds, pictures=len(data.labels))
