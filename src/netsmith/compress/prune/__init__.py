@@ -1,0 +1,1 @@
+"""Pruning: which channels, or single weights, of a trained network matter least."""
