@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import pytest
 import torch
 from torch import nn
 
@@ -21,6 +22,13 @@ KINDS = (
     *("tf_efficientnet_b0", "efficientnet_v2_s"),
 )
 """Plain, flattened, concatenated, residual, zero-padded, gated, grouped, pre-activated, inverted and fused ones."""
+FEW = (
+    *("vgg11_bn", "googlenet", "resnet14_cifar", "seresnet50", "resnext50_32x4d", "resnet50_cardinal"),
+    *("preresnet20_cifar", "squeezenet1_1", "mobilenet_v3_small", "efficientnet_b0"),
+)
+"""Of these, those that between them have every way in which channels are tied."""
+EVERY_KIND = [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in KINDS if name not in FEW)]
+"""As parameters of a test; beyond FEW they are slow."""
 
 
 @cache

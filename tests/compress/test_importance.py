@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from kinds_of_networks import CLASSES, KINDS, SIDE, settled, small
+from kinds_of_networks import CLASSES, EVERY_KIND, SIDE, settled, small
 from numpy.typing import NDArray
 
 from netsmith.arch import graph as g
@@ -104,7 +104,7 @@ def effects_of(network: Network, pools: Pools, *, batch_size: int) -> tuple[Effe
     return effects, total
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", EVERY_KIND)
 def test_effects_are_what_gradients_of_the_reading_weights_say(name: str):
     """A factor on a channel wherever it is read is one on all weights that read it: sum of weight times gradient."""
     network = settled(small(name))
@@ -116,9 +116,7 @@ def test_effects_are_what_gradients_of_the_reading_weights_say(name: str):
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PREPROCESS.mean, PREPROCESS.std))
     exact = copy.deepcopy(network).double()  # or rounding moves values across the kinks of a deep network
     logits = exact(((images - mean) / std).double())
-    torch.nn.functional.cross_entropy(
-        logits, torch.from_numpy(labels), label_smoothing=0.1, reduction="sum"
-    ).backward()
+    torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), label_smoothing=0.1, reduction="sum").backward()
     products = {
         key: (parameter * parameter.grad).detach()
         for key, parameter in exact.named_parameters()

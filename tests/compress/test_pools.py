@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kinds_of_networks import KINDS, small
+from kinds_of_networks import EVERY_KIND, small
 
 from netsmith.arch.cost import cost
 from netsmith.arch.names import find_layout
@@ -57,12 +57,14 @@ def test_groups_stay_and_lose_equally_many():
     assert inner["layer1.0.conv1"].levels == inner["layer1.0.conv2"].levels == (4, 3, 2, 1)
     losses = Losses(pools, drawn(pools, 0))
     kept = choose(losses, Spending.of(pools, "macs"), most=cost(layout).macs // 2, measure="macs")
-    blocks = [block for stage in select(layout, pools.ties.keep(losses.drop(kept))).layout.stages for block in stage.blocks]
+    blocks = [
+        block for stage in select(layout, pools.ties.keep(losses.drop(kept))).layout.stages for block in stage.blocks
+    ]
     assert {block.groups for block in blocks} == {32}  # pyright: ignore
     assert all(block.width % 32 == 0 for block in blocks)  # pyright: ignore
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", EVERY_KIND)
 @settings(max_examples=3)
 @given(seed=st.integers(0, 10**6), round_to=st.sampled_from([1, 4, 8]))
 def test_spending_is_the_cost_of_the_pruned_layout(name: str, seed: int, round_to: int):
@@ -84,8 +86,8 @@ def test_spending_is_the_cost_of_the_pruned_layout(name: str, seed: int, round_t
 @pytest.mark.parametrize("spread", SPREADS)
 @settings(max_examples=6)
 @given(
-    seed=st.integers(0, 10**6), share=st.floats(0.15, 1.0), round_to=st.sampled_from([1, 8]), measure=st.sampled_from(MEASURES),
-    across=st.booleans(),
+    seed=st.integers(0, 10**6), share=st.floats(0.15, 1.0), round_to=st.sampled_from([1, 8]),
+    measure=st.sampled_from(MEASURES), across=st.booleans(),
 )  # fmt: skip
 def test_the_choice(name: str, spread: Spread, seed: int, share: float, round_to: int, measure: Measure, across: bool):
     layout = small(name, width=0.5)
@@ -159,7 +161,9 @@ def test_what_matters_nothing_goes_first():
     assert Losses(pools, importance).drop(after) == set(dead)
 
 
-@pytest.mark.parametrize(("given_", "says"), [({"round_to": 0}, "--round-to is 0"), ({"min_width": -1}, "--min-width is -1")])
+@pytest.mark.parametrize(
+    ("given_", "says"), [({"round_to": 0}, "--round-to is 0"), ({"min_width": -1}, "--min-width is -1")]
+)
 def test_numbers_out_of_range(given_: dict[str, int], says: str):
     with pytest.raises(InputError, match=says):
         find_pools(small("resnet18"), **given_)

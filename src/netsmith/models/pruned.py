@@ -11,11 +11,6 @@ MARK = "+pruned"
 """Behind the name of a pruned layout, once however often it is pruned; no name that `find_layout` knows."""
 
 
-def unpruned_name(name: str) -> str:
-    """The name of the network that was pruned."""
-    return name.removesuffix(MARK)
-
-
 def prune_network(network: Network, keep: Mapping[str, Sequence[int | None]]) -> Network:
     """The network of the channels that stay, in evaluation mode, float32, on the CPU.
 
@@ -27,6 +22,6 @@ def prune_network(network: Network, keep: Mapping[str, Sequence[int | None]]) ->
         InputError: as `select`.
     """
     selection = select(network.layout, keep)
-    layout = replace(selection.layout, name=f"{unpruned_name(network.layout.name)}{MARK}")
-    state = {name: tensor.detach().float().cpu() for name, tensor in network.state_dict().items()}
+    layout = replace(selection.layout, name=f"{network.layout.name.removesuffix(MARK)}{MARK}")
+    state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     return load_weights(layout, take(state, selection.slices, build(layout).state_dict()), where=layout.name)

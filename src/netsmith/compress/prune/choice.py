@@ -87,7 +87,9 @@ def path(losses: Losses, spending: Spending, *, spread: Spread) -> Iterator[Kept
 def _even(pools: Pools, spending: Spending) -> Iterator[Kept]:
     """Networks whose pools keep the same share, rounded up to a level; those that cost nothing keep all."""
     free = spending.change(pools.most, _each(pools, Pool.below, pools.most)) < 0
-    rows = [(pool.levels if cut else pool.levels[:1], pool.levels[0]) for pool, cut in zip(pools.pools, free, strict=True)]
+    rows = [
+        (pool.levels if cut else pool.levels[:1], pool.levels[0]) for pool, cut in zip(pools.pools, free, strict=True)
+    ]
     for share in sorted({level / whole for levels, whole in rows for level in levels}, reverse=True):
         yield np.array([min(level for level in levels if level / whole >= share) for levels, whole in rows])
 

@@ -16,19 +16,15 @@ Norms say nothing about one pool against another, losses do; `Importance.across`
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netsmith.arch import graph as g
+from netsmith.compress.prune.kinds import FROM_PICTURES, Kind
 from netsmith.compress.prune.pools import Pools
 from netsmith.errors import InputError
-
-Kind = Literal["l1", "l2", "bn", "taylor", "hessian"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-FROM_PICTURES: frozenset[Kind] = frozenset({"taylor", "hessian"})
-"""Kinds that ask training pictures."""
 
 Array = NDArray[Any]
 Weights = Mapping[str, Array]

@@ -1,0 +1,56 @@
+"""Batch norm's running statistics taken again, for a network whose channels changed and that is not trained after.
+
+The statistics of a layer are those of what reaches it, and that changes when channels before it go. All else stays as
+in evaluation, so dropout and stochastic depth are off.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from netsmith.run.progress import Progress, silent
+from netsmith.train.objectives import Normalize
+
+
+def recalibrate(
+    network: nn.Module,
+    pixels: NDArray[np.uint8],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    batch_size: int = 64,
+    progress: Progress = silent,
+) -> int:
+    """Give every batch norm the mean over batches of the statistics that training pictures give it.
+
+    Args:
+        network: changed in place; it is left in evaluation mode.
+        pixels: uint8 [N,R,R,3] training pictures as `prepare` gives them, N >= 2.
+        mean, std: of the network's input, in units of [0, 1] pixel values.
+        batch_size: pictures whose statistics are taken together, about.
+        progress: told how many pictures are done.
+
+    Returns:
+        Number of batch norms.
+    """
+    assert len(pixels) > 1, "statistics are those of several pictures"
+    norms = [module for module in network.eval().modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    normalize = Normalize(mean, std)
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # all batches count alike
+        norm.train()
+    done = 0
+    with torch.no_grad():
+        for part in np.array_split(pixels, max(1, len(pixels) // batch_size)) if norms else ():
+            progress("recalibrating batch norm", done, len(pixels))
+            network(normalize(torch.from_numpy(part).permute(0, 3, 1, 2)))
+            done += len(part)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
+    return len(norms)
