@@ -33,6 +33,8 @@ DEMANDED = ("audit", "cache", "training", "checkpoint", "evaluation", "export", 
 """Phases that kills must have met."""
 CHAIN = 7
 """Kills that one run has to outlive."""
+FIT_SECONDS = 60
+"""`--time` of a fit: on a machine with other work, enough to be let begin at all."""
 MANY = 40
 """Kills of one part from which on every phase must have been met."""
 PARTS = ("kills", "timed", "signals", "disk", "vanish", "memory", "power", "fit")
@@ -92,7 +94,7 @@ class Harness:
 
     def end(self, attempt: Attempt, blows: list[Blow], expected: Attempt, *, same_evaluations: bool = True) -> None:
         """Go on to the end; what is wrong then is the last fault's."""
-        wrong = attempt.finish() if not (attempt.run / "report.html").exists() else attempt.troubles_at_the_end()
+        wrong = attempt.finish() if not attempt.reported else attempt.troubles_at_the_end()
         if not wrong:
             wrong = wholeness.differences(attempt.run, expected.run, same_evaluations=same_evaluations)
         self.say(f"  gone on with to the end after {len(blows)}: {_word(wrong, good='the same outcome')}")
@@ -100,6 +102,13 @@ class Harness:
             blows[-1].wrong += wrong
         if not wrong and attempt is not expected:
             attempt.clear()
+
+    def part(self, name: str, run: Callable[[], None]) -> None:
+        """Run a part; one that cannot go on is a fault of its own, and the others are run all the same."""
+        try:
+            run()
+        except (Exception, SystemExit) as error:  # whatever it is, the table at the end must not be lost
+            self.struck(Blow("harness", name, [f"{name} did not come to its end: {type(error).__name__}: {error}"]))
 
     # Parts
 
@@ -133,7 +142,7 @@ class Harness:
             killed += len(blows)
             if not blows:
                 continue
-            if not (attempt.run / "report.html").exists() and (wrong := attempt.finish()):
+            if not attempt.reported and (wrong := attempt.finish()):
                 self.say(f"  {_word(wrong)}")
                 blows[-1].wrong += wrong
                 continue
@@ -152,7 +161,7 @@ class Harness:
         blows: list[Blow] = []
         missed: list[str | None] = []
         for aim in sorted(aims, key=lambda aim: -1 if aim is None else ORDER.index(aim)):
-            if (attempt.run / "report.html").exists():
+            if attempt.reported:
                 missed.append(aim)
                 continue
             blow = faults.kill(attempt, aim, self.draw, seconds=self.seconds)
@@ -173,7 +182,7 @@ class Harness:
             attempt = self.attempt()
             blows: list[Blow] = []
             for phase, number, times in sorted(part, key=lambda job: ORDER.index(job[0])):
-                if (attempt.run / "report.html").exists():
+                if attempt.reported:
                     self.end(attempt, blows, self.whole)
                     attempt, blows = self.attempt(), []
                 blow = faults.stop(attempt, number, phase, self.draw, times=times)
@@ -205,18 +214,25 @@ class Harness:
         """One picture, and all of them, go away and come back."""
         for phase, share in (("audit", 0.01), ("cache", 0.01), ("cache", 1.0), ("training", 1.0), ("export", 1.0),
                              ("measuring", 1.0)):  # fmt: skip
+            whole = self.whole
             pictures = self.work / "robbed"
             shutil.rmtree(pictures, ignore_errors=True)
             shutil.copytree(self.pictures, pictures)
             attempt = self.attempt(pictures=pictures)
             blow = faults.vanished(attempt, phase, self.draw, share=share)
-            if blow is not None:
-                self.struck(blow)
-                self.end(attempt, [blow], self.whole)
+            if blow is None:
+                self.say(f"the run was over before its pictures could vanish in {phase}")
+                continue
+            self.struck(blow)
+            if attempt.pictures_known() in (None, whole.pictures_known()):
+                self.end(attempt, [blow], whole)
+            else:
+                blow.wrong += attempt.finish() if not attempt.reported else attempt.troubles_at_the_end()
+                self.say(f"  a run on the pictures that were there: {_word(blow.wrong)}")
 
     def memory(self) -> None:
         """Too little memory for the batch, against an undisturbed replay of the plan that came of it."""
-        for mebibytes in (200, 100):
+        for mebibytes in (300, 150):
             attempt = self.attempt(ground.HUNGRY)
             blow = faults.starved(attempt, mebibytes)
             self.struck(blow)
@@ -261,20 +277,23 @@ class Harness:
         """Kills in a fit's race and finish, against an undisturbed replay of the plan that came of it."""
         aims = [None, "measuring", "cache", "training", "checkpoint", "export", "training", "evaluation", "answers",
                 "verifying", "report"]  # fmt: skip
-        command = ["--time", "25s", "--budget", "size=1MB"]
+        command = ["--time", f"{FIT_SECONDS}s", "--budget", "size=1MB"]
         while count > 0:
             attempt = self.attempt(command, verb="fit", pictures=Path("digits"))
             chosen = sorted(self.draw.sample(aims, min(CHAIN, count)), key=aims.index)
             blows: list[Blow] = []
             for aim in chosen:
-                if not (attempt.run / "report.html").exists():
-                    blow = faults.kill(attempt, aim, self.draw, seconds=25.0)
+                if not attempt.reported:
+                    blow = faults.kill(attempt, aim, self.draw, seconds=FIT_SECONDS)
                     if blow is not None:
                         blow.phase = f"fit: {blow.phase}"
                         self.struck(blow)
                         blows.append(blow)
             count -= max(1, len(blows))
-            if not (attempt.run / "report.html").exists() and (wrong := attempt.finish()):
+            if not blows:
+                self.say("the fit was over before it could be killed")
+                continue
+            if not attempt.reported and (wrong := attempt.finish()):
                 self.say(f"  {_word(wrong)}")
                 blows[-1].wrong += wrong
                 continue
@@ -334,7 +353,7 @@ def main() -> int:
     }
     for name in PARTS:
         if name in asked.only:
-            parts[name]()
+            harness.part(name, parts[name])
     kills = [blow for blow in harness.blows if blow.kind == "SIGKILL"]
     print(f"\n{table(harness.blows)}\n")
     print(f"{len(kills)} kills, {sum(blow.writing for blow in kills)} of them while a file was written")

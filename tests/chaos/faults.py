@@ -143,7 +143,10 @@ def full_disk(attempt: Attempt, disk: Path, phase: str, *, seconds: float | None
 
 
 def vanished(attempt: Attempt, phase: str, draw: random.Random, *, share: float) -> Blow | None:
-    """Pictures go away in a phase and come back later: exit code 2 with one sentence, unless nobody needed them."""
+    """Pictures go away in a phase and come back later: exit code 2 with one sentence, unless nobody needed them.
+
+    One that is gone before the run has begun is left out, as any that cannot be read.
+    """
     process = attempt.start()
     if not process.reaches(lambda now: now == phase):
         return None
@@ -157,7 +160,7 @@ def vanished(attempt: Attempt, phase: str, draw: random.Random, *, share: float)
     code = process.end()
     blow = Blow("vanished files" if len(chosen) > 1 else "vanished file", phase, attempt.troubles())
     blow.wrong += _told(code, process.said(), "reading" if phase == "audit" else "training or evaluation")
-    if code == 2:  # and while they are away, the same again
+    if code == 2 and attempt.pictures_known() is not None:  # and while they are away, the same again
         again = attempt.start()
         code = again.end()
         if code != 2 or "Traceback" in again.said():

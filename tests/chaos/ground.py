@@ -1,5 +1,6 @@
 """The job that faults are thrown at: a small network on real photos, and the places of one attempt at it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +16,8 @@ NETWORK = ["--model", "resnet20_cifar@0.25", "--img-size", "32", "-b", "8", "--t
 RANDOM = ["--ema", "0.9", "--mixup", "0.2", "--random-erase", "0.2", "--drop", "0.1"]
 FIXED = ["--epochs", "12", *NETWORK, *RANDOM]
 TIMED = ["--time", "6s", *NETWORK, *RANDOM]
-HUNGRY = ["--epochs", "2", "--model", "resnet20_cifar", "--img-size", "48", "-b", "60", "--threads", "1"]
+HUNGRY = ["--epochs", "2", "--model", "resnet20_cifar", "--img-size", "64", "-b", "60", "--threads", "1"]
+"""About half a gigabyte of activations in an update."""
 ATTEMPTS = 3
 """Of the last measurement: where other work made the machine another one meanwhile, a run is right to refuse it."""
 PLANNED = ("run.json", "recipe.yaml", "data.json", "plan.jsonl")
@@ -65,6 +67,16 @@ class Attempt:
     def scratch(self) -> Path:
         """TMPDIR, by which processes are known too."""
         return self.place / "tmp"
+
+    @property
+    def reported(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.run / "report.html").exists()
+
+    def pictures_known(self) -> list[str] | None:
+        """Which pictures the run is about, by hash; None before it is written down."""
+        path = self.run / "data.json"
+        return sorted(json.loads(path.read_bytes())["items"]) if path.exists() else None
 
     @property
     def environment(self) -> dict[str, str]:

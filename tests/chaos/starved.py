@@ -2,9 +2,11 @@
 
 python starved.py MEBIBYTES netsmith's arguments...
 
-It may take so much beyond what it has when training begins; the limit is the kernel's.
+It may take so much beyond what it has when training begins; the limit is the kernel's. The allocator gives large blocks
+back, or the limit would be met by what it keeps ahead and not by what the batch needs.
 """
 
+import os
 import resource
 import sys
 from pathlib import Path
@@ -30,5 +32,6 @@ def starve(mebibytes: int) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["NETSMITH_KEEP_MEMORY"] = "0"
     starve(int(sys.argv.pop(1)))
     main()

@@ -43,6 +43,16 @@ def test_lines_grow_rarer_in_long_work(capsys):
     assert 600 <= len(capsys.readouterr().err.splitlines()) <= 900
 
 
+def test_what_is_said_comes_after_the_progress_before_it(capsys):
+    clock = FakeClock()
+    with Console(Output(), clock=clock) as console:
+        for step in (0, 50, 100):
+            console.progress("training", step, 100, f"val {step} %")
+            clock.tick(1.5)
+        console.say("100 % on validation")
+    assert capsys.readouterr().err.splitlines() == ["training  100%  val 100 %", "100 % on validation"]
+
+
 def test_quick_work_is_not_announced(capsys):
     with Console(Output(), clock=FakeClock(advance=0.001)) as console:
         for step in range(100):

@@ -17,6 +17,7 @@ from netsmith.artifact.bundle import load_bundle
 from netsmith.artifact.predictor import Predictor
 from netsmith.artifact.validate import validate
 from netsmith.cli.main import run
+from netsmith.report.tagging import score_tags
 from netsmith.run.files import write_json
 from netsmith.run.result import Result
 
@@ -61,9 +62,16 @@ def test_what_was_trained_is_far_better_than_chance_and_keeps_its_word(trained: 
     assert "mean average precision on" in page
     assert "Validation mAP" in page
     assert "top-1" not in page
+    assert "which by chance are the shares of pictures that have each" in page
     config = json.loads((trained / "model" / "config.json").read_text())
     assert (config["format"], config["task"], config["activation"]) == (2, "tag", "sigmoid")
     assert len(config["thresholds"]) == 4
+
+
+def test_answers_that_know_nothing_have_the_map_that_the_report_calls_chance() -> None:
+    targets = np.random.default_rng(0).random((50, 4)) < [0.5, 0.2, 0.1, 0.0]
+    scores = score_tags(np.zeros((50, 4), np.float32), targets, thresholds=None)
+    assert scores.by_chance == pytest.approx(scores.headline.value)
 
 
 def test_verify_finds_edited_scores_and_thresholds(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

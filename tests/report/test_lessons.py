@@ -103,6 +103,12 @@ def test_underfitting_too_short_and_strong_augmentation(evidence: Evidence) -> N
     assert "3.00 epochs are short; try --epochs 10 or as much more --time or --pretrained weights" in text
     [(_, text)] = said(evidence, train=0.7, val=0.69, losses=flat, epochs=3.0, recipe={"model": "resnet18@0.5"})
     assert "--pretrained" not in text, "it has no published weights"
+    [(kind, text)] = said(evidence, train=0.1, val=0.1, losses=flat, epochs=0.2)
+    assert kind == "too short"
+    assert text == (
+        "too short: 2,000 updates are 20.0% of one pass over the training pictures; try --epochs 10 or 50 times the "
+        "--time"
+    )
     [(kind, text)] = said(evidence, train=0.7, val=0.69, losses=[3 - 0.04 * place for place in range(50)])
     assert kind == "too short"
     assert "still fell from" in text

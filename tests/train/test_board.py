@@ -53,6 +53,18 @@ def test_every_row_goes_to_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert writer.scalars["top-1/validation"] == [(row["step"], row["val"]["top1"]) for row in rows if "val" in row]
 
 
+def test_a_run_that_is_rewound_hides_what_it_had_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in: Any = ModuleType("torch.utils.tensorboard.writer")
+    stand_in.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", ModuleType("torch.utils.tensorboard"))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", stand_in)
+    monkeypatch.setattr(Writer, "made", [])
+    with Board(tmp_path) as board:
+        for step in (10, 20, 20, 30, 15, 25):
+            board.write({"step": step, "time": "2026-01-01T00:00:00+00:00", "loss": 1.0})
+    assert [(writer.purge_step, writer.closed) for writer in Writer.made] == [(10, True), (15, True)]
+
+
 def test_a_full_disk_ends_the_board_and_nothing_else(tmp_path: Path) -> None:
     class Full(Writer):
         def flush(self) -> None:

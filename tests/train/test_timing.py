@@ -237,6 +237,10 @@ def test_evaluations_keep_to_their_share() -> None:
     assert not pacing.can_evaluate
     clock.tick(20.0)
     assert pacing.can_evaluate
+    pacing.evaluated(0.8)
+    later = Pacing(clock, seconds=100.0, checkpoint_seconds=10.0, evaluation_steps=0.0)
+    later.go_on(pacing.numbers(), progress=0.4)
+    assert (later.per_evaluation, later.can_evaluate) == (0.8, False), "a process that goes on has the same share"
 
 
 def test_slow_checkpoints_are_written_less_often() -> None:

@@ -119,14 +119,20 @@ class Console:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-        if self._line and self._shown > self._began:  # the last state of work that took long enough to show
+        self._tell_line()
+        self._title = ""
+
+    def _tell_line(self) -> None:
+        """Tell the last state of work that took long enough to show."""
+        if self._line and self._shown > self._began:
             tell(self._line)
-        self._title = self._line = ""
+        self._line = ""
 
     def _error(self, text: str) -> None:
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
+            self._tell_line()  # what is said comes after it
             tell(text)
 
 

@@ -385,7 +385,8 @@ def _train(
             return None
     assert trained.val is not None, "every run has validation pictures"
     session.say(
-        f"{recipe.model}: {trained.steps:,} steps, {trained.epochs:.1f} epochs, {trained.val.shown} on validation"
+        f"{recipe.model}: {trained.steps:,} step{'' if trained.steps == 1 else 's'}, {trained.epochs:.1f} epochs, "
+        f"{trained.val.shown} on validation"
     )
     for text in what_it_shows(run):
         session.say(text)

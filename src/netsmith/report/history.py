@@ -234,7 +234,12 @@ def _why_losses_differ(evidence: Evidence) -> str | None:
     ways = [
         ("mixed in pairs", recipe.mixup or recipe.cutmix),
         (f"with labels smoothed by {recipe.smoothing:g}", recipe.smoothing),
-        ("with all classes counting alike", recipe.class_balance != "none"),
+        (
+            "with all classes counting alike"
+            if evidence.metric == "top1"
+            else "with pictures that have a label counting as much as those without it",
+            recipe.class_balance != "none",
+        ),
     ]
     how = ", ".join(words for words, so in ways if so)
     if not how:
@@ -243,8 +248,9 @@ def _why_losses_differ(evidence: Evidence) -> str | None:
 
 
 def _training(row: LedgerRow) -> Markup | None:
-    words = {"steps": "{:,.0f} steps", "epochs": "{:.1f} epochs", "images_per_s": "{:,.0f} pictures a second"}
-    parts = [form.format(row.after[key]) for key, form in words.items() if isinstance(row.after.get(key), int | float)]
+    words = {"steps": "{:,.0f} step{}", "epochs": "{:.1f} epoch{}", "images_per_s": "{:,.0f} picture{} a second"}
+    found = {key: value for key in words if isinstance(value := row.after.get(key), int | float)}
+    parts = [words[key].format(value, "" if value == 1 else "s") for key, value in found.items()]
     who = row.after.get("id")
     of = ["Training of ", tag("bdi", who)] if isinstance(who, str) else ["Training"]
     return tag("p", *of, f": {', '.join(parts)}.") if parts else None

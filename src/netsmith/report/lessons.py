@@ -61,6 +61,8 @@ def lessons(evidence: Evidence, *, pictures: int | None) -> list[Lesson]:
     recipe, marks = evidence.recipe, evidence.marks
     sample = next((mark.train for mark in reversed(marks) if mark.train is not None), None)
     val = next((mark.val for mark in reversed(marks) if mark.val is not None), None)
+    if marks and marks[-1].progress >= 1.0 and marks[-1].epoch is not None and 0.0 < marks[-1].epoch < 1.0:
+        return [*found, _less_than_a_pass(marks[-1].step, marks[-1].epoch)]
     if sample is None or val is None or val.top1 is None or not pictures:
         return found  # not at its end yet, of an older version, or with any number of labels
     seen = wilson(round(sample.top1 * sample.n), sample.n)
@@ -81,6 +83,15 @@ def difference(a: Interval, b: Interval) -> Interval:
     low = value - math.hypot(a.value - a.low, b.high - b.value)
     high = value + math.hypot(a.high - a.value, b.value - b.low)
     return Interval(value=value, low=low, high=high, n=min(a.n, b.n))
+
+
+def _less_than_a_pass(step: int, epochs: float) -> Lesson:
+    updates = "1 update is" if step == 1 else f"{step:,} updates are"
+    return Lesson(
+        "too short",
+        f"too short: {updates} {percent(epochs)} of one pass over the training pictures; try "
+        f"--epochs {SHORT_EPOCHS:.0f} or {float(f'{SHORT_EPOCHS / epochs:.1g}'):,.0f} times the --time",
+    )
 
 
 def _answers(seen: Interval, unseen: Interval) -> str:

@@ -172,14 +172,14 @@ def _intervals(evidence: Evidence, scores: dict[str, Scores | TagScores]) -> Mar
             "No accuracy is recorded.", *(evidence.gaps.get(f"predictions/{split}.npz") for split in SPLITS)
         )
     metric = METRIC_NAMES[evidence.metric]
-    others = ("F1 macro (95% interval)", "F1 micro (95% interval)") if tags else ("top-5",)
+    others = ("by chance", "F1 macro (95% interval)", "F1 micro (95% interval)") if tags else ("top-5",)
     how = "resampled pictures" if tags else "Wilson"
     return join(
         [
             table(["Split", *map(numbers, ("pictures", metric, "95% interval", *others))], rows),
             sentence(
-                "mAP is the mean of the labels' average precisions; F1 holds at the artifact's thresholds, which were "
-                "chosen on validation."
+                "mAP is the mean of the labels' average precisions, which by chance are the shares of pictures that "
+                "have each; F1 holds at the artifact's thresholds, which were chosen on validation."
                 if tags
                 else None,
                 f"The interval ({how}, 95%) is where the {'number' if tags else 'share'} on endless pictures of the "
@@ -192,11 +192,12 @@ def _intervals(evidence: Evidence, scores: dict[str, Scores | TagScores]) -> Mar
 
 
 def _more(scored: Scores | TagScores | None, *, tags: bool) -> list[str]:
-    """Beside the headline: top-5, or both F1."""
+    """Beside the headline: top-5, or what it is by chance and both F1."""
     if scored is None:
-        return ["–", "–"] if tags else ["–"]
+        return ["–", "–", "–"] if tags else ["–"]
     if isinstance(scored, TagScores):
-        return [f"{percent(f1.value, n=f1.n)} ({bounds(f1)})" for f1 in (scored.f1_macro, scored.f1_micro)]
+        f1 = [f"{percent(each.value, n=each.n)} ({bounds(each)})" for each in (scored.f1_macro, scored.f1_micro)]
+        return [percent(scored.by_chance), *f1]
     return [percent(scored.top5.value, n=scored.top5.n) if len(scored.per_class) > 5 else "–"]
 
 

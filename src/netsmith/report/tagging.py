@@ -46,6 +46,12 @@ class TagScores:
     given: NDArray[np.bool_]
     probabilities: NDArray[np.float64]
 
+    @property
+    def by_chance(self) -> float:
+        """About the mAP of answers that know nothing: the mean share of pictures of the labels that one has."""
+        shares = self.targets.mean(axis=0)
+        return float(shares[shares > 0].mean()) if shares.any() else 0.0
+
 
 def score_tags(
     logits: NDArray[np.float32], targets: NDArray[np.bool_], *, thresholds: tuple[float, ...] | None

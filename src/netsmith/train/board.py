@@ -31,13 +31,15 @@ class Board:
     """Event files of one training; use it in a `with` statement.
 
     Args:
-        folder: made with the first row. What an earlier part of the run wrote there beyond that row's step is hidden.
+        folder: made with the first row. What an earlier part of the run wrote there beyond that row's step is hidden,
+            and so is what a run that was rewound had written beyond the step it is back at.
         warn: told when there is no room for them; training goes on without.
     """
 
     def __init__(self, folder: Path, *, warn: Callable[[str], None] | None = None) -> None:
         self._folder, self._warn = folder, warn
         self._writer: SummaryWriter | None = None
+        self._step = 0  # of the newest row
         self._full = False
 
     def __enter__(self) -> "Board":
@@ -66,6 +68,10 @@ class Board:
                 self._write(row)
 
     def _write(self, row: Mapping[str, Any]) -> None:
+        if self._writer is not None and row["step"] < self._step:  # only a new file can hide what others hold
+            self._writer.close()
+            self._writer = None
+        self._step = row["step"]
         if self._writer is None:
             from torch.utils.tensorboard.writer import SummaryWriter
 

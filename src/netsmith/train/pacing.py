@@ -80,11 +80,15 @@ class Pacing:
 
     def numbers(self) -> dict[str, float]:
         """The books, for a checkpoint."""
-        return {"elapsed": self.elapsed, "per_step": self.per_step, **self.costs.numbers()}
+        known = {} if self._evaluation is None else {"per_evaluation": self._evaluation}
+        spent = {"elapsed": self.elapsed, "evaluating": self.evaluating, **known}
+        return {**spent, "per_step": self.per_step, **self.costs.numbers()}
 
     def go_on(self, numbers: Mapping[str, float], *, progress: float) -> None:
-        """Take over the books of an earlier process, which stood at `progress`."""
+        """Take over the books of an earlier process, which stood at `progress`; older ones say nothing of
+        evaluations."""
         self._before = numbers["elapsed"]
+        self.evaluating, self._evaluation = numbers.get("evaluating", 0.0), numbers.get("per_evaluation")
         self._kind = self.costs.kind(progress)
         self.costs.load(numbers, progress=progress, per_step=numbers["per_step"])
 
