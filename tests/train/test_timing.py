@@ -14,18 +14,18 @@ from netsmith.run.plan import Plan
 from netsmith.train.costs import EVEN, Costs, Phase, together
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
-from netsmith.train.timing import MARKS, Length, marks_passed, plan_length, progress
+from netsmith.train.timing import FIRST, MARKS, Length, marks_passed, plan_length, progress
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> list[Length]:
-    """Rows as a run makes them: each before the end of the one before."""
-    lengths = [Length(0, draw(st.integers(1, 120)))]
+def plans(draw: st.DrawFn, *, first: int = FIRST + 1) -> list[Length]:
+    """Rows as a run makes them: each before the end of the one before, the second not before `first`."""
+    lengths = [Length(0, draw(st.integers(1, 200)))]
     for _ in range(draw(st.integers(0, 4))):
         newest = lengths[-1]
-        if newest.total - newest.at < 2:
+        if newest.total - max(newest.at, first - 1) < 2:
             break
-        at = draw(st.integers(newest.at + 1, newest.total - 1))
+        at = draw(st.integers(max(newest.at + 1, first), newest.total - 1))
         lengths.append(Length(at, at + draw(st.integers(1, 120))))
     return lengths
 
@@ -41,7 +41,7 @@ def test_progress_rises_from_0_to_exactly_1_in_the_last_step(lengths: list[Lengt
     assert all(a < half < b for a, half, b in zip(values, halves, values[1:], strict=False))
 
 
-@given(plans())
+@given(plans(first=1))
 def test_a_later_row_changes_nothing_before_it(lengths: list[Length]) -> None:
     for cut in range(1, len(lengths)):
         for step in range(lengths[cut].at):
@@ -49,8 +49,25 @@ def test_a_later_row_changes_nothing_before_it(lengths: list[Length]) -> None:
 
 
 def test_progress_is_linear_between_rows() -> None:
-    lengths = [Length(0, 100), Length(50, 150)]  # half done, then half as fast
-    assert [progress(step, lengths) for step in (25, 50, 75, 100, 150)] == [0.25, 0.5, 0.625, 0.75, 1.0]
+    lengths = [Length(0, 200), Length(100, 300)]  # half done, then half as fast
+    assert [progress(step, lengths) for step in (50, 100, 150, 200, 300)] == [0.25, 0.5, 0.625, 0.75, 1.0]
+
+
+@given(plans(first=1))
+def test_the_first_updates_never_get_ahead_of_their_share(lengths: list[Length]) -> None:
+    for length in lengths:
+        if length.at <= FIRST and length.total > length.at:
+            assert progress(length.at, [each for each in lengths if each.at <= length.at]) <= length.at / length.total
+    assert progress(lengths[-1].total, lengths) == 1.0
+
+
+def test_a_pace_thought_too_slow_by_far_does_not_run_the_schedule_down(tmp_path: Path) -> None:
+    _, steps = simulate(
+        tmp_path, seconds=3.0, costs=np.full(5000, 0.02), evaluation=0.0, checkpoint=0.0, guess=0.7
+    )  # 4 updates are planned and about 140 made
+    lengths = [Length(row.at, row.value) for row in Plan(tmp_path / "plan.jsonl").rows]
+    assert steps > 20 * lengths[0].total
+    assert 0.4 < progress(steps / 2, lengths) < 0.6
 
 
 @given(plans())

@@ -3,9 +3,11 @@
 The number of steps of a timed run is planned from a first measurement and planned again at fixed marks of progress,
 and each plan is a row (step at which it was made, total steps). Progress is a pure function of the step and those
 rows: piecewise linear, each row aiming from where it stands at 1 in its last step (one that leaves no step ends
-training where it stands). It is continuous but for one case: training that had come to its end and is lengthened goes
-on from the share of the new length that is done, because at 1 it would learn nothing. So a run that is replayed from
-its rows follows the same learning rates whatever the clock says.
+training where it stands). It is continuous but for two cases, in which it goes back to the share of the new length that
+is done: training that had come to its end and is lengthened, because at 1 it would learn nothing; and the first
+updates, because a first measurement of a few pictures may think them ten times slower than they are, and a schedule
+that had run down by then would never come back. So a run that is replayed from its rows follows the same learning rates
+whatever the clock says.
 
 The marks lie closer towards the end, where there is less left to correct with: what a stretch between two marks can
 overrun is bounded by its own length times the change in speed within it.
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 
 MARKS = (0.01, 0.03, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 SPARE = 0.005  # share of the time kept for what is not foreseen
+FIRST = 50  # updates after which the pace is known: a plan made by then that is longer takes progress back
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,12 @@ def progress(step: float, lengths: Sequence[Length]) -> float:
         In [0, 1].
     """
     assert lengths[0].at == 0, "the first plan is made before the first step"
+    made = [each for each in lengths if each.at < step or each.at == step < each.total]
     reached, done = 0.0, 0.0
-    for position, length in enumerate(lengths):
-        following = lengths[position + 1].at if position + 1 < len(lengths) else math.inf
-        end = min(step, following)
-        if done == 1.0 and length.total > length.at:
-            done = length.at / length.total
+    for length, end in zip(made, [*(float(each.at) for each in made[1:]), step], strict=True):
+        if length.at < length.total and (done == 1.0 or length.at <= FIRST):
+            done = min(done, length.at / length.total)
         done = 1.0 if end >= length.total else done + (1.0 - done) * (end - reached) / (length.total - reached)
-        if step < following or (step == following and done < 1.0):
-            break
         reached = end
     return done
 
