@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from pictures import class_files, write_files
 
-from netsmith.arch.names import find_layout
 from netsmith.data.audit import Audit, audit
 from netsmith.data.sources import open_source
-from netsmith.fit.single import compose_recipe
+from netsmith.fit.composing import compose_recipe
+from netsmith.fit.starting import find_start
 from netsmith.run.recipe import Recipe
 
 
@@ -20,7 +20,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Audit:
 
 def recipe_of(pictures: Audit, model: str, **flags: Any) -> Recipe:
     layers = [("recipe.yaml", {"epochs": 1.0}), ("the flags", flags)]
-    return compose_recipe(pictures, model=model, layout=find_layout(model), layers=layers)
+    return compose_recipe(pictures, find_start([("the flags", flags | {"model": model})]), layers=layers)
 
 
 @pytest.mark.parametrize(

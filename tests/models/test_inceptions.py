@@ -45,7 +45,7 @@ def test_other_classes_and_channels_reach_every_classifier(name: str) -> None:
     layout = small(name)
     weights = build(layout).state_dict()
     changed, found = adapt(
-        layout, weights, lambda layout: build(layout).state_dict(), num_classes=3, in_channels=1
+        layout, weights, lambda layout: build(layout).state_dict(), classes=[None] * 3, in_channels=1
     )  # fmt: skip
     network = load_weights(changed, found, where="the adapted weights")
     outputs = network.forward_all(torch.randn(2, 1, 32, 32))

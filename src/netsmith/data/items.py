@@ -22,6 +22,8 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Targets = NDArray[np.int64] | NDArray[np.bool_]
 """int64 [N], the class of each picture, or bool [N,C], whether it has each tag."""
+UNLABELLED = -1
+"""The class of a picture that is there for its pixels alone, for students to learn from a teacher; in training only."""
 Progress = Callable[[int, int], None]
 """Called as progress(done, total)."""
 
@@ -163,9 +165,9 @@ def label_text(labels: Sequence[int], classes: Sequence[str], task: Task) -> str
 
 
 def targets_of(labels: Sequence[Sequence[int]], *, classes: int, task: Task) -> Targets:
-    """Targets of N pictures, from the indices of the classes of each, see `Dataset.targets`."""
+    """Targets of N pictures, from the indices of the classes of each, see `Dataset.targets`; `UNLABELLED` for none."""
     if task == "classify":
-        return np.array([label for (label,) in labels], np.int64)
+        return np.array([label for (label,) in (each or (UNLABELLED,) for each in labels)], np.int64)
     targets = np.zeros((len(labels), classes), np.bool_)
     for row, tags in zip(targets, labels, strict=True):
         row[list(tags)] = True

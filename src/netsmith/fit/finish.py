@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Literal
 from PIL import Image
 
 from netsmith.arch.cost import cost
-from netsmith.arch.pretrained import find_weights
 from netsmith.artifact.bundle import Activation, Bundle, Preferred, Provenance, artifact_hash, write_bundle
 from netsmith.artifact.evaluate import evaluate
 from netsmith.artifact.latency import Measurement
@@ -70,6 +69,7 @@ class Finisher:
         measure_s: seconds of one latency measurement.
         progress: told how far the longer stages are.
         replay: of which run the weights must be, if of any.
+        weights, licence: those that training began with, for the artifact's provenance; None of fresh ones.
     """
 
     run: RunFolder
@@ -81,6 +81,8 @@ class Finisher:
     measure_s: float = 2.0
     progress: Progress = silent
     replay: Replay | None = None
+    weights: str | None = None
+    licence: str | None = None
 
     def export(
         self,
@@ -137,12 +139,8 @@ class Finisher:
         )
 
     def _provenance(self, recipe: Recipe) -> Provenance:
-        origin = find_weights(recipe.model, recipe.pretrained) if recipe.pretrained else None
         return Provenance(
-            recipe=recipe_hash(recipe),
-            data=self.dataset.fingerprint,
-            weights=origin and origin.name,
-            licence=origin and origin.licence,
+            recipe=recipe_hash(recipe), data=self.dataset.fingerprint, weights=self.weights, licence=self.licence
         )
 
     def conclude(

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from netsmith.data.masters import encoding_that_fits, masters
-from netsmith.data.splits import split
 from netsmith.fit.opening import MASTER_MARGIN, refuse_inside
-from netsmith.fit.recipes import look_at
 from netsmith.fit.session import Session
-from netsmith.fit.single import TrainJob, open_job, preprocess_of
+from netsmith.fit.single import TrainJob, open_job
 from netsmith.report.charts import Series, lines, standalone
 from netsmith.run.files import write_text
 from netsmith.run.folder import make_output
@@ -82,8 +80,8 @@ def find_rate(job: TrainJob, session: Session, *, folder: Path | None) -> FoundR
         session.say(line)
     if folder is not None:
         make_output(folder)  # what cannot be written is refused before minutes of work
-    recipe, preprocess = opened.recipe, preprocess_of(opened.recipe, look_at(opened.audited))
-    dataset = split(opened.audited.dataset, seed=recipe.seed)
+    recipe, preprocess = opened.recipe, opened.preprocess
+    dataset = opened.dataset
     items, side = dataset.subset("train"), round(MASTER_MARGIN * max(recipe.img_size, recipe.train_size or 0))
     pictures = masters(dataset, items, side=side, encoding=encoding_that_fits(items, side=side), warn=session.warn)
     from netsmith.train.feed import TrainingData

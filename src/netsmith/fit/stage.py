@@ -89,6 +89,23 @@ class Parent:
             return ""
         return read_data_json(self._record(self.run), where=str(self.run.data)).source
 
+    def splits(self) -> dict[str, Split]:
+        """The split that its run had each group of equal pictures in; empty where it has no run."""
+        if self.run is None or not self.run.data.exists():
+            return {}
+        rows = read_data_json(self._record(self.run), where=str(self.run.data)).items.values()
+        return {row.group: row.split for row in rows}
+
+    def continued(self, run: RunFolder, session: Session) -> Ledger:
+        """The ledger of a run that begins with it: its own run's rows first."""
+        return Ledger.continued(
+            run.ledger,
+            self.rows(session),
+            clock=session.clock,
+            artifact=self.artifact,
+            reason=f"begins with {self.path}: {self.bundle.layout.name}, {self.bundle.config.precision}",
+        )
+
     def rows(self, session: Session) -> tuple[LedgerRow, ...]:
         """The ledger of its run."""
         return () if self.run is None else Ledger(self.run.ledger, clock=session.clock).rows
@@ -378,13 +395,7 @@ def run_stage(
     begun = session.output.is_dir() and any(session.output.iterdir())
     opened = None if begun else _opened(parent, session, seed=seed)
     with RunFolder.create(session.output, command=session.command, resume=resume) as run:
-        ledger = Ledger.continued(
-            run.ledger,
-            parent.rows(session),
-            clock=session.clock,
-            artifact=parent.artifact,
-            reason=f"begins with {parent.path}: {parent.bundle.layout.name}, {parent.bundle.config.precision}",
-        )
+        ledger = parent.continued(run, session)
         _refuse_other_parent(run, ledger, parent)
         if (result := reported(run, ledger)) is not None:
             return result

@@ -20,19 +20,21 @@ def adapt(
     weights: Mapping[str, Tensor],
     fresh: Callable[[Layout], Weights],
     *,
-    num_classes: int,
+    classes: Sequence[int | None],
     in_channels: int,
 ) -> tuple[Layout, Weights]:
     """A trained network for other classes and other channels.
 
-    The classifier is replaced where the number of classes differs. The first convolution, where the channels differ:
-    for one channel its kernels are summed over the three, so a grey picture gives what it gave as R = G = B; for
-    others they are repeated in turn and multiplied by old / new channels, so the sum over all channels keeps its scale.
+    Each class takes the weights of a known one or new ones, in the classifiers for training too. The first convolution,
+    where the channels differ: for one channel its kernels are summed over the three, so a grey picture gives what it
+    gave as R = G = B; for others they are repeated in turn and multiplied by old / new channels, so the sum over all
+    channels keeps its scale.
 
     Args:
         layout, weights: the trained network.
         fresh: gives a layout the weights of a new network.
-        num_classes: wanted, at least 1.
+        classes: for each class that is wanted, the place of the known one that it is, or None for a new one; see
+            `shared_classes`.
         in_channels: wanted, at least 1.
 
     Returns:
@@ -40,8 +42,8 @@ def adapt(
     """
     graph = layout_graph(layout)
     keep: dict[str, Sequence[int | None]] = {}
-    if num_classes != layout.num_classes:
-        keep[layout.head.logits] = [None] * num_classes  # auxiliary classifiers follow
+    if list(classes) != list(range(layout.num_classes)):
+        keep[layout.head.logits] = classes  # auxiliary classifiers follow
     if in_channels != layout.input.channels:
         keep["input"] = [None] * in_channels
     if not keep:
@@ -54,6 +56,14 @@ def adapt(
                 name = f"{op.name}.weight"
                 found[name] = repeated(weights[name], in_channels)
     return selection.layout, found
+
+
+def shared_classes(known: Sequence[str], wanted: Sequence[str]) -> list[int | None]:
+    """For each class that is wanted, the place of the known one of the same name; None where there is none.
+
+    A name that stands twice among the known ones, as "crane" in ImageNet's, says nothing.
+    """
+    return [known.index(name) if known.count(name) == 1 else None for name in wanted]
 
 
 def repeated(kernels: Tensor, channels: int) -> Tensor:

@@ -5,6 +5,7 @@ generator or from the weights; the global random state is neither read nor chang
 same weights wherever they are built.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +13,16 @@ import torch
 
 from netsmith.arch import graph as g
 from netsmith.arch.heads import with_dropout
-from netsmith.arch.layout import Layout, layout_graph
+from netsmith.arch.layout import Layout, at_size, layout_graph
 from netsmith.arch.names import find_layout
 from netsmith.arch.pretrained import Weights, find_weights, split_tag
 from netsmith.artifact.bundle import CONFIG, WEIGHTS, load_bundle
 from netsmith.errors import InputError, near
 from netsmith.models import alexnet, efficientnet, inception, mnasnet, mobilenet_v2, resnet, squeezenet, vgg
+from netsmith.models.adapt import adapt, shared_classes
 from netsmith.models.network import Init, Network, build_network
 from netsmith.models.pretrained import published_network
-from netsmith.models.weights import check_weights, read_weights
+from netsmith.models.weights import check_weights, entries_of, read_weights
 from netsmith.run.files import sha256_file
 from netsmith.run.progress import Progress, silent
 
@@ -144,6 +146,7 @@ def load_pretrained(
     weights: Weights,
     *,
     num_classes: int | None = None,
+    labels: Sequence[str] | None = None,
     in_channels: int = 3,
     img_size: int | None = None,
     folder: Path | None = None,
@@ -158,6 +161,7 @@ def load_pretrained(
         weights: which; `netsmith.arch.pretrained.find_weights` gives them by name, and
             `netsmith.data.pretrained.weights_preprocess` says how their pictures are prepared.
         num_classes, in_channels, img_size: see `create_model`.
+        labels: names of the classes in place of their number, see `published_network`.
         folder: the user's own files, looked at first.
         progress: told how far a download is.
         seed: of what is new in the head.
@@ -169,6 +173,7 @@ def load_pretrained(
     layout, state = published_network(
         weights,
         num_classes=num_classes,
+        labels=labels,
         in_channels=in_channels,
         img_size=img_size,
         fresh=lambda layout: build(layout, seed=seed).state_dict(),
@@ -176,6 +181,42 @@ def load_pretrained(
         progress=progress,
     )
     return load_weights(_with_rates(layout, dropout=dropout, drop_path=drop_path), state, where=weights.name).train()
+
+
+def continue_model(
+    folder: Path | str,
+    *,
+    labels: Sequence[str],
+    img_size: int | None = None,
+    seed: int = 0,
+    dropout: float | None = None,
+    drop_path: float | None = None,
+) -> Network:
+    """The network of an artifact to go on training, for these classes, in training mode, float32, on the CPU.
+
+    Strides stay what they are at any side. Classes that the artifact knows by the same name keep their weights.
+
+    Args:
+        folder: an artifact, or a run folder that holds one.
+        labels: names of the classes.
+        img_size: side of the square images, pixels; the artifact's when None.
+        seed: of what is new in the head.
+        dropout, drop_path: see `build`.
+
+    Raises:
+        InputError: as `load_model`; the maps become too small at that side.
+    """
+    trained = load_model(folder)
+    layout, state = adapt(
+        at_size(trained.layout, img_size or trained.layout.resolution[0]),
+        trained.state_dict(),
+        lambda layout: build(layout, seed=seed).state_dict(),
+        classes=shared_classes(load_bundle(Path(folder)).config.labels, labels),
+        in_channels=trained.layout.input.channels,
+    )
+    where = f"the weights of {folder}"
+    state = entries_of(layout, state)
+    return load_weights(_with_rates(layout, dropout=dropout, drop_path=drop_path), state, where=where).train()
 
 
 def load_weights(layout: Layout, weights: dict[str, torch.Tensor], *, where: str) -> Network:

@@ -215,7 +215,7 @@ def _fifths(marks: Sequence[Mark]) -> tuple[float | None, float | None]:
 
 def _weights(recipe: Recipe | None) -> list[str]:
     """Published weights as a way, where the network has some and did not begin with them."""
-    found = recipe is not None and recipe.pretrained is None and has_weights(recipe.model)
+    found = recipe is not None and recipe.from_scratch and has_weights(recipe.model)
     return ["--pretrained weights"] if found else []
 
 

@@ -29,6 +29,7 @@ class Recipe(BaseModel):
     Attributes:
         model: name of the network, as `netsmith models` lists it.
         pretrained: tag of the published weights to start from, or None for fresh ones.
+        parent: hex SHA-256 of the artifact (a model folder) whose weights it starts from, or None.
         img_size: R, side of the input, pixels.
         train_size: side of the pictures trained on, pixels, or None for `img_size`. Random crops show objects larger
             than evaluation does, so a smaller side matches it better, and is faster (Touvron et al. 2019, FixRes).
@@ -87,6 +88,15 @@ class Recipe(BaseModel):
             2021, section 3); what ships still says softmax probabilities.
         bce_target_thresh: shares of classes above it count as 1 for `bce_loss`, all others as 0; None takes shares as
             they are.
+        teachers: hex SHA-256 of the artifacts, or published weights, that it learns from; none without distillation.
+        distill_loss: what is asked of its answers beside theirs: "kd" (Hinton et al. 2015), "dkd" (Zhao et al. 2022) or
+            "dist" (Huang et al. 2022), see `netsmith.train.distill_losses`.
+        temperature: that logits of both are divided by.
+        alpha: weight of the teachers' term; of its first part where it has two.
+        beta: of its second: the other classes among themselves ("dkd"), correlations over pictures ("dist").
+        label_weight: weight of the labels' loss beside it.
+        hints: stages whose maps are compared too, "STAGE" or "STUDENT'S:TEACHER'S" (Romero et al. 2015).
+        hint_weight: weight of their mean distance.
         seed: of initialisation, order and augmentation.
         device: "auto" takes CUDA where there is a device, else Apple's GPU ("mps"), else the CPU; a TPU is "xla", taken
             only where it is named.
@@ -103,6 +113,7 @@ class Recipe(BaseModel):
 
     model: str = Field(min_length=1)
     pretrained: str | None = Field(default=None, min_length=1)
+    parent: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="a SHA-256 in hex")
     img_size: int = Field(ge=8, le=LARGEST_SIZE)
     train_size: int | None = Field(default=None, ge=8, le=LARGEST_SIZE)
     progressive: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], Annotated[float, Field(gt=0.0, lt=1.0)]] | None = None
@@ -134,6 +145,15 @@ class Recipe(BaseModel):
     head_first: Share = 0.0
     bce_loss: bool = False
     bce_target_thresh: Share | None = None
+
+    teachers: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
+    distill_loss: Literal["kd", "dkd", "dist"] = "kd"
+    temperature: float = Field(default=4.0, gt=0.0, le=1000.0)
+    alpha: float = Field(default=0.9, ge=0.0)
+    beta: float = Field(default=1.0, ge=0.0)
+    label_weight: float = Field(default=0.1, ge=0.0)
+    hints: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    hint_weight: float = Field(default=1.0, ge=0.0)
 
     flip: bool = True
     pad: int = Field(default=0, ge=0)
@@ -246,6 +266,11 @@ class Recipe(BaseModel):
             parts: tuple[object, ...] = value if isinstance(value, tuple) else (value,)
             shown = " ".join(f"{part:g}" if isinstance(part, float) else f"{part}" for part in parts)
             raise InputError(f"{flag} is {shown}; {_problem(error, cls.model_fields[field])}") from error
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether it starts from fresh weights."""
+        return self.pretrained is None and self.parent is None
 
     def save(self, path: Path) -> None:
         """Write all fields as YAML that `load` reads back to an equal recipe."""

@@ -35,7 +35,7 @@ def parameter_groups(
     """Groups of parameters, each with its "weight_decay" and its "rate_factor".
 
     Args:
-        network: that they belong to.
+        network: that they belong to, or are trained beside.
         recipe: its `weight_decay`, `weight_decay_on` and `head_first` are used.
         parameters: to divide into groups.
         factors: of the rate, for parameters where it is not 1; see `rate_factors`.
@@ -43,11 +43,12 @@ def parameter_groups(
     spared = _spared(network, recipe)
     # torch's fused SGD takes no group of which some have been updated and some have not.
     first = classifiers(network) if recipe.head_first else set[str]()
+    body = set(network.parameters())
     earlier = {parameter for name in first for parameter in network.get_submodule(name).parameters()}
     found: dict[tuple[bool, float, float], list[Tensor]] = defaultdict(list)
     for parameter in parameters:
         decay = 0.0 if parameter in spared else recipe.weight_decay
-        found[parameter in earlier, factors.get(parameter, 1.0), decay].append(parameter)
+        found[parameter in earlier or parameter not in body, factors.get(parameter, 1.0), decay].append(parameter)
     return [
         {"params": found[key], "weight_decay": key[2], "rate_factor": key[1]} for key in sorted(found, reverse=True)
     ]

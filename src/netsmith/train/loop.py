@@ -1,6 +1,6 @@
 """Training from start to end in a run folder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from netsmith.run.recipe import Recipe
 from netsmith.train.board import Board
 from netsmith.train.evaluate import Evaluation
 from netsmith.train.feed import TrainingData
+from netsmith.train.objectives import MakeObjective, objective_of
 from netsmith.train.ranks import ALONE, Ranks
 from netsmith.train.trainer import CHECKPOINT_SECONDS, Trainer
 
@@ -46,7 +47,7 @@ def train(
     plan: Plan,
     clock: Clock,
     seconds: float | None = None,
-    auxiliary: Mapping[str, float] | None = None,
+    objective: MakeObjective = objective_of,
     resume: bool = False,
     board: bool = False,
     show: Progress = silent,
@@ -72,7 +73,7 @@ def train(
         plan=plan,
         clock=clock,
         seconds=seconds,
-        auxiliary=auxiliary,
+        objective=objective,
         checkpoints=run.checkpoints,
         metrics=run.metrics,
         follow=events.write if events is not None else None,

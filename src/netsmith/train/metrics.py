@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from netsmith.data.items import UNLABELLED
 from netsmith.train.batch import Batch
 from netsmith.train.devices import waits_for_numbers
 from netsmith.train.objectives import Outcome
@@ -52,8 +53,9 @@ class Metrics:
         """Enter an update: its outcome on its batch."""
         self.side = int(batch.images.shape[-1])
         loss = outcome.loss.detach()
-        right, seen = (torch.zeros_like(loss), 0) if self._tags else (_right(outcome, batch), len(outcome.logits))
-        self._pending.append(torch.stack([loss, right.to(loss.dtype), torch.full_like(loss, seen)]))
+        none = torch.zeros_like(loss)
+        right, seen = (none, none) if self._tags else (_right(outcome, batch), _labelled(batch))
+        self._pending.append(torch.stack([each.to(loss.dtype) for each in (loss, right, seen)]))
         if len(self._pending) >= KEPT or not waits_for_numbers(loss.device):
             self.settle()
 
@@ -101,3 +103,10 @@ def _right(outcome: Outcome, batch: Batch) -> Tensor:
     if batch.targets.is_floating_point():
         return batch.targets.gather(1, answers[:, None]).sum()
     return (answers == batch.targets).sum()
+
+
+def _labelled(batch: Batch) -> Tensor:
+    """Pictures of a batch that have a label, halves of mixed ones by their shares."""
+    if batch.targets.is_floating_point():
+        return batch.targets.sum().round()
+    return (batch.targets != UNLABELLED).sum()

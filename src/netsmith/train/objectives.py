@@ -137,16 +137,34 @@ class Objective(nn.Module, ABC):
             images: uint8 or float [N,3,R,R], 0 to 255.
             targets: as `loss_of` takes them.
         """
+        outputs = self.answer(images)
+        return Outcome(self.loss_from(outputs, targets), outputs["logits"])
+
+    def answer(self, images: Tensor, *, features: bool = False) -> Mapping[str, Tensor]:
+        """The network's outputs by name: "logits" in float32, those of auxiliary classifiers where they have a loss,
+        and maps after its stages.
+
+        Args:
+            images: as of `forward`.
+            features: whether the maps are wanted.
+        """
         x = self.normalize(images)
-        if not self.auxiliary:
-            logits = self.network(x).float()
-            return Outcome(self.loss_of(logits, targets), logits)
+        if not (features or self.auxiliary):
+            return {"logits": self.network(x).float()}
         outputs = cast(_Outputs, self.network).forward_all(x)
-        logits = outputs["logits"].float()
-        loss = self.loss_of(logits, targets)
+        return {**outputs, "logits": outputs["logits"].float()}
+
+    def loss_from(self, outputs: Mapping[str, Tensor], targets: Tensor) -> Tensor:
+        """The loss of the network's outputs, auxiliary ones with their weights."""
+        loss = self.loss_of(outputs["logits"], targets)
         for name, weight in self.auxiliary.items():
             loss = loss + weight * self.loss_of(outputs[name].float(), targets)
-        return Outcome(loss, logits)
+        return loss
+
+    @property
+    def beside(self) -> nn.Module:
+        """What is trained with the network and ships nowhere; here nothing."""
+        return nn.Module()
 
     @abstractmethod
     def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -205,7 +223,6 @@ class Classify(Objective):
         preprocess: Preprocess,
         *,
         labels: NDArray[np.int64],
-        auxiliary: Mapping[str, float] | None = None,
     ) -> Self:
         """What `recipe` minimises.
 
@@ -214,14 +231,13 @@ class Classify(Objective):
             recipe: its `smoothing`, `class_balance`, `bce_loss` and `bce_target_thresh` are used.
             preprocess: of the network's input.
             labels: int64 [N] of the training pictures.
-            auxiliary: weights of auxiliary losses; the layout's when None.
         """
         return cls(
             network,
             mean=preprocess.mean,
             std=preprocess.std,
             smoothing=recipe.smoothing,
-            auxiliary=auxiliary_weights(network) if auxiliary is None else auxiliary,
+            auxiliary=auxiliary_weights(network),
             class_weights=balanced_weights(labels) if recipe.class_balance == "loss" else None,
             binary=recipe.bce_loss,
             threshold=recipe.bce_target_thresh,
@@ -305,31 +321,45 @@ def _binary(logits: Tensor, wanted: Tensor, weights: Tensor | None = None) -> Te
     return F.binary_cross_entropy_with_logits(logits, wanted, weights, reduction="none")
 
 
+class MakeObjective(Protocol):
+    """Makes what a training minimises."""
+
+    def __call__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        preprocess: Preprocess,
+        /,
+        *,
+        labels: NDArray[np.int64] | NDArray[np.bool_],
+    ) -> Objective:
+        """See `objective_of`."""
+        ...
+
+
 def objective_of(
     network: nn.Module,
     recipe: Recipe,
     preprocess: Preprocess,
     *,
     labels: NDArray[np.int64] | NDArray[np.bool_],
-    auxiliary: Mapping[str, float] | None = None,
 ) -> Objective:
     """What `recipe` minimises on pictures with these labels.
 
     Args:
-        network, preprocess, auxiliary: as of `Classify.of`.
+        network, preprocess: as of `Classify.of`.
         recipe: its `smoothing`, `class_balance`, `bce_loss` and `bce_target_thresh` are used.
         labels: int64 [N] of the training pictures, or bool [N,C] of their tags.
-
     """
     if not are_tags(labels):
         classes = cast(NDArray[np.int64], labels)
-        return Classify.of(network, recipe, preprocess, labels=classes, auxiliary=auxiliary)
+        return Classify.of(network, recipe, preprocess, labels=classes)
     assert recipe.class_balance != "sampling", "refused where the recipe is made"
     return Tag(
         network,
         mean=preprocess.mean,
         std=preprocess.std,
         smoothing=recipe.smoothing,
-        auxiliary=auxiliary_weights(network) if auxiliary is None else auxiliary,
+        auxiliary=auxiliary_weights(network),
         weights=positive_weights(labels) if recipe.class_balance == "loss" else None,
     )

@@ -5,7 +5,7 @@
 - All that an optimizer remembers stands in its `state` by parameter, as tensors: that is what checkpoints hold.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -21,19 +21,22 @@ from netsmith.train.listwise import Listwise, aten
 from netsmith.train.muon import Muon
 
 
-def build_optimizer(network: nn.Module, recipe: Recipe, *, fused: bool = True) -> Optimizer:
+def build_optimizer(
+    network: nn.Module, recipe: Recipe, *, beside: Sequence[Parameter] = (), fused: bool = True
+) -> Optimizer:
     """The optimizer of a recipe over the network's parameters.
 
     Args:
         network: on its device already.
         recipe: its `opt`, `momentum`, `nesterov`, `weight_decay`, `weight_decay_on` and `layer_decay` are used; the
             rate is set by every update.
+        beside: what is trained with the network, at the whole rate.
         fused: whether torch's fused kernels may be used.
 
     Raises:
         InputError: the recipe needs a layout that the network does not have.
     """
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    trained = [*(parameter for parameter in network.parameters() if parameter.requires_grad), *beside]
     fused = fused and all(has_fused_optimizers(p.device) for p in trained)
     factors = rate_factors(network, recipe)
     if recipe.opt == "muon":

@@ -5,7 +5,7 @@ recipe and the plan.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class State:
         network: on its device; its parameters' memory layout is changed in place as `precision` says.
         recipe: optimizer and averaging.
         precision: how the network computes.
+        beside: what is trained with it and does not ship.
 
     Attributes:
         network: what is trained.
@@ -34,13 +35,18 @@ class State:
         tally: of what updates gave since the last row of metrics.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, precision: Precision) -> None:
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, precision: Precision, *, beside: nn.Module | None = None
+    ) -> None:
         precision.apply(network)
         self.network = network
         self.averaged = copy.deepcopy(network).eval().requires_grad_(False) if recipe.ema is not None else None
         self.decay = recipe.ema
         # Fused optimizers would leave out an overflowing step by themselves, and start from memory that was never set.
-        self.optimizer = build_optimizer(network, recipe, fused=not precision.scales_loss)
+        self._beside = beside if beside is not None else nn.Module()
+        self.optimizer = build_optimizer(
+            network, recipe, beside=list(self._beside.parameters()), fused=not precision.scales_loss
+        )
         self.scaler = torch.amp.GradScaler(next(network.parameters()).device.type) if precision.scales_loss else None
         self._buffers = list(network.buffers())
         self.step = 0
@@ -72,14 +78,19 @@ class State:
         get_ema_multi_avg_fn(decay)(moving, current, None)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that changes, by name: "network.KEY", "averaged.KEY", "optimizer.PARAMETER.KEY"."""
+        """Everything that changes, by name: "network.KEY", "beside.KEY", "averaged.KEY", "optimizer.PARAMETER.KEY"."""
         named = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        named |= {f"beside.{key}": value for key, value in self._beside.state_dict().items()}
         if self.averaged is not None:
             named |= {f"averaged.{key}": value for key, value in self.averaged.state_dict().items()}
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in self._parameters():
             moments: Mapping[str, Tensor] = self.optimizer.state.get(parameter, {})
             named |= {f"optimizer.{name}.{key}": moments[key] for key in sorted(moments)}
         return named
+
+    def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        yield from self.network.named_parameters()
+        yield from self._beside.named_parameters(prefix="beside")
 
     def numbers(self) -> dict[str, float]:
         """What changes and is no tensor: the tally, the scale of a float16 loss."""
@@ -100,12 +111,14 @@ class State:
         """
         for key, value in self.network.state_dict().items():
             value.copy_(tensors[f"network.{key}"])
+        for key, value in self._beside.state_dict().items():
+            value.copy_(tensors[f"beside.{key}"])
         if self.averaged is not None:
             for key, value in self.averaged.state_dict().items():
                 value.copy_(tensors[f"averaged.{key}"])
         self.optimizer.state.clear()
         counts_there = all(group.get("fused", True) for group in self.optimizer.param_groups)
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in self._parameters():
             prefix = f"optimizer.{name}."
             moments = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             if moments:

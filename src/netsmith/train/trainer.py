@@ -15,7 +15,7 @@ Choices made on purpose:
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ from netsmith.train.interrupt import Interrupts
 from netsmith.train.keeping import Keeping
 from netsmith.train.memory import keep_large_blocks
 from netsmith.train.metrics import Metrics
-from netsmith.train.objectives import objective_of
+from netsmith.train.objectives import MakeObjective, objective_of
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
 from netsmith.train.ranks import ALONE, Ranks
@@ -78,7 +78,7 @@ class Trainer:
         plan: rows found in it are obeyed, new ones recorded.
         clock: reads time.
         seconds: for training from now on, its evaluations and checkpoints included; by default the recipe's `time_s`.
-        auxiliary: weights of auxiliary losses by output name, see `objectives`; the layout's when None.
+        objective: makes what is minimised.
         checkpoints: folder of checkpoints, or None to write none.
         metrics: `metrics.jsonl`, or None to write none.
         follow: given every row of them.
@@ -100,7 +100,7 @@ class Trainer:
         plan: Plan,
         clock: Clock,
         seconds: float | None = None,
-        auxiliary: Mapping[str, float] | None = None,
+        objective: MakeObjective = objective_of,
         checkpoints: Path | None = None,
         metrics: Path | None = None,
         follow: Follow | None = None,
@@ -129,9 +129,7 @@ class Trainer:
         identity = Identity(recipe=recipe.model_dump(mode="json", exclude=_PLANNED), data=data.fingerprint)
         self._warn = warn or _warn
         self._records = Records(checkpoints, metrics, identity=identity, warn=self._warn, ranks=ranks, follow=follow)
-        self.objective = objective_of(network, recipe, data.preprocess, labels=data.labels, auxiliary=auxiliary).to(
-            self.device
-        )
+        self.objective = objective(network, recipe, data.preprocess, labels=data.labels).to(self.device)
         ranks.spread(network)
         self.feed = Feed.of(
             data,
@@ -153,7 +151,7 @@ class Trainer:
             processes=ranks.world.local_size,
         )
         self.precision, self._threads = chosen.precision, chosen.threads
-        self.state = State(network, recipe, self.precision)
+        self.state = State(network, recipe, self.precision, beside=self.objective.beside)
         long = pays(network, recipe, self.device, seconds=self._pacing.seconds, pictures=len(data.labels))
         compile_where_asked(
             self.objective,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from netsmith.data.items import Targets
+from netsmith.data.items import UNLABELLED, Targets
 from netsmith.data.prepare import prepare
 from netsmith.errors import InputError
 from netsmith.run.clock import Clock
@@ -171,13 +171,19 @@ class Watching:
     def _sample_size(self) -> int:
         data = self._data
         room = SAMPLE_BYTES // (3 * data.preprocess.size**2)
-        return min(len(data.labels), len(data.val_labels), SAMPLE, max(1, room))
+        return min(len(self._labelled), len(data.val_labels), SAMPLE, max(1, room))
+
+    @cached_property
+    def _labelled(self) -> NDArray[np.int64]:
+        """int64 [n], the training pictures that have a label."""
+        return np.flatnonzero(self._data.labels != UNLABELLED)
 
     @cached_property
     def _sample(self) -> tuple[NDArray[np.uint8], Targets] | None:
         """Training pictures without augmentation and their labels; None, said aloud, where one is gone."""
         data = self._data
-        chosen = np.sort(permutation(stream_key(0, "sample", 0), len(data.labels))[: self._sample_size])
+        order = permutation(stream_key(0, "sample", 0), len(self._labelled))
+        chosen = np.sort(self._labelled[order[: self._sample_size]])
         try:
             pixels = np.stack([prepare(data.images[index], data.preprocess) for index in chosen.tolist()])
         except InputError as error:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from netsmith.data.items import Targets
+from netsmith.data.items import UNLABELLED, Targets
 from netsmith.run.recipe import Recipe
 from netsmith.run.scores import are_tags
 from netsmith.train.augment.blocks import blocks, in_memory
@@ -115,8 +115,11 @@ def mixed_targets(labels: Targets, mixture: Mixture, *, classes: int) -> Tensor:
         classes: C.
 
     Returns:
-        float32 [B,C], the share of each class, or of the pictures that have each tag.
+        float32 [B,C], the share of each class, or of the pictures that have each tag; rows sum to less than 1 where a
+        picture has no label.
     """
     given = torch.from_numpy(labels)
-    certain = (given if are_tags(labels) else F.one_hot(given, classes)).float()
+    if not are_tags(labels):
+        given = F.one_hot(given.clamp(min=0), classes) * (given != UNLABELLED)[:, None]
+    certain = given.float()
     return certain.mul(mixture.share).add_(certain.roll(1, 0), alpha=1.0 - mixture.share)

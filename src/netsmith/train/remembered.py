@@ -1,0 +1,167 @@
+"""Teachers' answers on pictures that are always shown alike, computed once and kept on disk.
+
+Without augmentation a picture is the same pixels in every epoch, and a frozen teacher's answer is the same too. So each
+picture is shown once before training, in the order of the data and in float32, and its answer is found again by the
+hash of its pixels. The file is named by the teacher, its classes, the way pictures are shown and what they are, so it
+is found again or is another file; it is memory-mapped, and appears only when it is whole. What it holds depends on no
+step and no seed, so a run that finds it comes to the same weights as one that makes it.
+
+Pictures are recognised on the CPU only: where a GPU renders them its answers take less time than looking them up.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from netsmith.data.cache import cache_root
+from netsmith.errors import InputError
+from netsmith.run.files import replacing
+from netsmith.run.preprocess import Preprocess
+from netsmith.run.progress import Progress, silent
+from netsmith.run.recipe import Recipe
+from netsmith.train.augment.pipeline import Augmentation, Images
+from netsmith.train.teachers import Teacher, Teachers
+
+AT_ONCE = 64
+"""Pictures that a teacher answers together."""
+VIEW = 16
+"""Bytes of the hash of a picture's pixels."""
+
+
+def views_are_fixed(recipe: Recipe) -> bool:
+    """Whether a recipe shows a picture the same way every time, and unmixed."""
+    moved = (recipe.pad, recipe.shift, recipe.rotate, recipe.random_erase, recipe.mixup, recipe.cutmix)
+    return (
+        recipe.crop_scale is None
+        and recipe.progressive is None
+        and recipe.auto_augment == "none"
+        and not (recipe.flip or any(moved) or any(recipe.color_jitter))
+    )
+
+
+class Remembered:
+    """Answers by the pixels that were shown.
+
+    Args:
+        teachers: asked about pictures that are not known.
+        files: of each teacher, rows of the hash of the pixels and the logits.
+    """
+
+    def __init__(self, teachers: Teachers, files: Sequence[NDArray[np.void]]) -> None:
+        self._teachers, self._files = teachers, files
+        self._rows = [{view.tobytes(): row for row, view in enumerate(file["view"])} for file in files]
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """As of `Teachers`: float32 [K,N,C]."""
+        views = [view.tobytes() for view in _views(images)]
+        answers: list[Tensor] = []
+        for file, known in zip(self._files, self._rows, strict=True):
+            rows = [known[view] for view in views if view in known]
+            if len(rows) < len(views):
+                return self._teachers(images)
+            answers.append(torch.from_numpy(np.ascontiguousarray(file["logits"][rows])))
+        return torch.stack(answers).to(images.device)
+
+
+def remember(
+    teachers: Teachers,
+    images: Images,
+    keys: Sequence[str],
+    recipe: Recipe,
+    preprocess: Preprocess,
+    *,
+    folder: Path | None = None,
+    progress: Progress = silent,
+) -> Remembered:
+    """Teachers' answers on all pictures: those that are there, or computed now.
+
+    Args:
+        teachers: on the CPU.
+        images: N pictures.
+        keys: their content hashes.
+        recipe: shows pictures always alike.
+        preprocess: of the student.
+        folder: of the files, by default `teachers` in the cache root.
+        progress: told how many pictures are answered.
+
+    Raises:
+        InputError: the folder cannot be written, or a picture cannot be read any more.
+    """
+    assert views_are_fixed(recipe), "pictures that change have no one answer"
+    augmentation = Augmentation.of(recipe, preprocess)
+    place = folder if folder is not None else cache_root() / "teachers"
+    files: list[NDArray[np.void]] = []
+    for teacher in teachers:
+        path = place / f"{_name(teacher, augmentation, keys)}.npy"
+        found = _opened(path, teacher, len(keys))
+        if found is None:
+            _write(path, teacher, images, augmentation, progress)
+            found = _opened(path, teacher, len(keys))
+            assert found is not None, f"{path} does not hold what was just written"
+        files.append(found)
+    return Remembered(teachers, files)
+
+
+def _name(teacher: Teacher, augmentation: Augmentation, keys: Sequence[str]) -> str:
+    what = {
+        "teacher": teacher.knowledge.sha256,
+        "places": list(teacher.knowledge.places),
+        "side": teacher.side_for(augmentation.size),
+        "shown": [augmentation.size, augmentation.squash, augmentation.centre, augmentation.mode],
+        "torch": torch.__version__,
+    }
+    digest = hashlib.sha256(json.dumps(what).encode())
+    for key in keys:
+        digest.update(key.encode())
+    return digest.hexdigest()
+
+
+def _rows(teacher: Teacher) -> np.dtype[np.void]:
+    return np.dtype([("view", f"V{VIEW}"), ("logits", "<f4", (len(teacher.knowledge.places),))])
+
+
+def _opened(path: Path, teacher: Teacher, count: int) -> NDArray[np.void] | None:
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):  # absent, or cut short
+        return None
+    return found if (found.dtype, found.shape) == (_rows(teacher), (count,)) else None
+
+
+def _write(path: Path, teacher: Teacher, images: Images, augmentation: Augmentation, progress: Progress) -> None:
+    try:
+        with replacing(path) as temporary:
+            file = np.lib.format.open_memmap(temporary, mode="w+", dtype=_rows(teacher), shape=(len(images),))
+            for start in range(0, len(images), AT_ONCE):
+                progress("asking the teacher", start, len(images))
+                chosen = np.arange(start, min(start + AT_ONCE, len(images)))
+                sources = [images[index] for index in chosen.tolist()]
+                shapes = np.array([source.shape[:2] for source in sources], dtype=np.int64)
+                shown = augmentation.render(
+                    sources, augmentation.draw(shapes, seed=0, epoch=0, positions=chosen)
+                )  # fmt: skip
+                file["view"][chosen] = _views(shown)
+                file["logits"][chosen] = teacher(shown).numpy()
+            file.flush()
+            progress("asking the teacher", len(images), len(images))
+    except OSError as error:
+        raise InputError(
+            f"the teacher's answers cannot be kept in {path.parent} ({error.strerror}); make room or set NETSMITH_CACHE"
+        ) from None
+
+
+def _views(images: Tensor) -> NDArray[np.void]:
+    """Hashes of the pixels of pictures uint8 [N,3,R,R], whatever their layout in memory."""
+    pixels = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    hashes = b"".join(hashlib.blake2b(picture, digest_size=VIEW).digest() for picture in pixels)
+    return np.frombuffer(hashes, dtype=f"V{VIEW}")
