@@ -11,7 +11,7 @@ cells, with the same network, initial weights and pictures:
 - `netsmith-fast`: `netsmith train --time T --recipe fast`.
 
 How long each trains is chosen on validation pictures: for netsmith the shortest T of a grid with which all selection
-seeds are one standard error above the goal (the shortest that just reaches it misses it on other pictures as often as
+seeds are two standard errors above the goal (the shortest that just reaches it misses it on other pictures as often as
 not), found by halving the grid; for the loop the epochs that netsmith made in that T with the same recipe, because it
 has no clock. A goal that names its seconds leaves nothing to choose. Then other seeds train and are asked on test
 pictures, once. Seconds count from the first thing done with the pictures in memory to the last update, netsmith's
@@ -315,14 +315,14 @@ def selection(name: str, recipe: str, seconds: float, options: argparse.Namespac
 
 
 def chosen(name: str, recipe: str, options: argparse.Namespace) -> float:
-    """The shortest time of the grid with which all selection seeds are one standard error above the goal."""
+    """The shortest time of the grid with which all selection seeds are two standard errors above the goal."""
     goal = GOALS[name]
     if len(goal.seconds) == 1:
         return goal.seconds[0]
 
     def reaches(seconds: float) -> bool:
         return all(
-            found["top1"] >= goal.top1 + math.sqrt(goal.top1 * (1 - goal.top1) / found["n"])
+            found["top1"] >= goal.top1 + 2 * math.sqrt(goal.top1 * (1 - goal.top1) / found["n"])
             for found in selection(name, recipe, seconds, options)
         )
 
