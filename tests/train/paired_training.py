@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,18 @@ def network_without_norm() -> nn.Module:
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
     )  # fmt: skip
+
+
+def unlike_data(*, tags: bool) -> TrainingData:
+    """Pictures of classes of unequal size; with `tags` of any number of them."""
+    data = tiny_data(train=50, val=21)
+
+    def labels(count: int, seed: int) -> NDArray[Any]:
+        classes = np.where(np.arange(count) % 7 == 0, 2, np.arange(count) % 2)
+        more = np.random.default_rng(seed).random((count, 3)) < 0.2
+        return np.eye(3, dtype=np.bool_)[classes] | more if tags else classes.astype(np.int64)
+
+    return replace(data, labels=labels(50, 0), val_labels=labels(21, 1))
 
 
 def trainer(
@@ -76,6 +89,13 @@ def trained(folder: Path, ranks: Ranks, network: nn.Module | None = None, **chan
 
 
 # Batch norm against itself
+
+
+UNLIKE: dict[str, Callable[[], dict[str, Any]]] = {
+    "tags": lambda: {"data": unlike_data(tags=True), "class_balance": "loss", "mixup": 0.4},
+    "balanced": lambda: {"data": unlike_data(tags=False), "class_balance": "sampling"},
+}
+"""Trainings on pictures of unequal classes."""
 
 
 def norm_and_batch() -> tuple[nn.Module, Tensor, Tensor]:
@@ -225,6 +245,7 @@ def main(folder: Path) -> None:
             {
                 "norm": norm_answers(ranks),
                 "mixed": trained(folder / "mixed", ranks, **MIXED),
+                **{name: trained(folder / name, ranks, **UNLIKE[name]()) for name in UNLIKE},
                 "sync": trained(folder / "sync", ranks, tiny_network(dropout=0.0), sync_bn=True),
                 "own": trained(folder / "own", ranks, tiny_network(dropout=0.5), sync_bn=False),
                 **troubles(folder, ranks),

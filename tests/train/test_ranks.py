@@ -70,6 +70,15 @@ def test_the_same_weights_as_one_process_where_no_statistics_are_shared(pair: Fo
     assert pair[0]["mixed"]["hash"] == pair[1]["mixed"]["hash"]
 
 
+@pytest.mark.parametrize("name", list(paired.UNLIKE))
+def test_the_same_weights_with_tags_and_with_classes_of_unequal_size(pair: Found, tmp_path: Path, name: str) -> None:
+    alone = paired.trained(tmp_path, ALONE, **paired.UNLIKE[name]())
+    for key, tensor in alone["weights"].items():
+        assert close(pair[0][name]["weights"][key], tensor, 1e-5), key
+    assert close(pair[1][name]["logits"], alone["logits"], 1e-4)
+    assert pair[0][name]["hash"] == pair[1][name]["hash"]
+
+
 def test_the_same_weights_with_synchronised_batch_norm(pair: Found, folder: Path, tmp_path: Path) -> None:
     alone = paired.trained(tmp_path, ALONE, tiny_network(dropout=0.0))
     for name, tensor in alone["weights"].items():
