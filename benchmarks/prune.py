@@ -36,7 +36,6 @@ from netsmith.artifact.bundle import load_bundle
 from netsmith.run.metrics import Interval
 from netsmith.run.plan import Plan
 
-
 if TYPE_CHECKING:
     from netsmith.models.network import Network
 
@@ -276,11 +275,19 @@ def unpruned_row(options: argparse.Namespace) -> Row:
             scores.append(evaluate(open_session(bundle), asked.pixels, asked.labels).headline)
         val, test = scores
         path.write_text(
-            json.dumps({
-                "val_top1": val.value, "test_top1": test.value, "test_low": test.low, "test_high": test.high,
-                "n": test.n, "size_bytes": bundle.size_bytes, "model": widths(bundle.folder),
-                "note": f"{cost(bundle.layout).macs:,} MACs", "command": "evaluate",
-            })  # fmt: skip
+            json.dumps(
+                {
+                    "val_top1": val.value,
+                    "test_top1": test.value,
+                    "test_low": test.low,
+                    "test_high": test.high,
+                    "n": test.n,
+                    "size_bytes": bundle.size_bytes,
+                    "model": widths(bundle.folder),
+                    "note": f"{cost(bundle.layout).macs:,} MACs",
+                    "command": "evaluate",
+                }
+            )
         )
     return json.loads(path.read_text())
 

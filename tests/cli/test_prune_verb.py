@@ -24,7 +24,7 @@ from netsmith.cli.main import run
     ("--macs 0.5 --img-size 64", "--img-size cannot change here"),
     ("--macs 0.5 --importance magnitude", "--importance"),
     ("--macs 0.5 --lr -1", "--lr is -1; it must be above 0"),
-    ("--macs 0.5", "is not there"),
+    ("--macs 0.5", "there is no"),
 ])  # fmt: skip
 def test_one_sentence(typed: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["prune", str(tmp_path / "nothing"), *typed.split(), "-o", str(tmp_path / "out")]) == 2

@@ -29,7 +29,7 @@ from netsmith.fit.going_on import Training, make_twin, refuse_without_twin
 from netsmith.fit.judged import Judged, verdict
 from netsmith.fit.recipes import look_at
 from netsmith.fit.session import Session
-from netsmith.fit.single import refuse_other_recipe
+from netsmith.fit.single import refuse_other_recipe, told
 from netsmith.fit.stage import Parent, Stage, open_parent, run_stage
 from netsmith.fit.starting import Continued
 from netsmith.run.budget import Budget
@@ -298,7 +298,7 @@ class _Pruning:
         trained = training.train(network, run, plan, share=share, seed=0 if last else number)
         self.cut.check(trained.network)
         assert trained.val is not None, "every run has validation pictures"
-        stage.session.say(f"round {number}: {trained.steps:,} steps, {trained.epochs:.1f} epochs, {trained.val.shown}")
+        stage.session.say(told(f"round {number}", trained))
         if last:
             for text in what_it_shows(run):
                 stage.session.say(text)
