@@ -247,7 +247,7 @@ def torch_pruning_keeps(network: "Network", *, most: int) -> dict[str, list[int]
     for _ in range(TORCH_PRUNING_STEPS):
         if cost(select(network.layout, keeps()).layout).macs <= most:
             return keeps()
-        for group in pruner.step(interactive=True):
+        for group in pruner.step(interactive=True) or ():
             for dependency, positions in group:
                 name = names.get(dependency.target.module)
                 if name in kept and "out_channels" in dependency.handler.__name__:

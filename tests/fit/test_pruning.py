@@ -18,13 +18,16 @@ from torch.nn import functional as F
 from netsmith.arch.cost import cost
 from netsmith.arch.names import find_layout
 from netsmith.arch.scale_to import Times
+from netsmith.arch.select import select
 from netsmith.artifact.bundle import artifact_hash, load_bundle
 from netsmith.artifact.latency import Measurement, ThreadChoice
 from netsmith.artifact.verify import Verification
+from netsmith.compress.prune.choice import path
+from netsmith.compress.prune.spending import Spending
 from netsmith.errors import CheckError, InputError
 from netsmith.export.network import export_network, normalised
 from netsmith.fit import cutting, finish, stage
-from netsmith.fit.cutting import LatencyLimit, Milliseconds, Wish
+from netsmith.fit.cutting import LatencyLimit, Milliseconds, Wish, all_alike, arrays_of
 from netsmith.fit.going_on import Training
 from netsmith.fit.pruning import PruneJob, prune_run
 from netsmith.fit.session import Session
@@ -77,15 +80,23 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure_many(models: Sequence[Any], **_: Any) -> list[Measurement]:
         return [MEASURED for _ in models]
 
+    def measure(*_: Any, **__: Any) -> Measurement:
+        return MEASURED
+
+    def preferred_threads(*_: Any, **__: Any) -> ThreadChoice:
+        return ThreadChoice(threads=1, measurements=())
+
+    def verify_fresh(path: Path, **_: Any) -> Verification:
+        return Verification(str(path), ())
+
     monkeypatch.setattr(stage, "measure_many", measure_many)
-    monkeypatch.setattr(stage, "measure", lambda *_, **__: MEASURED)
-    monkeypatch.setattr(finish, "measure", lambda *_, **__: MEASURED)
-    monkeypatch.setattr(finish, "preferred_threads", lambda *_, **__: ThreadChoice(threads=1, measurements=()))
-    monkeypatch.setattr(finish, "verify_fresh", lambda path, **_: Verification(str(path), ()))
+    monkeypatch.setattr(stage, "measure", measure)
+    for fake in (measure, preferred_threads, verify_fresh):
+        monkeypatch.setattr(finish, fake.__name__, fake)
 
 
 def half(**changes: Any) -> Wish:
-    return Wish(**{"measure": "macs", "target": Times(0.5), **changes})
+    return replace(Wish(measure="macs", target=Times(0.5)), **changes)
 
 
 def prune(ground: Path, out: Path, *, source: str = "model", said: list[str] | None = None, **asked: Any) -> Result:
@@ -93,8 +104,8 @@ def prune(ground: Path, out: Path, *, source: str = "model", said: list[str] | N
     session = Session(
         data=str(ground / "data.npz"), output=out, command=["prune", source, "-o", str(out)], say=words.append
     )
-    job = PruneJob(**{"source": ground / source, "wish": half(), "flags": QUICK, "max_drop": 100.0, **asked})
-    return prune_run(job, session)
+    job = PruneJob(source=ground / source, wish=half(), flags=QUICK, max_drop=100.0)
+    return prune_run(replace(job, **asked), session)
 
 
 def rows_of(out: Path) -> tuple[LedgerRow, ...]:
@@ -207,38 +218,29 @@ def test_bad_input_is_told_before_anything_is_written(
 def test_a_latency_is_found_by_halving(ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With files as fast as they are small, the largest network that fits is the one of that size."""
     network, whole = load_model(ground / "model"), load_bundle(ground / "model")
-    sizes: list[int] = []
 
     def by_size(models: Sequence[bytes], **_: Any) -> list[Measurement]:
-        sizes.append(len(models[1]))
         return [replace(MEASURED, p50_ms=len(each) / 1e5, high=len(each) / 1e5) for each in models]
 
     monkeypatch.setattr(cutting, "measure_many", by_size)
     wish = Wish(measure="latency", target=Times(0.6), round_to=4)
-    pools = wish.pools(network.layout, cutting._arrays(network))  # pyright: ignore[reportPrivateUsage]
-    losses = cutting._even(pools)  # pyright: ignore[reportPrivateUsage]
-    way = list(cutting.path(losses, cutting.Spending.of(pools, "macs"), spread="global"))
-    for limit in (Times(0.6), Milliseconds(1.5)):
+    pools = wish.pools(network.layout, arrays_of(network))
+    losses = all_alike(pools)
+    way = [each.tolist() for each in path(losses, Spending.of(pools, "macs"), spread="global")]
+
+    def milliseconds(kept: list[int]) -> float:
+        layout = select(network.layout, pools.ties.keep(losses.drop(np.array(kept)))).layout
+        return LatencyLimit(whole, Times(0.6)).timed(layout)[1].p50_ms
+
+    for limit, most in ((Times(0.6), 0.6 * milliseconds(way[0])), (Milliseconds(1.5), 1.5)):
         kept, shown = LatencyLimit(whole, limit).choose(losses, "global")
-        place = next(at for at, each in enumerate(way) if each.tolist() == kept.tolist())
-        _, found = LatencyLimit(whole, limit)._timed(  # pyright: ignore[reportPrivateUsage]
-            cutting.select(network.layout, pools.ties.keep(losses.drop(kept))).layout
-        )
-        _, before = LatencyLimit(whole, limit)._timed(  # pyright: ignore[reportPrivateUsage]
-            cutting.select(network.layout, pools.ties.keep(losses.drop(way[place - 1]))).layout
-        )
-        most = limit.limit if isinstance(limit, Milliseconds) else 0.6 * len_of(whole) / 1e5
-        assert found.p50_ms <= most * 1.02
-        assert before.p50_ms > most * 0.98
-        assert "ms" in shown
+        place = way.index(kept.tolist())
+        assert milliseconds(way[place]) <= most < milliseconds(way[place - 1])
+        assert f"p50 {milliseconds(way[place]):.3g} ms" in shown
     with pytest.raises(InputError, match="the least, measured here, is p50"):
         LatencyLimit(whole, Times(0.01)).refuse(pools)
     with pytest.raises(InputError, match="within --latency already"):
         LatencyLimit(whole, Milliseconds(100.0)).refuse(pools)
-
-
-def len_of(bundle: Any) -> int:
-    return int(bundle.model_path.stat().st_size)
 
 
 @pytest.mark.slow

@@ -31,6 +31,8 @@ from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from netsmith.models.network import Network
 
 TIMED_S = 0.5
@@ -142,8 +144,8 @@ class LatencyLimit:
 
     def refuse(self, pools: Pools) -> None:
         """As of `Limit`."""
-        least = select(pools.layout, pools.ties.keep(_even(pools).drop(pools.least))).layout
-        whole, found = self._timed(least)
+        least = select(pools.layout, pools.ties.keep(all_alike(pools).drop(pools.least))).layout
+        whole, found = self.timed(least)
         if self._fits(whole, whole):
             raise InputError(
                 f"{pools.layout.name} takes {_shown(whole)} here, which is within --latency already; ask for less"
@@ -161,15 +163,15 @@ class LatencyLimit:
         while low < high:
             middle = (low + high) // 2
             layout = select(losses.pools.layout, losses.pools.ties.keep(losses.drop(way[middle]))).layout
-            whole, found = self._timed(layout)
+            whole, found = self.timed(layout)
             if self._fits(whole, found):
                 high, shown = middle, f"{_shown(found)}, for {self._asked(whole)}"
             else:
                 low = middle + 1
         return way[high], shown
 
-    def _timed(self, layout: Layout) -> tuple[Measurement, Measurement]:
-        """The whole network and another."""
+    def timed(self, layout: Layout) -> tuple[Measurement, Measurement]:
+        """The whole network and another, untrained and in turns."""
         # Lazily: onnx takes a while to import.
         from netsmith.export.probe import probe_onnx
 
@@ -205,7 +207,8 @@ def _shown(found: Measurement) -> str:
     return f"p50 {found.p50_ms:.3g} ms, p90 at most {found.high:.3g} ms"
 
 
-def _even(pools: Pools) -> Losses:
+def all_alike(pools: Pools) -> Losses:
+    """Of channels that all matter alike."""
     import numpy as np
 
     return Losses(pools, Importance(np.ones(pools.ties.count), across=False))
@@ -238,7 +241,7 @@ class Cut(Protocol):
         """The network after this share of the way; it is trained on as it is returned."""
         ...
 
-    def check(self, network: "Network") -> None:
+    def check(self, network: "nn.Module") -> None:
         """Raise CheckError where training has undone what was pruned."""
         ...
 
@@ -257,7 +260,7 @@ class Channels:
 
     def refuse(self, network: "Network") -> None:
         """As of `Cut`."""
-        self.limit.refuse(self.wish.pools(network.layout, _arrays(network)))
+        self.limit.refuse(self.wish.pools(network.layout, arrays_of(network)))
 
     def cut(self, network: "Network", share: float, *, plan: Plan, asked: Asked) -> "Network":
         """As of `Cut`."""
@@ -265,7 +268,7 @@ class Channels:
         from netsmith.models.pruned import prune_network
 
         def decide() -> dict[str, Any]:
-            pools = self.wish.pools(network.layout, _arrays(network))
+            pools = self.wish.pools(network.layout, arrays_of(network))
             losses = Losses(pools, self._importance(network, pools, asked))
             kept, found = self.limit.eased(share).choose(losses, self.wish.spread)
             return {"found": found, "drop": sorted(losses.drop(kept))}
@@ -292,10 +295,10 @@ class Channels:
                 effects = effects.seen(read)
             return effects.importance(kind)
         if kind == "bn":
-            return norm_scales(pools, _arrays(network))
-        return norms(pools, _arrays(network), order=1 if kind == "l1" else 2)
+            return norm_scales(pools, arrays_of(network))
+        return norms(pools, arrays_of(network), order=1 if kind == "l1" else 2)
 
-    def check(self, network: "Network") -> None:
+    def check(self, network: "nn.Module") -> None:
         """As of `Cut`: channels that are gone stay gone."""
 
 
@@ -314,7 +317,7 @@ class SingleWeights:
 
     def refuse(self, network: "Network") -> None:
         """As of `Cut`."""
-        magnitude_masks(network.layout, _arrays(network), sparsity=self.sparsity)
+        magnitude_masks(network.layout, arrays_of(network), sparsity=self.sparsity)
 
     def cut(self, network: "Network", share: float, *, plan: Plan, asked: Asked) -> "Network":
         """As of `Cut`; sparsity rises fast at first (Zhu and Gupta 2017, arXiv 1710.01878)."""
@@ -322,18 +325,19 @@ class SingleWeights:
 
         sparsity = self.sparsity * (1 - (1 - share) ** 3)
         self.masks = magnitude_masks(
-            network.layout, _arrays(network), sparsity=sparsity, per_layer=self.spread == "per-layer"
+            network.layout, arrays_of(network), sparsity=sparsity, per_layer=self.spread == "per-layer"
         )
         plan.decide("pruned", at=0, compute=lambda: {"zeros": zeros(self.masks)}, why="smallest weights, set to zero")
         hold_zeros(network, self.masks)
         return network
 
-    def check(self, network: "Network") -> None:
+    def check(self, network: "nn.Module") -> None:
         """As of `Cut`."""
         from netsmith.train.holding import refuse_moved
 
         refuse_moved(network, self.masks)
 
 
-def _arrays(network: "Network") -> Weights:
+def arrays_of(network: "Network") -> Weights:
+    """Its `state_dict` as numpy arrays."""
     return {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
