@@ -27,6 +27,7 @@ FIELDS = {
     "ratio": "crop_ratio",
     "amp": "dtype",
     "amp_dtype": "dtype",
+    "loss": "distill_loss",
 }
 """Flags whose field of the recipe is called otherwise."""
 MAY_BE_OFF = ("ema", "grad_clip", "crop_scale", "step_every", "bce_target_thresh")

@@ -161,7 +161,7 @@ def audit(source: Source, *, strict: bool = False, seed: int = 0, progress: Prog
     """
     seen: list[Seen] = []
     bad: list[tuple[Entry, ImageError]] = []
-    results = in_order(lambda entry: _read(source, entry), source.entries, workers=cpu_count())
+    results = in_order(lambda entry: look(source, entry), source.entries, workers=cpu_count())
     for done, result in enumerate(results, start=1):
         if isinstance(result, Seen):
             seen.append(result)
@@ -182,7 +182,8 @@ def audit(source: Source, *, strict: bool = False, seed: int = 0, progress: Prog
     return _result(source, usable, findings, seed)
 
 
-def _read(source: Source, entry: Entry) -> Seen | tuple[Entry, ImageError]:
+def look(source: Source, entry: Entry) -> Seen | tuple[Entry, ImageError]:
+    """What one picture is, or why it cannot be used."""
     try:
         content = source.reader.read(entry.name)
         if isinstance(content, bytes):

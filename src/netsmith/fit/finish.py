@@ -143,30 +143,13 @@ class Finisher:
             recipe=recipe_hash(recipe), data=self.dataset.fingerprint, weights=self.weights, licence=self.licence
         )
 
-    def conclude(
-        self,
-        network: "nn.Module",
-        *,
-        name: str,
-        steps: int,
-        epochs: float,
-        val: Interval,
-        preprocess: Preprocess,
-        recipe: Recipe,
-        thresholds: tuple[float, ...] | None = None,
-    ) -> Result:
-        """From the trained network to the verified run and its report.
+    def enter(self, name: str, *, steps: int, epochs: float, val: Interval) -> None:
+        """Enter a training that came to its end in the ledger, once.
 
         Args:
-            network: trained.
             name: what was trained: a candidate's id or a network's name.
             steps, epochs: that it took.
             val: top-1, or mAP of tags, of the network on validation.
-            preprocess, recipe: it was trained with.
-            thresholds: of tags, chosen on validation.
-
-        Raises:
-            CheckError: as `export` and `finish`.
         """
         if self.ledger.newest("train") is None:
             self.ledger.add(
@@ -176,6 +159,25 @@ class Finisher:
                 after={"id": name, "steps": steps, "epochs": epochs, METRICS[self.dataset.task]: val.model_dump()},
                 splits_read=["train", "val"],
             )
+
+    def conclude(
+        self,
+        network: "nn.Module",
+        *,
+        preprocess: Preprocess,
+        recipe: Recipe,
+        thresholds: tuple[float, ...] | None = None,
+    ) -> Result:
+        """From the trained network to the verified run and its report.
+
+        Args:
+            network: trained.
+            preprocess, recipe: it was trained with.
+            thresholds: of tags, chosen on validation.
+
+        Raises:
+            CheckError: as `export` and `finish`.
+        """
         bundle = self.export(network, self.run.model, preprocess=preprocess, recipe=recipe, thresholds=thresholds)
         if self.ledger.newest("export") is None:
             after = {"size_bytes": bundle.size_bytes}

@@ -169,12 +169,9 @@ def _train_and_finish(
             write_bytes(path, recorded.read_bytes())
     for text in what_it_shows(run):
         session.say(text)
+    finisher.enter(winner.id, steps=winner.trainer.step, epochs=winner.trainer.epoch, val=reached)
     result = finisher.conclude(
         winner.trainer.network,
-        name=winner.id,
-        steps=winner.trainer.step,
-        epochs=winner.trainer.epoch,
-        val=reached,
         thresholds=thresholds,
         preprocess=winner.preprocess,
         recipe=winner.recipe,

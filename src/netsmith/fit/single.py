@@ -122,7 +122,7 @@ def run_job(
     session: Session,
     work: "Callable[[AtWork], Result | None]",
     *,
-    check: "Callable[[Opened], None] | None" = None,
+    check: "Callable[[Opened], Opened] | None" = None,
     ranks: "Ranks | None" = None,
 ) -> Result | None:
     """Open a job, take its folder, write down what it trains on what, and do the work.
@@ -130,7 +130,7 @@ def run_job(
     Args:
         job, session: as of `train_run`.
         work: trains and finishes the run.
-        check: looks at what was opened, before anything is written where the folder is new.
+        check: looks at what was opened and gives what of it holds, before anything is written where the folder is new.
         ranks: the processes that do it together.
 
     Returns:
@@ -142,9 +142,7 @@ def run_job(
 
     def opened_for(begun: RunFolder | None) -> Opened:
         found = open_job(job, session, begun)
-        if check is not None:
-            check(found)
-        return found
+        return found if check is None else check(found)
 
     begun = session.share(lambda: session.output.is_dir() and any(session.output.iterdir()))
     opened = None if begun else opened_for(None)
@@ -243,7 +241,7 @@ def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, open
     """Write down what the run trains on what, or hold against what was; gives the pictures with their splits."""
     recipe = opened.recipe
     if begun:
-        refuse_other_recipe(run, Recipe.load(run.recipe), recipe)
+        _refuse_other_recipe(run, Recipe.load(run.recipe), recipe)
     elif is_layout_file(recipe.model):
         write_json(run.layout, layout_to_json(opened.start.layout))
     recipe.save(run.recipe)
@@ -330,15 +328,19 @@ class AtWork:
             session.say(text)
         return trained
 
+    def enter(self, trained: "Trained") -> None:
+        """Enter the training in the ledger."""
+        assert trained.val is not None, "every run has validation pictures"
+        self.finisher.enter(
+            self.opened.recipe.model, steps=trained.steps, epochs=trained.epochs, val=trained.val.headline
+        )
+
     def conclude(self, trained: "Trained") -> Result:
         """From the trained network to the verified run and its report."""
         assert trained.val is not None, "every run has validation pictures"
+        self.enter(trained)
         return self.finisher.conclude(
             trained.network,
-            name=self.opened.recipe.model,
-            steps=trained.steps,
-            epochs=trained.epochs,
-            val=trained.val.headline,
             thresholds=trained.val.thresholds,
             preprocess=self.opened.preprocess,
             recipe=self.opened.recipe,
@@ -357,8 +359,7 @@ def _conclude(at: AtWork) -> Result | None:
     return None if trained is None else at.conclude(trained)
 
 
-def refuse_other_recipe(run: RunFolder, before: Recipe, now: Recipe) -> None:
-    """Raise InputError where a resumed run's recipe differs in more than may be given anew (`FREE`)."""
+def _refuse_other_recipe(run: RunFolder, before: Recipe, now: Recipe) -> None:
     for key in Recipe.model_fields:
         was, given = getattr(before, key), getattr(now, key)
         if was != given and key not in FREE:

@@ -226,18 +226,7 @@ class Continued:
 
     def pictures(self, audited: Audit, *, seed: int) -> Dataset:
         """Split as its run had those that it knew, others by the seed."""
-        dataset, known = split(audited.dataset, seed=seed), self.parent.splits()
-        items = tuple(replace(item, split=known.get(item.group, item.split)) for item in dataset.items)
-        moved = sum(after.split != before.split for after, before in zip(items, dataset.items, strict=True))
-        if not moved:
-            return dataset
-        if lacking := next((side for side in ("train", "val") if all(item.split != side for item in items)), None):
-            raise InputError(
-                f"{dataset.source} holds no picture that may be used for {lacking!r}: {self.parent.path} knew them all "
-                "in other splits; give other pictures, or the folder model/ of the run alone, copied elsewhere"
-            )
-        note = f"{moved:,} pictures keep the split that they had in {self.parent.path}, where the model was trained"
-        return replace(dataset, items=items, notes=(*dataset.notes, note))
+        return keeping_splits(split(audited.dataset, seed=seed), self.parent)
 
     def ledger(self, run: RunFolder, session: Session) -> Ledger:
         """It begins with the rows of the artifact's run."""
@@ -295,6 +284,30 @@ class Continued:
             dropout=recipe.drop_rate or None,
             drop_path=recipe.drop_path or None,
         )
+
+
+def keeping_splits(dataset: Dataset, parent: Parent) -> Dataset:
+    """The pictures with the splits that a model's run had them in, where it knew them; others keep theirs.
+
+    Args:
+        dataset: with splits.
+        parent: the model.
+
+    Raises:
+        InputError: nothing is left to train or to validate on.
+    """
+    known = parent.splits()
+    items = tuple(replace(item, split=known.get(item.group, item.split)) for item in dataset.items)
+    moved = sum(after.split != before.split for after, before in zip(items, dataset.items, strict=True))
+    if not moved:
+        return dataset
+    if lacking := next((side for side in ("train", "val") if all(item.split != side for item in items)), None):
+        raise InputError(
+            f"{dataset.source} holds no picture that may be used for {lacking!r}: {parent.path} knew them all in other "
+            "splits; give other pictures, or all of those that it was made with"
+        )
+    note = f"{moved:,} pictures keep the split that they had in {parent.path}"
+    return replace(dataset, items=items, notes=(*dataset.notes, note))
 
 
 def find_start(

@@ -198,6 +198,11 @@ def _regressors(hints: Sequence[Hint], *, seed: int) -> nn.ModuleList:
     return layers
 
 
+def remembers(recipe: Recipe) -> bool:
+    """Whether teachers are asked about every picture once, before training."""
+    return views_are_fixed(recipe) and not recipe.hints and choose_device(recipe).type == "cpu"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Teaching:
     """Makes the objective of a training with teachers, as the trainer asks for it: what it takes counts as training.
@@ -226,7 +231,7 @@ class Teaching:
         teachers = Teachers([Teacher(each, side=recipe.img_size) for each in self.knowledge])
         hints = find_hints(recipe.hints, network.layout, [each.network.layout for each in self.knowledge])
         answers = None
-        if not hints and views_are_fixed(recipe) and choose_device(recipe).type == "cpu":
+        if remembers(recipe):
             answers = remember(teachers, self.images, self.keys, recipe, preprocess, progress=self.progress)
             self.say("pictures are always shown alike: the teacher's answers are computed once and remembered")
         return Distill(

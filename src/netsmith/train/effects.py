@@ -46,8 +46,7 @@ def channel_effects(
     Yields:
         Layer -> float64 [pictures of the batch, channels that it reads].
     """
-    objective = objective_of(network.eval(), recipe, preprocess, labels=labels)
-    objective.auxiliary = {}  # classifiers for training do not ship
+    objective = objective_of(network.eval(), recipe, preprocess, labels=labels, auxiliary={})
     found: dict[str, NDArray[np.float64]] = {}
 
     def watch(name: str) -> None:

@@ -223,6 +223,7 @@ class Classify(Objective):
         preprocess: Preprocess,
         *,
         labels: NDArray[np.int64],
+        auxiliary: Mapping[str, float] | None = None,
     ) -> Self:
         """What `recipe` minimises.
 
@@ -231,13 +232,14 @@ class Classify(Objective):
             recipe: its `smoothing`, `class_balance`, `bce_loss` and `bce_target_thresh` are used.
             preprocess: of the network's input.
             labels: int64 [N] of the training pictures.
+            auxiliary: weights of auxiliary losses; the layout's when None.
         """
         return cls(
             network,
             mean=preprocess.mean,
             std=preprocess.std,
             smoothing=recipe.smoothing,
-            auxiliary=auxiliary_weights(network),
+            auxiliary=auxiliary_weights(network) if auxiliary is None else auxiliary,
             class_weights=balanced_weights(labels) if recipe.class_balance == "loss" else None,
             binary=recipe.bce_loss,
             threshold=recipe.bce_target_thresh,
@@ -343,23 +345,24 @@ def objective_of(
     preprocess: Preprocess,
     *,
     labels: NDArray[np.int64] | NDArray[np.bool_],
+    auxiliary: Mapping[str, float] | None = None,
 ) -> Objective:
     """What `recipe` minimises on pictures with these labels.
 
     Args:
-        network, preprocess: as of `Classify.of`.
+        network, preprocess, auxiliary: as of `Classify.of`.
         recipe: its `smoothing`, `class_balance`, `bce_loss` and `bce_target_thresh` are used.
         labels: int64 [N] of the training pictures, or bool [N,C] of their tags.
     """
     if not are_tags(labels):
         classes = cast(NDArray[np.int64], labels)
-        return Classify.of(network, recipe, preprocess, labels=classes)
+        return Classify.of(network, recipe, preprocess, labels=classes, auxiliary=auxiliary)
     assert recipe.class_balance != "sampling", "refused where the recipe is made"
     return Tag(
         network,
         mean=preprocess.mean,
         std=preprocess.std,
         smoothing=recipe.smoothing,
-        auxiliary=auxiliary_weights(network),
+        auxiliary=auxiliary_weights(network) if auxiliary is None else auxiliary,
         weights=positive_weights(labels) if recipe.class_balance == "loss" else None,
     )

@@ -1,0 +1,138 @@
+"""A teacher against none: `python benchmarks/distill.py --data DIR -o RUNS --minutes 10`.
+
+A student learns CIFAR-10 from the published ResNet-56 (93.39 %), and beside it the same network, with the same seed and
+recipe, on the labels alone, each for the same time; the student's holds its teacher's answers. Three seeds.
+
+The weights of ResNet-56 saw all 50,000 training pictures, so all of these are trained on here and none is validated on:
+of the 10,000 test pictures a fixed half, 500 of each class by a hash of their pixels, is the validation split on which
+`netsmith distill` gives its verdict, and the other half is what is reported.
+
+Each cell is two commands with the same recipe: `netsmith distill STUDENT --teacher resnet56_cifar.akamaster --no-twin`
+and `netsmith train --model STUDENT`. (`distill` itself trains the twin and refuses; here both have to be reported,
+whatever comes out.) Rows go to benchmarks/results.csv: one per cell, and per way the mean over seeds with a 95 %
+interval (Student's t) of it and of its difference from none, seed by seed. A finished cell is not repeated and a stopped
+one gone on with. One hour a way at ten minutes a cell: two ways are `kd` and none.
+"""
+
+import argparse
+import hashlib
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+from make_npz import Sums, cifar10
+from numpy.typing import NDArray
+from results import RESULTS, Row, append, of_run, origin, run
+
+from netsmith.run.files import read_jsonl, replacing
+
+TEACHER, WEIGHTS = "resnet56_cifar.akamaster", "resnet56-4bfd9763.th"
+NONE = "none"
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+"""Student's t for a two-sided 95 % interval of the mean of so many."""
+SHOWN = ("subject", "val_top1", "test_top1", "n", "note")
+
+
+def halves(pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which pictures are to select on: of every class the half whose pixels have the smaller hashes, bool [N]."""
+    keys = np.array([hashlib.sha256(picture.tobytes()).hexdigest() for picture in pixels])
+    chosen = np.zeros(len(labels), np.bool_)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        chosen[members[np.argsort(keys[members])][: len(members) // 2]] = True
+    return chosen
+
+
+def write_data(source: Path, path: Path) -> None:
+    """CIFAR-10 as `.npz` with the splits of this module's docstring; one that is there is left alone."""
+    if path.exists():
+        return
+    arrays = cifar10(Sums(source))
+    images, labels, given = (arrays[name] for name in ("images", "labels", "split"))
+    split = given.astype("<U5")
+    held_out = np.flatnonzero(given == "test")
+    split[held_out[halves(images[held_out], labels[held_out])]] = "val"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as handle:
+        np.savez(handle, images=images, labels=labels, split=split, classes=arrays["classes"])
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and 95 % interval in per cent or points; the mean alone of one."""
+    if len(values) < 2:
+        return f"{100 * values[0]:.2f}"
+    half = T_95[len(values)] * stdev(values) / math.sqrt(len(values))
+    return f"{100 * mean(values):.2f} ({100 * (mean(values) - half):.2f} to {100 * (mean(values) + half):.2f})"
+
+
+def summary(common: Row, cells: dict[str, list[Row]]) -> list[Row]:
+    """One row per way: the mean over its seeds, and what the teacher made of it.
+
+    Args:
+        common: columns of every row.
+        cells: way -> its rows in order of the seeds.
+    """
+    alone = [row["test_top1"] for row in cells[NONE]]
+    rows: list[Row] = []
+    for way, found in cells.items():
+        reached = [row["test_top1"] for row in found]
+        note = f"mean of {len(found)} seeds {interval(reached)} %"
+        if way != NONE:
+            gains = [one - other for one, other in zip(reached, alone, strict=True)]
+            note += f"; {interval(gains)} points over {NONE}"
+        columns = {"subject": f"teacher: {way}", "test_top1": mean(reached), "n": found[0]["n"], "note": note}
+        rows.append(common | columns)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of cifar10 and of the published weights")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--student", default="resnet20_cifar@0.5")
+    parser.add_argument("--losses", nargs="+", default=["kd"], choices=["kd", "dkd", "dist"])
+    parser.add_argument("--minutes", type=float, default=10.0, help="of every cell")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--note", default="", help="what else the rows should say, such as what ran beside")
+    options = parser.parse_args()
+    pictures = options.output / "data" / "cifar10.npz"
+    write_data(options.data, pictures)
+    weights = options.output / "weights"
+    weights.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(options.data / "weights-cifar10-resnet" / WEIGHTS, weights / f"{TEACHER}.pth")
+
+    time = f"{60 * options.minutes:g}s"
+    common = origin(f"distill cifar10 {time}") | {"model": options.student}
+    recipe = ["--recipe", "fast", "--time", time, *(["--threads", str(options.threads)] if options.threads else [])]
+    cells: dict[str, list[Row]] = {way: [] for way in (NONE, *options.losses)}
+    rows: list[Row] = []
+    for seed in range(options.seeds):
+        for way, found in cells.items():
+            if way == NONE:
+                command = ["train", str(pictures), "--model", options.student, *recipe, "--seed", str(seed)]
+            else:
+                taught = ["--teacher", TEACHER, "--pretrained-dir", str(weights), "--loss", way, "--no-twin"]
+                command = ["distill", options.student, "--data", str(pictures), *taught, *recipe, "--seed", str(seed)]
+            folder = options.output / f"{way}-{seed}"
+            result = run(command, folder)
+            after = next(row["after"] for row in read_jsonl(folder / "ledger.jsonl") if row["stage"] == "train")
+            said = "; ".join([f"seed {seed}", *([options.note] if options.note else [])])
+            note = f"{after['epochs']:.1f} epochs, {after['steps']:,} updates; {said}"
+            typed = " ".join(["netsmith", *command]).replace(f"{options.output}/", "")
+            found.append(common | of_run(result) | {"subject": f"teacher: {way}", "note": note, "command": typed})
+            rows.append(found[-1])
+            print({key: rows[-1][key] for key in SHOWN}, flush=True)
+    common["command"] = f"python benchmarks/distill.py --student {options.student} --minutes {options.minutes:g}"
+    for row in summary(common, cells):
+        rows.append(row)
+        print({key: row.get(key, "") for key in SHOWN})
+    append(options.results, rows)
+
+
+if __name__ == "__main__":
+    main()

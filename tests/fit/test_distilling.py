@@ -1,0 +1,174 @@
+"""distill as a person types it: a student kept beside its twin, one refused, and what does not go together."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from netsmith.arch.names import find_layout
+from netsmith.artifact.bundle import artifact_hash, load_bundle
+from netsmith.artifact.verify import verify
+from netsmith.cli.main import run
+from netsmith.data.audit import audit
+from netsmith.data.prepare import prepare
+from netsmith.data.sources import open_source
+from netsmith.data.splits import split
+from netsmith.data.unlabelled import with_unlabelled
+from netsmith.errors import InputError
+from netsmith.export.network import export_network
+from netsmith.models.build import build
+from netsmith.run.clock import FakeClock, SystemClock
+from netsmith.run.ledger import Ledger
+from netsmith.run.plan import Plan
+from netsmith.run.preprocess import Preprocess
+from netsmith.run.recipe import Recipe
+from netsmith.train.feed import TrainingData
+from netsmith.train.trainer import Trainer
+
+STUDENT = "resnet20_cifar@width=0.25,depth=0.5"
+SHOWN = Preprocess(size=16)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """All of scikit-learn's digits, 16 x 16 and grey as colours."""
+    found = audit(open_source("digits")).dataset
+    pixels = np.stack([prepare(found.read(item), SHOWN) for item in found.items])
+    return pixels, np.array([item.label for item in found.items])
+
+
+@pytest.fixture(scope="module")
+def teacher(digits: tuple[NDArray[np.uint8], NDArray[np.int64]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact trained on them for a second."""
+    folder = tmp_path_factory.mktemp("teacher") / "model"
+    images, labels = digits
+    recipe = Recipe(model="t", img_size=16, epochs=4.0, batch_size=64, lr=0.1, flip=False, crop_scale=None, threads=1)
+    data = TrainingData(images, labels, images[:0], labels[:0], SHOWN, "digits")
+    network = build(find_layout("resnet20_cifar@width=0.5,depth=0.5", num_classes=10, img_size=16))
+    Trainer(network, data, recipe, plan=Plan(folder.parent / "plan.jsonl"), clock=SystemClock()).advance()
+    export_network(network.eval(), folder, labels=[str(label) for label in range(10)], preprocess=SHOWN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def few(digits: tuple[NDArray[np.uint8], NDArray[np.int64]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`few.npz`, digits of which four of each are to train on, and `more`, a thousand without labels."""
+    folder = tmp_path_factory.mktemp("few")
+    images, labels = digits
+    order = np.random.default_rng(0).permutation(len(labels))
+    train = np.concatenate([order[labels[order] == label][:4] for label in range(10)])
+    rest = np.setdiff1d(order, train)
+    chosen = np.concatenate([train, rest[:400]])
+    split = np.array(["train"] * 40 + ["val"] * 200 + ["test"] * 200)
+    np.savez(folder / "few.npz", images=images[chosen], labels=labels[chosen], split=split)
+    (folder / "more").mkdir()
+    for at in rest[400:1400].tolist():
+        Image.fromarray(images[at]).save(folder / "more" / f"{at}.png")
+    return folder
+
+
+def distilled(teacher: Path, out: Path, *flags: str, student: str = STUDENT, data: str = "digits") -> int:
+    typed = ["distill", student, "--teacher", str(teacher), "--data", data, "-o", str(out), "--threads", "1", "-q"]
+    return run([*typed, *flags])
+
+
+def test_a_student_is_kept_beside_its_twin_and_tells_whom_it_learned_from(
+    teacher: Path, few: Path, tmp_path: Path
+) -> None:
+    """Because it may learn on pictures without labels; always shown alike, so the teacher is asked about each once."""
+    out = tmp_path / "run"
+    still = ["--no-flip", "--pad", "0", "--img-size", "16", "--epochs", "3", "--lr", "0.1", "--temperature", "1"]
+    more = ["--unlabelled", str(few / "more"), "--label-weight", "1"]
+    assert distilled(teacher, out, *still, *more, data=str(few / "few.npz")) == 0
+    recipe = Recipe.load(out / "recipe.yaml")
+    assert recipe.teachers == (artifact_hash(teacher),)
+    assert (recipe.distill_loss, recipe.temperature, recipe.label_weight) == ("kd", 1.0, 1.0)
+    ledger = Ledger(out / "ledger.jsonl", clock=FakeClock())
+    row = ledger.newest("distill")
+    assert row is not None
+    assert row.verdict == "kept"
+    assert "beside its twin without a teacher" in row.reason
+    assert row.after["top1"]["value"] > row.before["top1"]["value"]
+    assert (row.output, row.splits_read) == (artifact_hash(out / "model"), ["train", "val"])
+    assert [each.stage for each in ledger.rows].index("distill") < [each.stage for each in ledger.rows].index("test")
+    assert verify(out, seconds=0.2).ok
+    assert not (out / "candidates").exists()
+    assert set(load_bundle(out).config.files) == {"model.onnx", "golden.npz", "model.safetensors"}
+
+
+def test_a_student_below_its_twin_is_refused_with_both_numbers(
+    teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here because its teacher knows nothing, and the labels count for nothing."""
+    fool, out = tmp_path / "fool", tmp_path / "run"
+    network = build(find_layout(STUDENT, num_classes=10, img_size=16), seed=5)
+    export_network(network.eval(), fool, labels=load_bundle(teacher).config.labels, preprocess=SHOWN)
+    short = ["--epochs", "1", "--lr", "0.1", "--ema", "0", "--label-weight", "0", "--loss", "dist"]
+    assert distilled(fool, out, *short, student=str(teacher)) == 1
+    said = capsys.readouterr().err
+    assert "distill is refused" in said
+    assert "points, more than the 0 allowed" in said
+    assert not (out / "model").exists()
+    rows = Ledger(out / "ledger.jsonl", clock=FakeClock()).rows
+    assert (rows[0].stage, rows[-1].verdict) == ("parent", "refused")
+    assert rows[-1].before["top1"]["value"] > rows[-1].after["top1"]["value"]
+    twin = out / "candidates" / "twin"
+    assert load_bundle(twin).config.labels == load_bundle(teacher).config.labels
+    twins = yaml.safe_load((twin / "recipe.yaml").read_text())
+    assert (twins["teachers"], twins["epochs"] > 1.0) == ([], True)
+    assert distilled(fool, out, *short, "--resume", student=str(teacher)) == 1
+    assert "was refused" in capsys.readouterr().err
+    assert distilled(teacher, out, *short, "--resume", student=str(teacher)) == 2, "another teacher"
+    assert "was begun with teachers" in capsys.readouterr().err
+
+
+def test_what_does_not_go_together_is_told_and_nothing_is_written(
+    teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+
+    def refused(*flags: str, of: Path = teacher) -> str:
+        assert distilled(of, out, "--epochs", "1", *flags) == 2
+        assert not out.exists()
+        return capsys.readouterr().err
+
+    other = tmp_path / "other"
+    network = build(find_layout(STUDENT, num_classes=3, img_size=16)).eval()
+    export_network(network, other, labels=("0", "1", "cat"), preprocess=SHOWN)
+    assert "does not know the classes 2, 3, 4 and 5 more" in refused(of=other)
+    assert "is no folder, and as the name of a network: no model is called" in refused(of=Path("resnet5000"))
+    assert "is there twice" in refused("--teacher", str(teacher))
+    assert "a mixture has two" in refused("--loss", "dkd", "--mixup", "0.2")
+    assert "has no stage 'stage9'" in refused("--hints", "stage9")
+    assert "--temperature is 0; it must be above 0" in refused("--temperature", "0")
+    assert "are of none" in refused("--unlabelled", str(tmp_path), "--class-balance", "sampling")
+
+
+def test_pictures_without_labels_are_those_that_the_data_does_not_hold(tmp_path: Path) -> None:
+    labelled, more = tmp_path / "labelled", tmp_path / "more" / "deep"
+    draw = np.random.default_rng(0)
+    pictures = draw.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+    for at, pixels in enumerate(pictures[:10]):
+        (labelled / "ab"[at % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(labelled / "ab"[at % 2] / f"{at}.png")
+    more.mkdir(parents=True)
+    for at, pixels in enumerate(pictures[8:]):  # two of them are labelled already, under another encoding
+        Image.fromarray(pixels).save(more / f"{at}.bmp")
+    (more / "again.bmp").write_bytes((more / "3.bmp").read_bytes())
+    (more / "broken.png").write_bytes(b"nothing")
+    said: list[str] = []
+    dataset = split(audit(open_source(labelled)).dataset, seed=0)
+    found = with_unlabelled(dataset, tmp_path / "more", say=said.append)
+    assert found.items[:10] == dataset.items
+    assert [Path(item.name).name for item in found.items[10:]] == ["2.bmp", "3.bmp"]
+    assert found.targets(found.items[9:]).tolist() == [dataset.items[9].label, -1, -1]
+    assert found.read(found.items[11]) == (more / "3.bmp").read_bytes()
+    assert "2 pictures without a label" in said[0]
+    assert "1 cannot be read, 3 are there twice" in said[0]
+    with pytest.raises(InputError, match="none of its 2 pictures is of use"):
+        for name in ("1.bmp", "2.bmp", "3.bmp", "again.bmp"):
+            (more / name).unlink()
+        with_unlabelled(dataset, tmp_path / "more", say=said.append)
