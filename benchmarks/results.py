@@ -39,10 +39,10 @@ def origin(benchmark: str) -> Row:
 
 
 def run(command: Sequence[str], folder: Path) -> Result:
-    """Run one `netsmith fit` or `train` unless its folder is finished, going on where it was stopped; its result."""
+    """Run a `netsmith fit`, `train` or `prune` unless its folder is finished, going on from where it was stopped."""
     if not (folder / "results.json").exists():
         print("$ netsmith", *command, flush=True)
-        more = ["-o", str(folder), "--quiet", *(["--resume"] if command[0] == "train" else [])]
+        more = ["-o", str(folder), "--quiet", *(["--resume"] if command[0] != "fit" else [])]
         subprocess.run([sys.executable, "-m", "netsmith", *command, *more], check=True)
     return Result.load(folder / "results.json")
 

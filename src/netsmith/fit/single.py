@@ -241,7 +241,7 @@ def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, open
     """Write down what the run trains on what, or hold against what was; gives the pictures with their splits."""
     recipe = opened.recipe
     if begun:
-        _refuse_other_recipe(run, Recipe.load(run.recipe), recipe)
+        refuse_other_recipe(run, Recipe.load(run.recipe), recipe)
     elif is_layout_file(recipe.model):
         write_json(run.layout, layout_to_json(opened.start.layout))
     recipe.save(run.recipe)
@@ -359,7 +359,8 @@ def _conclude(at: AtWork) -> Result | None:
     return None if trained is None else at.conclude(trained)
 
 
-def _refuse_other_recipe(run: RunFolder, before: Recipe, now: Recipe) -> None:
+def refuse_other_recipe(run: RunFolder, before: Recipe, now: Recipe) -> None:
+    """Raise InputError where a resumed run's recipe differs in more than may be given anew (`FREE`)."""
     for key in Recipe.model_fields:
         was, given = getattr(before, key), getattr(now, key)
         if was != given and key not in FREE:

@@ -219,12 +219,14 @@ class Stage:
         name: of its rows in the ledger, such as "prune".
         parent: what it begins with.
         session: what was typed, and who is told.
+        audited: the pictures as they are now.
         finisher: the run, its pictures, plan and ledger, and how it ends.
     """
 
     name: str
     parent: Parent
     session: Session
+    audited: Audit
     finisher: Finisher
     _answers: dict[str, Evaluation] = field(default_factory=dict[str, Evaluation], repr=False)
 
@@ -413,7 +415,7 @@ def run_stage(
             measure_s=measure_s,
             progress=session.progress,
         )
-        return work(Stage(name=name, parent=parent, session=session, finisher=finisher))
+        return work(Stage(name=name, parent=parent, session=session, audited=audited, finisher=finisher))
 
 
 def _opened(parent: Parent, session: Session, *, seed: int) -> tuple[Audit, Dataset]:

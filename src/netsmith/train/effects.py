@@ -46,7 +46,8 @@ def channel_effects(
     Yields:
         Layer -> float64 [pictures of the batch, channels that it reads].
     """
-    objective = objective_of(network.eval(), recipe, preprocess, labels=labels, auxiliary={})
+    objective = objective_of(network.eval(), recipe, preprocess, labels=labels)
+    objective.auxiliary = {}  # classifiers for training do not ship
     found: dict[str, NDArray[np.float64]] = {}
 
     def watch(name: str) -> None:

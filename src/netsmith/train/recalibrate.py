@@ -48,7 +48,7 @@ def recalibrate(
     with torch.no_grad():
         for part in np.array_split(pixels, max(1, len(pixels) // batch_size)) if norms else ():
             progress("recalibrating batch norm", done, len(pixels))
-            network(normalize(torch.from_numpy(part).permute(0, 3, 1, 2)))
+            network(normalize(torch.from_numpy(part.copy()).permute(0, 3, 1, 2)))
             done += len(part)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

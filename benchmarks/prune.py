@@ -1,0 +1,336 @@
+"""ResNet-56 at half its MACs, against Torch-Pruning: `python benchmarks/prune.py --data DIR -o RUNS`.
+
+Both begin with the published CIFAR-10 weights (93.39 %), cut channels to at most half the MACs with widths that are
+multiples of 8, and train on for 20 minutes with the same recipe, Trainer and threads. They differ in which channels go:
+
+- `netsmith`: `netsmith prune MODEL --macs 0.5 --time 20m`, the accuracy of the artifact that it ships;
+- `torch-pruning`: `BasePruner` with group L2 norms, global, `round_to=8`, little by little until half the MACs are gone
+  (as its own benchmark of this network does, 400 steps at most). Its modules cannot carry the zero-padded shortcuts,
+  whose numbers of zeros change with the channels, so which channels it keeps is read off and `select` does the cutting.
+- `unpruned`: the network as it was.
+
+The weights were trained on all 50,000 training pictures. So validation pictures, on which one chooses, are 5,000 of the
+test batch, stratified and always the same, and the accuracy reported is that on the other 5,000; training sees the
+50,000. Three seeds, each a row; mean and spread are printed.
+
+Every run is a process of its own and is kept in the output folder, so the script can be stopped and started again, and
+done in pieces: `--cells netsmith --seeds 0`. Nothing else may run on the machine; two hours on two cores.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from results import RESULTS, Row, append, of_run, origin, run
+
+from netsmith.arch.cost import cost
+from netsmith.arch.layout import layout_graph
+from netsmith.artifact.bundle import load_bundle
+from netsmith.run.metrics import Interval
+from netsmith.run.plan import Plan
+
+if TYPE_CHECKING:
+    from netsmith.models.network import Network
+
+HERE = Path(__file__).resolve()
+WEIGHTS, MODEL = "weights-cifar10-resnet/resnet56-4bfd9763.th", "resnet56_cifar"
+CELLS = ("netsmith", "torch-pruning")
+SEEDS = (0, 1, 2)
+ROUND_TO, SHARE = 8, 0.5
+TORCH_PRUNING_STEPS = 400
+RECIPE: dict[str, Any] = {
+    "opt": "sgd", "lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "batch_size": 128,
+    "sched": "cosine", "warmup": 0.05, "smoothing": 0.0, "ema": 0.998, "flip": True, "pad": 4, "crop_scale": None,
+}  # fmt: skip
+"""Of training after the cut, for both."""
+
+
+# What both begin with
+
+
+def halves(labels: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.bool_]:
+    """Which of the test pictures are for choosing, bool [N]: of every class half, drawn once."""
+    rng = np.random.default_rng(seed)
+    chosen = np.zeros(len(labels), dtype=np.bool_)
+    for label in np.unique(labels):
+        places = rng.permutation(np.flatnonzero(labels == label))
+        chosen[places[: len(places) // 2]] = True
+    return chosen
+
+
+def pictures(options: argparse.Namespace) -> Path:
+    """CIFAR-10 with the test batch divided: half of it for validation, the rest the test pictures."""
+    path = options.output / "cifar10-halves.npz"
+    if not path.exists():
+        command = [sys.executable, str(HERE.parent / "make_npz.py"), "-o", str(options.output)]
+        subprocess.run([*command, "--data", str(options.data), "cifar10"], check=True, stdout=subprocess.DEVNULL)
+        with np.load(options.output / "cifar10.npz") as found:
+            arrays = {name: found[name] for name in found.files}
+        test = arrays["split"] == "test"
+        validation = np.zeros(len(test), dtype=np.bool_)
+        validation[test] = halves(arrays["labels"][test])
+        arrays["split"] = np.where(validation, "val", arrays["split"])
+        np.savez(path, allow_pickle=False, **arrays)
+    return path
+
+
+def model(options: argparse.Namespace) -> Path:
+    """The published network as a model folder."""
+    folder = options.output / "resnet56"
+    if not folder.exists():
+        classes = (options.data / "cifar10" / "classes.txt").read_text().split()
+        command = ["import-weights", str(options.data / WEIGHTS), "--model", MODEL, "--num-classes", "10"]
+        command += ["--labels", ",".join(classes), "-o", str(folder), "--quiet"]
+        subprocess.run([sys.executable, "-m", "netsmith", *command], check=True)
+    return folder
+
+
+def recipe_file(options: argparse.Namespace) -> Path:
+    """`RECIPE` as a file."""
+    import yaml
+
+    path = options.output / "recipe.yaml"
+    fields = {name: list(value) if isinstance(value, tuple) else value for name, value in RECIPE.items()}
+    path.write_text(yaml.safe_dump({"model": MODEL, "img_size": 32, "epochs": 1.0, **fields}))
+    return path
+
+
+# Cells
+
+
+def netsmith_command(options: argparse.Namespace, seed: int) -> list[str]:
+    """What is typed."""
+    return [
+        "prune", str(model(options)), "--data", str(pictures(options)), "--macs", str(SHARE), "--round-to",
+        str(ROUND_TO), "--importance", options.importance, "--time", options.time, "-c", str(recipe_file(options)),
+        "--seed", str(seed), "--max-drop", "100",
+    ]  # fmt: skip
+
+
+def netsmith_row(options: argparse.Namespace, seed: int) -> Row:
+    """Of a run, made now where it is not there."""
+    folder = options.output / f"netsmith-{options.importance}-{options.time}-{seed}"
+    found = run(netsmith_command(options, seed), folder)
+    return {
+        **of_run(found), "command": found.commands[-1], "model": widths(folder / "model"),
+        "note": f"seed {seed}, {found.final.macs:,} MACs, {pace(folder)}",
+    }  # fmt: skip
+
+
+def pace(folder: Path) -> str:
+    """Epochs, images/s and dtype of a training, of its rows and plan."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rates = [row["images_per_s"] for row in rows if row.get("images_per_s")]
+    plan = Plan(folder / "plan.jsonl")
+    dtype = next((row.value for row in plan.rows if row.kind == "dtype"), "float32")
+    return f"{rows[-1]['epoch']:.1f} epochs, {statistics.median(rates):,.0f} images/s, {dtype}"
+
+
+def widths(folder: Path) -> str:
+    """Output channels of a model's stages."""
+    layout = load_bundle(folder).layout
+    return f"{layout.name} {'-'.join(str(stage.blocks[-1].out) for stage in layout.stages)}"  # pyright: ignore
+
+
+def reference_row(options: argparse.Namespace, seed: int) -> Row:
+    """Of Torch-Pruning, in a process of its own, made now where it is not there."""
+    folder = options.output / f"torch-pruning-{options.time}-{seed}"
+    answer = folder / "answer.json"
+    if not answer.exists():
+        command = [sys.executable, str(HERE), "--child", str(seed), "--data", str(options.data), "-o"]
+        command += [str(options.output), "--time", options.time]
+        print("$ torch-pruning, seed", seed, flush=True)
+        subprocess.run(command, check=True)
+    row: Row = json.loads(answer.read_text())
+    return {**row, "note": f"{row['note']}, {pace(folder)}", "command": "BasePruner, then the same Trainer"}
+
+
+def torch_pruning(options: argparse.Namespace, seed: int) -> None:
+    """Cut as Torch-Pruning chooses, train on, answer; writes `answer.json`."""
+    from netsmith.data.audit import audit
+    from netsmith.data.cache import prepared
+    from netsmith.data.masters import masters
+    from netsmith.data.sources import open_source
+    from netsmith.data.splits import split
+    from netsmith.export.network import export_network
+    from netsmith.models.build import load_model
+    from netsmith.models.pruned import prune_network
+    from netsmith.run.budget import parse_duration
+    from netsmith.run.clock import SystemClock
+    from netsmith.run.folder import RunFolder
+    from netsmith.run.recipe import Recipe
+    from netsmith.train.evaluate import evaluate_network
+    from netsmith.train.feed import TrainingData
+    from netsmith.train.loop import train
+
+    whole = load_model(model(options))
+    network = prune_network(whole, torch_pruning_keeps(whole, most=int(SHARE * cost(whole.layout).macs)))
+    preprocess = load_bundle(model(options)).config.preprocess
+    dataset = split(audit(open_source(str(pictures(options)))).dataset, seed=seed)
+    items = dataset.subset("train")
+    found = masters(dataset, items, side=round(1.15 * 32), encoding="decoded", warn=print)
+    val, test = (prepared(dataset, dataset.subset(side), preprocess) for side in ("val", "test"))
+    fields = {**RECIPE, "model": network.layout.name, "img_size": 32, "seed": seed}
+    recipe = Recipe.from_mapping({**fields, "time_s": parse_duration(options.time)}, where="the benchmark")
+    folder = RunFolder(options.output / f"torch-pruning-{options.time}-{seed}")
+    folder.path.mkdir(exist_ok=True)
+    trained = train(
+        network, TrainingData.of(found, val, preprocess), recipe, run=folder, plan=Plan(folder.plan),
+        clock=SystemClock(), resume=True,
+    )  # fmt: skip
+    made = export_network(
+        trained.network, folder.model, labels=dataset.classes, preprocess=preprocess, overwrite=True
+    )  # fmt: skip
+    answers = evaluate_network(
+        trained.network, test.pixels, test.labels, mean=preprocess.mean, std=preprocess.std
+    )  # fmt: skip
+    assert trained.val is not None, "there are validation pictures"
+    top1: Interval = answers.headline
+    row = {
+        "val_top1": trained.val.headline.value, "test_top1": top1.value, "test_low": top1.low, "test_high": top1.high,
+        "n": top1.n, "size_bytes": made.size_bytes, "model": widths(folder.model),
+        "note": f"seed {seed}, {cost(network.layout).macs:,} MACs",
+    }  # fmt: skip
+    (folder.path / "answer.json").write_text(json.dumps(row))
+
+
+def torch_pruning_keeps(network: "Network", *, most: int) -> dict[str, list[int]]:
+    """The channels that Torch-Pruning keeps of every layer, and of every zero padding those of what it is added to.
+
+    Args:
+        network: not changed.
+        most: MACs.
+    """
+    import copy
+
+    import torch
+    import torch_pruning
+    from torch import nn
+
+    from netsmith.arch import graph as g
+    from netsmith.arch.select import select
+
+    graph = layout_graph(network.layout)
+    worked = copy.deepcopy(network)
+    names = {module: name for name, module in worked.named_modules()}
+    kept = {op.name: list(range(op.out_channels)) for op in graph.ops if isinstance(op, g.Conv)}
+    sums = {source: op for op in graph.ops if isinstance(op, g.Add) for source in op.sources}
+    made_by = {op.name: op.source for op in graph.ops if isinstance(op, g.Norm | g.Activate)}
+
+    def keeps() -> dict[str, list[int]]:
+        found = dict(kept)
+        for op in graph.ops:
+            if isinstance(op, g.Pad):
+                branch = next(source for source in sums[op.name].sources if source != op.name)
+                while branch not in kept:
+                    branch = made_by[branch]
+                found[op.name] = kept[branch]
+        return found
+
+    pruner = torch_pruning.pruner.BasePruner(
+        worked,
+        torch.zeros(1, 3, *network.layout.resolution),
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        global_pruning=True,
+        pruning_ratio=1.0,
+        iterative_steps=TORCH_PRUNING_STEPS,
+        ignored_layers=[module for module in worked.modules() if isinstance(module, nn.Linear)],
+        round_to=ROUND_TO,
+    )
+    for _ in range(TORCH_PRUNING_STEPS):
+        if cost(select(network.layout, keeps()).layout).macs <= most:
+            return keeps()
+        for group in pruner.step(interactive=True) or ():
+            for dependency, positions in group:
+                name = names.get(dependency.target.module)
+                if name in kept and "out_channels" in dependency.handler.__name__:
+                    gone = {int(getattr(each, "idx", each)) for each in positions}
+                    kept[name] = [channel for at, channel in enumerate(kept[name]) if at not in gone]
+            group.prune()
+    raise SystemExit("Torch-Pruning did not reach the target")
+
+
+def unpruned_row(options: argparse.Namespace) -> Row:
+    """The network as it was, on the same test pictures."""
+    path = options.output / "unpruned.json"
+    if not path.exists():
+        from netsmith.artifact.evaluate import evaluate
+        from netsmith.artifact.runtimes import open_session
+        from netsmith.data.audit import audit
+        from netsmith.data.cache import prepared
+        from netsmith.data.sources import open_source
+
+        bundle = load_bundle(model(options))
+        dataset = audit(open_source(str(pictures(options)))).dataset
+        scores: list[Interval] = []
+        for side in ("val", "test"):
+            asked = prepared(dataset, [item for item in dataset.items if item.split == side], bundle.config.preprocess)
+            scores.append(evaluate(open_session(bundle), asked.pixels, asked.labels).headline)
+        val, test = scores
+        path.write_text(
+            json.dumps(
+                {
+                    "val_top1": val.value,
+                    "test_top1": test.value,
+                    "test_low": test.low,
+                    "test_high": test.high,
+                    "n": test.n,
+                    "size_bytes": bundle.size_bytes,
+                    "model": widths(bundle.folder),
+                    "note": f"{cost(bundle.layout).macs:,} MACs",
+                    "command": "evaluate",
+                }
+            )
+        )
+    return json.loads(path.read_text())
+
+
+def summary(rows: Iterable[Row]) -> str:
+    """Mean and spread of each subject's test accuracy."""
+    by_subject: dict[str, list[float]] = {}
+    for row in rows:
+        by_subject.setdefault(row["subject"], []).append(100 * row["test_top1"])
+    lines = [
+        f"{subject}: {statistics.mean(values):.2f} % (n {len(values)}, "
+        f"{min(values):.2f} to {max(values):.2f}{f', sd {statistics.stdev(values):.2f}' if len(values) > 1 else ''})"
+        for subject, values in by_subject.items()
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what is missing, and add rows."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of cifar10 and the weights")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--time", default="20m", help="of training after the cut")
+    parser.add_argument("--importance", default="l2", help="of netsmith's cell")
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file that rows are added to")
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
+    if options.child is not None:
+        torch_pruning(options, options.child)
+        return
+    common = {**origin("prune"), "budget": f"macs={SHARE:g}x, widths of {ROUND_TO}, {options.time}"}
+    rows: list[Row] = [{**common, "subject": "unpruned", **unpruned_row(options)}]
+    make = {"netsmith": netsmith_row, "torch-pruning": reference_row}
+    for seed in options.seeds:
+        for cell in options.cells:
+            rows.append({**common, "subject": cell, **make[cell](options, seed)})
+            print(f"{cell}, seed {seed}: {100 * rows[-1]['test_top1']:.2f} %, {rows[-1]['note']}", flush=True)
+    append(options.results, rows)
+    print(summary(rows))
+
+
+if __name__ == "__main__":
+    main()

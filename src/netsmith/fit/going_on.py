@@ -1,0 +1,232 @@
+"""Training that goes on with a network that was cut, and of the network that it is compared with.
+
+The twin is scaled down by its family's width to what the pruned network costs, at the same resolution, starts from
+fresh weights and is trained by the same recipe but for the rate, which is that of training from scratch. It has the
+compute of both trainings of the pruned network, as far as the parent's run tells its own: seconds where seconds were
+given, and where epochs were, as many as take the same MACs.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from netsmith.arch.cost import cost
+from netsmith.arch.names import find_layout, find_spec
+from netsmith.arch.scale import for_size
+from netsmith.arch.scale_to import scale_to
+from netsmith.arch.spec import Spec, with_classes
+from netsmith.artifact.bundle import CONFIG, Bundle, load_bundle
+from netsmith.compress.prune.spending import Measure
+from netsmith.data.cache import Prepared, prepared
+from netsmith.errors import InputError
+from netsmith.fit.composing import compose_recipe
+from netsmith.fit.cutting import Asked
+from netsmith.fit.opening import training_pictures
+from netsmith.fit.stage import Parent, Stage
+from netsmith.fit.starting import Fresh
+from netsmith.run.budget import format_duration
+from netsmith.run.files import make_folder, read_jsonl
+from netsmith.run.folder import RunFolder
+from netsmith.run.plan import Plan
+from netsmith.run.preprocess import Preprocess
+from netsmith.run.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from netsmith.train.evaluate import Evaluation
+    from netsmith.train.feed import TrainingData
+    from netsmith.train.loop import Trained
+
+SAMPLE = 1024
+"""Training pictures that are asked how much channels matter, and that batch norm's statistics are taken on."""
+TWIN = "twin"
+"""Name of its folders in the run."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What networks of a stage are trained on, and how.
+
+    Attributes:
+        stage: at work.
+        recipe: of the training.
+        preprocess: of the parent, and so of what is made of it.
+        trains: whether what was cut is trained on; else the recipe only says which loss ranks channels.
+    """
+
+    stage: Stage
+    recipe: Recipe
+    preprocess: Preprocess
+    trains: bool
+
+    @cached_property
+    def data(self) -> "TrainingData":
+        """The pictures, as the Trainer takes them."""
+        from netsmith.train.feed import TrainingData
+
+        side = max(self.recipe.img_size, self.recipe.train_size or 0)
+        masters = training_pictures(
+            self.stage.dataset, largest=side, plan=self.stage.finisher.plan, warn=self.stage.session.warn
+        )
+        return TrainingData.of(masters, self.stage.finisher.prepared("val", self.preprocess), self.preprocess)
+
+    @cached_property
+    def sample(self) -> Prepared:
+        """Some training pictures, prepared as validation pictures are: those whose hashes come first."""
+        dataset = self.stage.dataset
+        items = sorted(dataset.subset("train"), key=lambda item: item.key)[:SAMPLE]
+        progress = self.stage.session.progress
+
+        def counting(done: int, total: int) -> None:
+            progress("preparing training pictures", done, total)
+
+        return prepared(dataset, items, self.preprocess, progress=counting)
+
+    @property
+    def asked(self) -> Asked:
+        """Pictures by which channels are ranked."""
+        return Asked(
+            pictures=lambda: self.sample,
+            recipe=self.recipe,
+            preprocess=self.preprocess,
+            progress=self.stage.session.progress,
+        )
+
+    def recalibrated(self, network: "nn.Module") -> int:
+        """Take batch norm's statistics again; gives the number of norms."""
+        from netsmith.train.recalibrate import recalibrate
+
+        mean, std = self.preprocess.mean, self.preprocess.std
+        return recalibrate(
+            network, self.sample.pixels, mean=mean, std=std, progress=self.stage.session.progress
+        )  # fmt: skip
+
+    def answers(self, network: "nn.Module") -> "Evaluation":
+        """A network's answers on the validation pictures."""
+        from netsmith.train.evaluate import evaluate_network
+
+        val = self.stage.finisher.prepared("val", self.preprocess)
+        mean, std = self.preprocess.mean, self.preprocess.std
+        return evaluate_network(
+            network, val.pixels, val.labels, mean=mean, std=std, progress=self.stage.session.progress
+        )  # fmt: skip
+
+    def train(
+        self, network: "nn.Module", run: RunFolder, plan: Plan, *, share: float = 1.0, seed: int = 0,
+        recipe: Recipe | None = None,
+    ) -> "Trained":  # fmt: skip
+        """Train a network, or go on where that was interrupted.
+
+        Args:
+            network: changed in place.
+            run: folder of its checkpoints and metrics.
+            plan: of this training.
+            share: of the recipe's length.
+            seed: added to the recipe's, so that rounds see other batches.
+            recipe: in place of the stage's.
+        """
+        from netsmith.train.loop import train
+
+        recipe = recipe or self.recipe
+        length = {
+            name: share * value
+            for name, value in (("epochs", recipe.epochs), ("time_s", recipe.time_s))
+            if value is not None
+        }
+        return train(
+            network,
+            self.data,
+            recipe.model_copy(update={**length, "seed": recipe.seed + seed}),
+            run=run,
+            plan=plan,
+            clock=self.stage.session.clock,
+            resume=True,
+            show=self.stage.session.progress,
+            warn=self.stage.session.warn,
+        )
+
+
+def refuse_without_twin(parent: Parent, *, trains: bool) -> None:
+    """Raise InputError where a parent has no table to scale down by, or its twin no time to train."""
+    _spec_of(parent)
+    if not trains and _trained_before(parent) is None:
+        raise InputError(
+            "--baseline trains for as long as the pruned network was trained, which is not known here; give --epochs "
+            "or --time, or leave it out"
+        )
+
+
+def make_twin(stage: Stage, made: Bundle, training: Training, *, measure: Measure) -> tuple[Bundle | None, str]:
+    """The natively scaled-down network of the cost of a pruned one, trained.
+
+    Args:
+        stage: at work.
+        made: the pruned network.
+        training: of it.
+        measure: of the cost.
+
+    Returns:
+        Its artifact and the length of its training, or None and why there is none.
+    """
+    spent = cost(made.layout)
+    wanted = spent.macs if measure == "macs" else spent.params
+    try:
+        spec = scale_to(_spec_of(stage.parent), **{measure: wanted}, rule="width")
+    except InputError as error:
+        return None, f"left out, because {error}"
+    start = Fresh(spec.name)
+    recipe = training.recipe
+    twin = find_layout(spec.name, num_classes=made.layout.num_classes, img_size=recipe.img_size)
+    length, how = _length(stage.parent, training, macs=cost(twin).macs, pruned=spent.macs)
+    kept = recipe.model_dump(exclude={"lr", "grad_clip", "model", "pretrained", "parent", "epochs", "time_s"})
+    layers = [("the pruned network's recipe", kept), ("its compute", {**length, **start.fields})]
+    own = compose_recipe(stage.audited, start, layers=layers)
+    folder = stage.candidate(TWIN)
+    if (folder / CONFIG).is_file():
+        return load_bundle(folder), how
+    run = RunFolder(stage.run.path / TWIN)
+    make_folder(run.path)
+    network = start.network(own, stage.dataset, progress=stage.session.progress)
+    stage.session.say(f"{spec.name}, scaled down to as much, is trained for {how}")
+    trained = training.train(network, run, Plan(run.plan), recipe=own)
+    assert trained.val is not None, "every run has validation pictures"
+    return stage.finisher.export(
+        trained.network, folder, preprocess=training.preprocess, recipe=own, thresholds=trained.val.thresholds,
+    ), how  # fmt: skip
+
+
+def _spec_of(parent: Parent) -> Spec:
+    """The table that the parent was made by, for its classes and its side; what was pruned or grown has its origin's
+    name before a plus."""
+    layout = parent.bundle.layout
+    name = layout.name.partition("+")[0]
+    try:
+        spec = find_spec(name)
+    except InputError as error:
+        raise InputError(
+            f"--baseline scales a network of netsmith models down, and {layout.name} is none; leave it out"
+        ) from error
+    return for_size(with_classes(spec, layout.num_classes), layout.resolution[0])
+
+
+def _trained_before(parent: Parent) -> tuple[float, float] | None:
+    """Seconds and epochs of the parent's own training, where its run tells them."""
+    if parent.run is None or not parent.run.metrics.exists():
+        return None
+    rows = [row for row in read_jsonl(parent.run.metrics) if "seconds" in row and "epoch" in row]
+    return (float(rows[-1]["seconds"]), float(rows[-1]["epoch"])) if rows else None
+
+
+def _length(parent: Parent, training: Training, *, macs: int, pruned: int) -> tuple[dict[str, float], str]:
+    """How long the twin is trained, and that in words."""
+    before = _trained_before(parent)
+    unknown = "" if before is not None else "; how long its parent was trained is not known and not counted"
+    seconds, epochs = before or (0.0, 0.0)
+    recipe = training.recipe
+    if recipe.time_s is not None:
+        length = recipe.time_s + seconds
+        return {"time_s": length}, f"{format_duration(length)}, the time of both trainings of the pruned one{unknown}"
+    again = recipe.epochs if training.trains and recipe.epochs is not None else 0.0
+    length = (again * pruned + epochs * cost(parent.bundle.layout).macs) / macs
+    return {"epochs": length}, f"{length:.3g} epochs, the MACs of both trainings of the pruned one{unknown}"

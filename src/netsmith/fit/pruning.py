@@ -1,0 +1,311 @@
+"""`prune`: a trained network in, a smaller one out, in a run folder of its own.
+
+In rounds, of which each cuts a part of the way to the target and trains the network on; the last has half of the
+training, the others share the rest evenly, and their networks are artifacts in `candidates/`, from which an interrupted
+run goes on. Without training there is one round, after which batch norm's statistics are taken again on training
+pictures. The frame is `netsmith.fit.stage`; training is the Trainer's, by a recipe that is composed as `train` composes
+it for weights that were trained before.
+
+A pruned network has to be better than one that was made as small from the start: with `twin` such a one, scaled down by
+its family's own rule, is trained as long as both trainings of the pruned one took, and both stand in the ledger. Where
+it was left out, the ledger says so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netsmith.arch.cost import cost
+from netsmith.arch.graph import Norm
+from netsmith.arch.layout import layout_graph
+from netsmith.arch.scale_to import Times, resolve
+from netsmith.artifact.bundle import CONFIG, Bundle
+from netsmith.errors import CheckError, InputError
+from netsmith.fit.composing import UNNORMALISED, compose_recipe
+from netsmith.fit.cutting import Channels, CostLimit, Cut, LatencyLimit, Milliseconds, SingleWeights, Wish
+from netsmith.fit.finish import what_it_shows
+from netsmith.fit.going_on import Training, make_twin, refuse_without_twin
+from netsmith.fit.judged import Judged, verdict
+from netsmith.fit.recipes import look_at
+from netsmith.fit.session import Session
+from netsmith.fit.single import refuse_other_recipe, told
+from netsmith.fit.stage import Parent, Stage, open_parent, run_stage
+from netsmith.fit.starting import Continued
+from netsmith.run.budget import Budget
+from netsmith.run.files import make_folder
+from netsmith.run.folder import RunFolder
+from netsmith.run.plan import Plan
+from netsmith.run.recipe import Recipe, read_fields
+from netsmith.run.result import Result
+from netsmith.run.scores import METRIC_NAMES, METRICS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from netsmith.models.network import Network
+    from netsmith.train.evaluate import Evaluation
+
+PRUNE, CUT, TWIN = "prune", "cut", "baseline"
+"""Rows of the ledger."""
+ROUNDS = "rounds"
+"""Folder of the rounds before the last, in the run."""
+RATES = {"sgd": 0.01, "adamw": 1e-3, "rmsprop": 2e-3, "muon": 1e-3, "lamb": 2e-3}
+"""Rate after a cut, by optimizer: above that of `train --from`, because what was cut has to be made up for."""
+MAX_DROP = 1.0
+"""Points of the headline that pruning may cost on validation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneJob:
+    """What was asked for.
+
+    Attributes:
+        source: folder of the artifact, or of the run that holds it.
+        wish: channels that go; None where single weights do.
+        sparsity: share of the single weights that go; None where channels do.
+        per_layer: of single weights, that share of every layer.
+        flags: recipe fields that were given as flags.
+        config: a recipe file under the flags.
+        steps: rounds of cutting and training.
+        twin: train a natively scaled-down network beside it.
+        max_drop: points of the headline that it may lose on validation; None does not ask.
+        resume: go on with an interrupted run.
+    """
+
+    source: Path
+    wish: Wish | None
+    sparsity: float | None = None
+    per_layer: bool = False
+    flags: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    config: Path | None = None
+    steps: int = 1
+    twin: bool = False
+    max_drop: float | None = MAX_DROP
+    resume: bool = False
+
+    @property
+    def layers(self) -> list[tuple[str, dict[str, Any]]]:
+        """What was said of the recipe, the strongest last."""
+        config = [] if self.config is None else [(str(self.config), read_fields(self.config))]
+        return [*config, ("the flags", dict(self.flags))]
+
+    def wishes(self) -> dict[str, Any]:
+        """What decides which network comes out, beside the recipe, by flag."""
+        wish = self.wish
+        if wish is None:
+            return {"--unstructured": self.sparsity, "--per-layer": self.per_layer, "--steps": self.steps}
+        return {
+            f"--{wish.measure}": str(wish.target), "--importance": wish.importance,
+            "--per-layer": wish.spread == "per-layer", "--round-to": wish.round_to, "--min-width": wish.min_width,
+            "--steps": self.steps,
+        }  # fmt: skip
+
+    @property
+    def trains(self) -> bool:
+        """Whether a length was given for training."""
+        return any(values.get(key) is not None for _, values in self.layers for key in ("time_s", "epochs"))
+
+
+def prune_run(job: PruneJob, session: Session, *, measure_s: float = 2.0) -> Result:
+    """Do the job in the session's folder, or go on with it where it was interrupted.
+
+    Args:
+        job: what is asked for.
+        session: where the pictures are ("": those of the model's run), where the run goes, who is told.
+        measure_s: seconds of one latency measurement.
+
+    Raises:
+        InputError: model, target, recipe, pictures or folder cannot be used; before anything is trained.
+        CheckError: what came out is refused, or does not keep its word.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the folder can be resumed.
+    """
+    parent = open_parent(job.source)
+    parent.refuse_quantized(PRUNE)
+    if job.steps > 1 and not job.trains:
+        raise InputError(
+            "--steps cuts little by little, with training between; give --epochs or --time, or leave it out"
+        )
+    opt = next((values["opt"] for _, values in reversed(job.layers) if values.get("opt")), None)
+    if job.wish is None and opt == "muon":
+        raise InputError("--opt muon turns zeros of --unstructured into other numbers; take sgd or adamw")
+    network = parent.network()
+    cut, budget = _cut_of(job, parent, session)
+    if not (session.output.is_dir() and any(session.output.iterdir())):  # else it was found possible already
+        cut.refuse(network)
+        if job.twin:
+            refuse_without_twin(parent, trains=job.trains)
+    pruning = _Pruning(job, cut)
+    seed = int(job.flags.get("seed", 0))
+    return run_stage(
+        PRUNE, parent, session, pruning.work, resume=job.resume, seed=seed, budget=budget, measure_s=measure_s
+    )
+
+
+def _cut_of(job: PruneJob, parent: Parent, session: Session) -> tuple[Cut, Budget]:
+    """How it is cut, and what the result is held to."""
+    if job.wish is None:
+        assert job.sparsity is not None, "one of the two"
+        return SingleWeights(sparsity=job.sparsity, spread="per-layer" if job.per_layer else "global"), Budget()
+    wish, now = job.wish, cost(parent.bundle.layout)
+    match wish.measure, wish.target:
+        case "latency", Times() | Milliseconds() as limit:
+            channels = Channels(wish=wish, limit=LatencyLimit(parent.bundle, limit, progress=session.progress))
+            return channels, Budget(latency_ms=limit.limit if isinstance(limit, Milliseconds) else None)
+        case "macs" | "params" as measure, int() | Times() as target:
+            whole = now.macs if measure == "macs" else now.params
+            most = resolve(target, now, measure)
+            return Channels(wish=wish, limit=CostLimit(measure, whole, most)), Budget(**{f"{measure}": most})
+        case measure, target:
+            raise AssertionError(f"{measure} cannot be {target}")
+
+
+class _Pruning:
+    """A pruning at work."""
+
+    def __init__(self, job: PruneJob, cut: Cut) -> None:
+        self.job, self.cut = job, cut
+
+    def work(self, stage: Stage) -> Result:
+        """From the opened model to the shipped one."""
+        self._refuse_other_wish(stage)
+        row = stage.ledger.newest(PRUNE)
+        if row is not None and row.verdict == "refused":
+            raise CheckError(stage.refusal(row.reason))
+        made = None if row is None or row.output is None else stage.made(row.output)
+        if made is None:
+            training = self._training(stage)
+            made = self._made(stage, training)
+            if row is None:
+                self._settle(stage, made, training)
+        return stage.ship(made)
+
+    def _refuse_other_wish(self, stage: Stage) -> None:
+        """Hold what is asked for against what the run began with: it obeys its plan, and would not heed another."""
+        plan, wish = stage.finisher.plan, self.job.wishes()
+        begun = plan.decide("asked", at=0, compute=lambda: wish, why="what was typed")
+        for flag, value in wish.items():
+            if begun.get(flag) != value:
+                raise InputError(
+                    f"{stage.run.path} was begun with {flag} {begun.get(flag)}, not {value}; go on with that, or name "
+                    "another folder with -o"
+                )
+
+    def _settle(self, stage: Stage, made: Bundle, training: "Training") -> None:
+        """Judge what was made, and the twin beside it."""
+        beside = None
+        left_out = "left out; --baseline trains one"
+        if self.job.twin:
+            measure = "params" if self.job.wish is not None and self.job.wish.measure == "params" else "macs"
+            beside, left_out = make_twin(stage, made, training, measure=measure)
+        before, after, *twins = stage.judge(stage.parent.bundle, made, *([beside] if beside is not None else []))
+        if stage.ledger.newest(TWIN) is None:
+            self._record_twin(stage, after, twins[0] if twins else None, left_out)
+        faster = self.job.wish is not None and self.job.wish.measure == "latency"
+        stage.settle(before, after, verdict(before, after, max_drop=self.job.max_drop, faster=faster))
+
+    def _record_twin(self, stage: Stage, after: Judged, twin: Judged | None, how: str) -> None:
+        name = METRIC_NAMES[after.metric]
+        reason = f"a natively scaled-down network for comparison was {how}"
+        if twin is not None:
+            better = "less" if twin.score.value < after.score.value else "no less"
+            reason = (
+                f"{twin.model}, scaled down natively to {twin.macs:,} MACs and {twin.params:,} params and trained for "
+                f"{how}, reaches {name} {twin.score.value:.2%} on validation, {better} than the pruned network's "
+                f"{after.score.value:.2%} with {after.macs:,} and {after.params:,}"
+            )
+        stage.ledger.add(
+            TWIN,
+            verdict="done",
+            reason=reason,
+            inputs=[after.artifact],
+            output=None if twin is None else twin.artifact,
+            before=after.record(),
+            after=None if twin is None else twin.record(),
+            splits_read=[] if twin is None else ["train", "val"],
+        )
+        stage.session.say(reason)
+
+    def _training(self, stage: Stage) -> "Training":
+        """The recipe, composed anew or held against the one that the run began with, and the pictures."""
+        start = Continued(stage.parent)
+        opt = next((values["opt"] for _, values in reversed(self.job.layers) if values.get("opt")), "sgd")
+        normed = any(isinstance(op, Norm) for op in layout_graph(start.layout).ops)
+        rate = {"lr": RATES[opt]} if normed and opt in RATES else {"grad_clip": UNNORMALISED[1]}
+        begun = Recipe.load(stage.run.recipe) if stage.run.recipe.exists() else None
+        below = ("pruning", rate) if begun is None else (str(stage.run.recipe), begun.model_dump())
+        layers = [below, *self.job.layers]
+        if not self.job.trains:  # the loss by which channels are ranked, and no more
+            layers.append(("no training", {"epochs": 1.0, "time_s": None}))
+        layers[-1] = (layers[-1][0], {**layers[-1][1], **start.fields})
+        recipe = compose_recipe(stage.audited, start, layers=layers)
+        if begun is not None:
+            refuse_other_recipe(stage.run, begun, recipe)
+        if self.job.trains:
+            recipe.save(stage.run.recipe)
+        return Training(stage, recipe, start.preprocess(look_at(stage.audited), recipe.img_size), self.job.trains)
+
+    def _made(self, stage: Stage, training: "Training") -> Bundle:
+        """The pruned network, trained, as an artifact that is not judged yet."""
+        steps, parent = self.job.steps, stage.parent
+        finished = [number for number in range(1, steps) if (stage.candidate(f"round-{number}") / CONFIG).is_file()]
+        done = max(finished, default=0)
+        network = _load(stage.candidate(f"round-{done}")) if done else parent.network()
+        weights = f"{parent.bundle.layout.name} of artifact {parent.artifact}, pruned"
+        finisher = replace(stage.finisher, weights=weights, licence=parent.bundle.config.provenance.licence)
+        made: Bundle | None = None
+        for number in range(done + 1, steps + 1):
+            network, val = self._round(stage, network, training, number)
+            name, threads = (f"round-{number}", 1) if number < steps else ("pruned", None)
+            made = finisher.export(
+                network, stage.candidate(name), preprocess=training.preprocess, recipe=training.recipe,
+                thresholds=val.thresholds, threads=threads,
+            )  # fmt: skip
+            network = _load(made.folder)
+        assert made is not None, "the last round is always made"
+        return made
+
+    def _round(
+        self, stage: Stage, network: "Network", training: "Training", number: int
+    ) -> "tuple[nn.Module, Evaluation]":
+        """Cut a part of the way and train on; gives the network and its answers on validation."""
+        steps = self.job.steps
+        last = number == steps
+        run = stage.run if last else RunFolder(stage.run.path / ROUNDS / str(number))
+        make_folder(run.path)
+        plan = stage.finisher.plan if last else Plan(run.plan)
+        before = cost(network.layout)
+        network = self.cut.cut(network, number / steps, plan=plan, asked=training.asked)
+        if not self.job.trains and training.recalibrated(network):
+            stage.session.say("batch norm's statistics were taken again on training pictures")
+        val = training.answers(network)
+        after = cost(network.layout)
+        said = (
+            f"round {number} of {steps}: {before.macs:,} -> {after.macs:,} MACs, {before.params:,} -> {after.params:,} "
+            f"params, {val.shown} on validation"
+        )
+        said += " before training goes on" if self.job.trains else ""
+        stage.session.say(said)
+        if sum(row.stage == CUT for row in stage.ledger.own) < number:
+            stage.ledger.add(
+                CUT, verdict="done", reason=said, splits_read=["train", "val"],
+                before=asdict(before), after={**asdict(after), METRICS[stage.dataset.task]: val.headline.model_dump()},
+            )  # fmt: skip
+        if not self.job.trains:
+            self.cut.check(network)
+            return network, val
+        share = (1.0 if steps == 1 else 0.5) if last else 0.5 / (steps - 1)
+        trained = training.train(network, run, plan, share=share, seed=0 if last else number)
+        self.cut.check(trained.network)
+        assert trained.val is not None, "every run has validation pictures"
+        stage.session.say(told(f"round {number}", trained))
+        if last:
+            for text in what_it_shows(run):
+                stage.session.say(text)
+        return trained.network, trained.val
+
+
+def _load(folder: Path) -> "Network":
+    from netsmith.models.build import load_model
+
+    return load_model(folder)

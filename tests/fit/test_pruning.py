@@ -1,0 +1,258 @@
+"""`prune` from the opened model to the shipped one; latencies are made up but for the slow test, which types it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from kinds_of_networks import settled
+from torch.nn import functional as F
+
+from netsmith.arch.cost import cost
+from netsmith.arch.names import find_layout
+from netsmith.arch.scale_to import Times
+from netsmith.arch.select import select
+from netsmith.artifact.bundle import artifact_hash, load_bundle
+from netsmith.artifact.latency import Measurement, ThreadChoice
+from netsmith.artifact.verify import Verification
+from netsmith.compress.prune.choice import path
+from netsmith.compress.prune.spending import Spending
+from netsmith.errors import CheckError, InputError
+from netsmith.export.network import export_network, normalised
+from netsmith.fit import cutting, finish, stage
+from netsmith.fit.cutting import LatencyLimit, Milliseconds, Wish, all_alike, arrays_of
+from netsmith.fit.going_on import Training
+from netsmith.fit.pruning import PruneJob, prune_run
+from netsmith.fit.session import Session
+from netsmith.models.build import load_model
+from netsmith.run.clock import FakeClock
+from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger, LedgerRow
+from netsmith.run.preprocess import Preprocess
+from netsmith.run.result import Result
+
+SIDE, NAME = 16, "resnet14_cifar"
+CLASSES = ("red", "green", "blue")
+MEASURED = Measurement(
+    p50_ms=1.0, p90_ms=1.0, low=1.0, high=1.0, noise=0.0, peak_memory_bytes=None, threads=1, runtime="onnxruntime",
+    warmup=1, runs=40, resize_ms=None,
+)  # fmt: skip
+QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 20, "threads": 1, "dtype": "float32"}
+
+
+def colours(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    pixels, labels = rng.integers(0, 170, (count, SIDE, SIDE, 3), dtype=np.uint8), np.arange(count) % len(CLASSES)
+    for image, label in zip(pixels, labels, strict=True):
+        image[3:13, 3:13, label] = 255
+    return pixels, labels
+
+
+@pytest.fixture(scope="session")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`model`, a network that learned a little, and `data.npz`, what it learned from."""
+    root = tmp_path_factory.mktemp("pruning")
+    pixels, labels = colours(60 + 30 + 30, seed=0)
+    split = np.array(["train"] * 60 + ["val"] * 30 + ["test"] * 30)
+    np.savez(root / "data.npz", images=pixels, labels=labels, split=split, classes=np.array(CLASSES))
+    network = settled(find_layout(NAME, num_classes=len(CLASSES), img_size=SIDE)).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    preprocess = Preprocess(size=SIDE)
+    for _ in range(6):
+        optimizer.zero_grad()
+        F.cross_entropy(network(normalised(pixels[:60], preprocess)), torch.from_numpy(labels[:60])).backward()
+        optimizer.step()
+    export_network(network.eval(), root / "model", labels=CLASSES, preprocess=preprocess)
+    return root
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No fresh processes: every latency is 1 ms, and every verification holds."""
+
+    def measure_many(models: Sequence[Any], **_: Any) -> list[Measurement]:
+        return [MEASURED for _ in models]
+
+    def measure(*_: Any, **__: Any) -> Measurement:
+        return MEASURED
+
+    def preferred_threads(*_: Any, **__: Any) -> ThreadChoice:
+        return ThreadChoice(threads=1, measurements=())
+
+    def verify_fresh(path: Path, **_: Any) -> Verification:
+        return Verification(str(path), ())
+
+    monkeypatch.setattr(stage, "measure_many", measure_many)
+    monkeypatch.setattr(stage, "measure", measure)
+    for fake in (measure, preferred_threads, verify_fresh):
+        monkeypatch.setattr(finish, fake.__name__, fake)
+
+
+def half(**changes: Any) -> Wish:
+    return replace(Wish(measure="macs", target=Times(0.5)), **changes)
+
+
+def prune(ground: Path, out: Path, *, source: str = "model", said: list[str] | None = None, **asked: Any) -> Result:
+    words = said if said is not None else []
+    session = Session(
+        data=str(ground / "data.npz"), output=out, command=["prune", source, "-o", str(out)], say=words.append
+    )
+    job = PruneJob(source=ground / source, wish=half(), flags=QUICK, max_drop=100.0)
+    return prune_run(replace(job, **asked), session)
+
+
+def rows_of(out: Path) -> tuple[LedgerRow, ...]:
+    return Ledger(RunFolder(out).ledger, clock=FakeClock()).rows
+
+
+def test_half_the_work_in_two_rounds_beside_a_twin(unmeasured: None, ground: Path, tmp_path: Path) -> None:
+    before = artifact_hash(ground / "model")
+    whole = load_bundle(ground / "model")
+    result = prune(ground, tmp_path / "out", steps=2, twin=True, wish=half(importance="hessian"))
+    assert artifact_hash(ground / "model") == before
+    made = load_bundle(tmp_path / "out" / "model", check_hashes=True)
+    assert made.layout.name == f"{NAME}+pruned"
+    assert cost(made.layout).macs <= cost(whole.layout).macs // 2
+    assert made.size_bytes < 0.8 * whole.size_bytes
+    assert load_model(tmp_path / "out").layout == made.layout
+    assert made.config.provenance.weights == f"{NAME} of artifact {before}, pruned"
+    assert [(row.name, row.met) for row in result.budget] == [("macs", True)]
+    rows = {row.stage: row for row in rows_of(tmp_path / "out")}
+    stages = [row.stage for row in rows_of(tmp_path / "out")]
+    assert stages == ["parent", "session", "audit", "split", "cut", "cut", "baseline", "prune", "test", "verify"]
+    first, second = (row for row in rows_of(tmp_path / "out") if row.stage == "cut")
+    assert first.before["macs"] > first.after["macs"] == second.before["macs"] > second.after["macs"]
+    twin = rows["baseline"]
+    assert twin.after["model"].startswith(f"{NAME}@width=")
+    assert twin.after["macs"] <= cost(made.layout).macs
+    assert "its parent was trained is not known" in twin.reason
+    assert rows["prune"].after["macs"] == cost(made.layout).macs
+    assert rows["prune"].before["macs"] == cost(whole.layout).macs
+    assert not (tmp_path / "out" / "candidates").exists()
+    # Once more, by parameters and without training: a model like any other.
+    said: list[str] = []
+    shutil.copy(ground / "data.npz", tmp_path)
+    wish = Wish(measure="params", target=cost(made.layout).params - 1, importance="bn", spread="per-layer")
+    again = prune(tmp_path, tmp_path / "again", source="out", said=said, flags={"threads": 1}, wish=wish)
+    assert again.final.params < cost(made.layout).params
+    assert any("statistics were taken again" in line for line in said)
+    assert (
+        "left out; --baseline trains one" in {row.stage: row for row in rows_of(tmp_path / "again")}["baseline"].reason
+    )
+    assert [row.stage for row in rows_of(tmp_path / "again")].count("parent") == 2  # the whole story
+    assert not (tmp_path / "again" / "recipe.yaml").exists()
+
+
+def test_a_run_that_was_stopped_between_its_rounds_goes_on(
+    unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = prune(ground, tmp_path / "straight", steps=2)
+    train, calls = Training.train, [0]
+
+    def stopped(self: Training, *given: Any, **more: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise KeyboardInterrupt
+        return train(self, *given, **more)
+
+    monkeypatch.setattr(Training, "train", stopped)
+    with pytest.raises(KeyboardInterrupt, match="with --resume to go on"):
+        prune(ground, tmp_path / "stopped", steps=2)
+    with pytest.raises(InputError, match=r"begun with --round-to 8, not 4"):
+        prune(ground, tmp_path / "stopped", steps=2, resume=True, wish=half(round_to=4))
+    with pytest.raises(InputError, match=r"begun with lr 0\.01, not 0\.02"):
+        prune(ground, tmp_path / "stopped", steps=2, resume=True, flags={**QUICK, "lr": 0.02})
+    resumed = prune(ground, tmp_path / "stopped", steps=2, resume=True)
+    assert calls[0] == 3, "the first round is not trained again"
+    assert resumed.artifact == straight.artifact
+    assert [row.stage for row in rows_of(tmp_path / "stopped")].count("cut") == 2
+
+
+def test_single_weights_become_zero_and_nothing_gets_smaller(unmeasured: None, ground: Path, tmp_path: Path) -> None:
+    result = prune(ground, tmp_path / "out", wish=None, sparsity=0.8, max_drop=None)
+    whole, made = load_model(ground / "model"), load_model(tmp_path / "out")
+    assert made.layout == whole.layout
+    layers = [tensor for name, tensor in made.state_dict().items() if name.endswith("weight") and tensor.dim() > 1]
+    share = 1 - sum(int(each.count_nonzero()) for each in layers) / sum(each.numel() for each in layers)
+    assert share == pytest.approx(0.8, abs=1e-3)
+    assert any(not torch.equal(a, b) for a, b in zip(whole.parameters(), made.parameters(), strict=True))
+    assert result.final.size_bytes == pytest.approx(load_bundle(ground / "model").size_bytes, rel=0.01)
+
+
+def test_what_loses_too_much_is_refused(unmeasured: None, ground: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckError, match=r"prune is refused, it loses [\d.]+ points, more than the 0 allowed"):
+        prune(
+            ground, tmp_path / "out", wish=half(target=Times(0.05), round_to=1, importance="l1"), flags={"threads": 1},
+            max_drop=0.0,
+        )  # fmt: skip
+    assert not RunFolder(tmp_path / "out").model.exists()
+    assert rows_of(tmp_path / "out")[-1].verdict == "refused"
+    with pytest.raises(CheckError, match="prune is refused"):
+        prune(ground, tmp_path / "out", wish=half(target=Times(0.05), round_to=1, importance="l1"), resume=True)
+
+
+@pytest.mark.parametrize(("asked", "says"), [
+    ({"wish": half(target=Times(0.01))}, r"no pruning brings resnet14_cifar to [\d,]+ MACs; the least is [\d,]+, 0"),
+    ({"wish": half(target=10**9)}, r"within 1,000,000,000 already"),
+    ({"wish": half(round_to=0)}, "--round-to is 0"),
+    ({"wish": None, "sparsity": 1.5}, r"--unstructured is 1\.5"),
+    ({"steps": 2, "flags": {}}, "--steps cuts little by little"),
+    ({"twin": True, "flags": {}}, "--baseline trains for as long as"),
+    ({"flags": {**QUICK, "opt": "muon"}, "wish": None, "sparsity": 0.5}, "muon turns zeros"),
+])  # fmt: skip
+def test_bad_input_is_told_before_anything_is_written(
+    ground: Path, tmp_path: Path, asked: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        prune(ground, tmp_path / "out", **asked)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_latency_is_found_by_halving(ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With files as fast as they are small, the largest network that fits is the one of that size."""
+    network, whole = load_model(ground / "model"), load_bundle(ground / "model")
+
+    def by_size(models: Sequence[bytes], **_: Any) -> list[Measurement]:
+        return [replace(MEASURED, p50_ms=len(each) / 1e5, high=len(each) / 1e5) for each in models]
+
+    monkeypatch.setattr(cutting, "measure_many", by_size)
+    wish = Wish(measure="latency", target=Times(0.6), round_to=4)
+    pools = wish.pools(network.layout, arrays_of(network))
+    losses = all_alike(pools)
+    way = [each.tolist() for each in path(losses, Spending.of(pools, "macs"), spread="global")]
+
+    def milliseconds(kept: list[int]) -> float:
+        layout = select(network.layout, pools.ties.keep(losses.drop(np.array(kept)))).layout
+        return LatencyLimit(whole, Times(0.6)).timed(layout)[1].p50_ms
+
+    for limit, most in ((Times(0.6), 0.6 * milliseconds(way[0])), (Milliseconds(1.5), 1.5)):
+        kept, shown = LatencyLimit(whole, limit).choose(losses, "global")
+        place = way.index(kept.tolist())
+        assert milliseconds(way[place]) <= most < milliseconds(way[place - 1])
+        assert f"p50 {milliseconds(way[place]):.3g} ms" in shown
+    with pytest.raises(InputError, match="the least, measured here, is p50"):
+        LatencyLimit(whole, Times(0.01)).refuse(pools)
+    with pytest.raises(InputError, match="within --latency already"):
+        LatencyLimit(whole, Milliseconds(100.0)).refuse(pools)
+
+
+@pytest.mark.slow
+def test_pruned_as_typed(ground: Path, tmp_path: Path) -> None:
+    """Measured, verified in a fresh process, predicted with."""
+    command = ["prune", str(ground / "model"), "--data", str(ground / "data.npz"), "--latency", "0.95", "--epochs", "1"]
+    command += ["--max-drop", "100", "-o", str(tmp_path / "out"), "--json", "--quiet"]
+    done = subprocess.run([sys.executable, "-m", "netsmith", *command], capture_output=True, text=True)
+    if done.returncode == 1:
+        assert "it is not faster" in done.stderr  # a busy machine
+        return
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["final"]["model"] == f"{NAME}+pruned"
+    again = subprocess.run([sys.executable, "-m", "netsmith", "verify", str(tmp_path / "out")], capture_output=True)
+    assert again.returncode == 0
