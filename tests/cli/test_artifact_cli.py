@@ -103,6 +103,11 @@ def test_a_picture_and_a_list_come_from_standard_input(place):
         (["bench", "pics"], "neither an artifact"),
         (["bench", "model", "--seconds", "-1"], "above 0"),
         (["bench", "model", "--threads", "0"], "threads is 0"),
+        (["bench", "model", "--runtimes", "openvno"], "no runtime 'openvno'; did you mean 'openvino'"),
+        (["bench", "model", "--runtimes", "all", "--threads", "0"], "threads is 0"),
+        (["bench", "model", "--runtimes", "all", "--runtime", "openvino"], "give one of them"),
+        (["bench", "model", "--runtimes", "all", "-b", "1,x"], "--batch-size 1,x is no list"),
+        (["bench", "model", "-b", "8"], "give --runtimes too"),
         (["verify", "model", "--runtime", "tvm"], "no runtime 'tvm'"),
         (["val", "model", "--data", "digits", "--runtime", "tvm"], "no runtime 'tvm'"),
         (["verify", "pics"], "neither an artifact"),
@@ -129,6 +134,28 @@ def test_bench_says_how_fast_and_how_sure(place):
     assert code == 0
     assert "p90" in out
     assert "threads     p50" not in out
+
+
+def test_bench_compares_runtimes_and_says_why_one_does_not_run(place):
+    typed = ["bench", "model", "--runtimes", "onnxruntime, torch", "-b", "2", "--threads", "1", "--seconds", "0.1"]
+    code, out, err = netsmith(place, *typed, "--json")
+    document = json.loads(out)
+    assert code == 0, err
+    row, absent = document["entries"]
+    assert (row["runtime"], row["threads"], row["batch"], row["same_answers"]) == ("onnxruntime", 1, 2, 3)
+    assert (absent["runtime"], absent["measurement"]) == ("torch", None)
+    assert "model.safetensors" in absent["reason"]
+    assert (document["choice"], document["written"]) == (None, False)  # nothing was asked about single pictures
+
+
+def test_bench_writes_what_it_chose_and_shows_the_table(place, tmp_path):
+    shutil.copytree(place / "model", tmp_path / "model")
+    typed = ["bench", "model", "--write", "--runtimes", "onnxruntime", "--threads", "1", "--seconds", "0.1", "-b", "1"]
+    code, out, err = netsmith(tmp_path, *typed)
+    assert code == 0, err
+    assert out.splitlines()[2].split()[:3] == ["runtime", "threads", "batch"]
+    assert out.splitlines()[3].split()[:3] == ["onnxruntime", "1", "1"]
+    assert "model keeps preferring onnxruntime with 1 thread: nothing is faster" in out.splitlines()[-1]
 
 
 def test_verify_goes_red_when_the_result_is_edited(tmp_path):

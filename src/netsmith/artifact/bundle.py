@@ -250,13 +250,28 @@ def write_bundle(
     try:
         for name, content in contents.items():
             write_bytes(temporary / name, content)
-        absent = {"thresholds"} if thresholds is None else set[str]()  # format 1 has no such key
-        write_json(temporary / CONFIG, config.model_dump(mode="json", exclude=absent))
+        write_json(temporary / CONFIG, _config_document(config))
         _move(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return load_bundle(folder)
+
+
+def _config_document(config: Config) -> dict[str, Any]:
+    absent = {"thresholds"} if config.thresholds is None else set[str]()  # format 1 has no such key
+    return config.model_dump(mode="json", exclude=absent)
+
+
+def write_preferred(bundle: Bundle, preferred: Preferred) -> Bundle:
+    """Write an artifact's preferred runtime and threads into its `config.json`, whole or not at all.
+
+    Returns:
+        The bundle, read back; writing what it preferred before gives its bytes back.
+    """
+    config = bundle.config.model_copy(update={"preferred": preferred})
+    write_json(bundle.folder / CONFIG, _config_document(config))
+    return load_bundle(bundle.folder)
 
 
 def _move(temporary: Path, folder: Path) -> None:

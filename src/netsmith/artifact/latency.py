@@ -30,7 +30,7 @@ ALIKE = 1.05
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Latency of a model, batch 1, resize excluded.
+    """Latency of a model, batch 1 where nothing else is said, resize excluded.
 
     Attributes:
         p50_ms, p90_ms: median and 90th percentile of a call, milliseconds.
@@ -72,6 +72,33 @@ def p90_interval(samples: Sequence[float]) -> Interval:
     return Interval(value=float(np.quantile(samples, 0.9)), low=min(samples), high=max(samples), n=len(samples))
 
 
+def measurement_of(
+    samples: Sequence[float],
+    reference: Sequence[float],
+    *,
+    runtime: str,
+    threads: int,
+    warmup: int,
+    memory: int | None = None,
+    resize_ms: float | None = None,
+) -> Measurement:
+    """What n >= 1 samples in milliseconds and times of the reference workload say; the rest as in `Measurement`."""
+    p90 = p90_interval(samples)
+    return Measurement(
+        p50_ms=float(np.median(samples)),
+        p90_ms=p90.value,
+        low=p90.low,
+        high=p90.high,
+        noise=noise_of(reference),
+        peak_memory_bytes=memory,
+        threads=threads,
+        runtime=runtime,
+        warmup=warmup,
+        runs=len(samples),
+        resize_ms=resize_ms,
+    )
+
+
 def noise_of(reference: Sequence[float]) -> float:
     """p90 / p50 - 1 of the times of the reference workload; 0 from fewer than 2."""
     if len(reference) < 2:
@@ -95,14 +122,18 @@ def settled(samples: Sequence[float], *, limit_ms: float) -> bool:
 
 
 def fewest_threads(measurements: Sequence[Measurement]) -> int:
-    """Threads of the measurement to prefer: the fewest whose median and p90 are within `ALIKE` of the best's.
+    """Threads of the measurement to prefer: the fewest that are alike the best."""
+    return min(alike(measurements), key=lambda measurement: measurement.threads).threads
+
+
+def alike(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Those that cannot be told from the best by p90: its median and p90 times `ALIKE` are not below theirs.
 
     Overlapping intervals would not do: with few samples they overlap for threads that are half as fast.
     """
     best = min(measurements, key=lambda measurement: measurement.p90_ms)
-    alike = (
+    return [
         measurement
         for measurement in measurements
         if measurement.p90_ms <= ALIKE * best.p90_ms and measurement.p50_ms <= ALIKE * best.p50_ms
-    )
-    return min(alike, key=lambda measurement: measurement.threads).threads
+    ]

@@ -1,7 +1,7 @@
 """Latency measured where it counts: in a fresh process, on the file that ships.
 
 Latency is that of one call with one prepared image (batch 1); turning an encoded picture into pixels is reported apart.
-One measurement runs at a time on a machine (`netsmith.run.alone`): this module alone takes that lock, around the fresh
+One measurement runs at a time on a machine (`netsmith.run.alone`): `call_alone` alone takes that lock, around the fresh
 process that measures, so a process that waits for another which measures for it, as `fit` for `verify`, never holds it.
 """
 
@@ -195,6 +195,24 @@ def _time(
         "artifact": artifact,
         "scratch": scratch,
     }
-    with alone(wait_s=min(_WAIT_S, deadline_s), clock=SystemClock(), progress=progress):
-        process.call("measure", request, what=what, deadline_s=deadline_s + _START_S, on_row=on_row, worker=worker)
+    call_alone("measure", request, what=what, deadline_s=deadline_s, on_row=on_row, worker=worker, progress=progress)
     return [results[index] for index in range(len(models))]
+
+
+def call_alone(
+    task: str,
+    request: process.Row,
+    *,
+    what: str,
+    deadline_s: float,
+    on_row: Callable[[process.Row], None],
+    worker: str = process.WORKER,
+    progress: Progress = silent,
+) -> None:
+    """`netsmith.artifact.process.call` while no other process of netsmith on this machine measures.
+
+    Arguments and errors as there; `deadline_s` counts from when the process has started, `progress` is told for whom it
+    waits.
+    """
+    with alone(wait_s=min(_WAIT_S, deadline_s), clock=SystemClock(), progress=progress):
+        process.call(task, request, what=what, deadline_s=deadline_s + _START_S, on_row=on_row, worker=worker)

@@ -1,4 +1,5 @@
-"""The clockwork that runs in the fresh process: models timed in turns, a reference workload between the calls.
+"""The clockwork that runs in the fresh process: models timed in turns, or one at several sizes of batch, a reference
+workload between the calls.
 
 Choices: every model gets its share of every round, so that a disturbance of seconds meets all of them alike; garbage
 collection is off; the input is one fixed noise image; the reference workload is small matrix products in the first
@@ -18,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netsmith.artifact.bundle import load_bundle
-from netsmith.artifact.latency import Measurement, noise_of, p90_interval, settled
-from netsmith.artifact.runtimes import Session, open_model
+from netsmith.artifact.latency import Measurement, measurement_of, settled
+from netsmith.artifact.runtimes import Outputs, Session, open_model
 from netsmith.data.prepare import prepare
 from netsmith.run.clock import Clock, SystemClock
 
@@ -54,6 +55,28 @@ class Timing:
     limit_ms: float | None
     deadline_s: float
     artifact: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """What to time when one runtime has its turn.
+
+    Attributes:
+        model: what `Opens` opens.
+        runtime, threads: to open it with.
+        batches: numbers of pictures in a call, ascending, so that the largest memory until then is that of each.
+        seconds: of timed calls of each batch.
+        artifact: folder whose golden pictures are to be answered too, or None.
+        cache: folder for what a runtime keeps between its turns; it may not be there yet.
+    """
+
+    model: str
+    runtime: str
+    threads: int
+    batches: list[int]
+    seconds: float
+    artifact: str | None
+    cache: str
 
 
 class _Reference:
@@ -133,10 +156,8 @@ def time_models(timing: Timing, emit: Callable[[dict[str, Any]], None], *, opens
             emit({"index": index, "measurement": None})
             continue
         session = opens(Path(path), threads=threads, runtime=runtime)
-        image = np.random.default_rng(0).integers(0, 256, (1, session.size, session.size, 3), np.uint8)
-        warmup, call_s = _warm_up(session, image, timing, clock)
-        model = _Timed(index, session, image, warmup, _Reference(clock, call_s=call_s))
-        _time(model, timing, clock, seconds=0.0)  # one call at least, so that every model has a number
+        model = _warmed_up(index, session, 1, seconds=timing.seconds, limit_ms=timing.limit_ms, clock=clock)
+        _time(model, clock, seconds=0.0, runs=timing.runs)  # one call at least, so that every model has a number
         active.append(model)
         active = settle(active)
         emit({"done": (index + 1) / total / 4})
@@ -144,39 +165,78 @@ def time_models(timing: Timing, emit: Callable[[dict[str, Any]], None], *, opens
         for model in active:
             if clock.now() >= end:
                 break
-            _time(model, timing, clock, seconds=min(timing.seconds / _ROUNDS, end - clock.now()))
+            _time(model, clock, seconds=min(timing.seconds / _ROUNDS, end - clock.now()), runs=timing.runs)
         active = settle(active, last=turn == _ROUNDS - 1 or clock.now() >= end)
         emit({"done": 0.25 + 0.75 * (turn + 1) / _ROUNDS})
 
 
-def _warm_up(session: Session, image: NDArray[np.uint8], timing: Timing, clock: Clock) -> tuple[int, float]:
-    """At least three calls and a tenth of a second, or a single one that is ten times over the limit.
+def time_batches(visit: Visit, emit: Callable[[dict[str, Any]], None], *, opens: Opens = open_model) -> None:
+    """Time a model at several sizes of batch.
 
-    Returns:
-        The number of calls and the seconds of the fastest.
+    Emits {"threads", "probabilities", "logits"} where there are golden pictures, answered one by one, and for each
+    batch {"batch", "samples", "reference", "warmup", "memory"}: milliseconds of each call, seconds of each reading of
+    the reference workload, calls before them, largest resident memory so far.
+
+    Raises:
+        InputError: the model cannot be opened.
     """
+    clock = SystemClock()
+    gc.disable()
+    session = opens(Path(visit.model), threads=visit.threads, runtime=visit.runtime)
+    if visit.artifact is not None:
+        probabilities, logits = answer_one_by_one(session, load_bundle(Path(visit.artifact)).golden().pixels)
+        emit({"threads": session.threads, "probabilities": probabilities.tolist(), "logits": logits.tolist()})
+    for batch in visit.batches:
+        model = _warmed_up(0, session, batch, seconds=visit.seconds, limit_ms=None, clock=clock)
+        _time(model, clock, seconds=visit.seconds, runs=None)
+        emit(
+            {
+                "batch": batch,
+                "samples": model.samples,
+                "reference": model.reference.times,
+                "warmup": model.warmup,
+                "memory": _peak_memory(),
+            }
+        )
+
+
+def answer_one_by_one(session: Session, pixels: NDArray[np.uint8]) -> Outputs:
+    """What a model says about N pictures in N calls, so that nothing is prepared for another size of batch."""
+    answers = [session.run(pixels[index : index + 1]) for index in range(len(pixels))]
+    return Outputs(*(np.concatenate(parts) for parts in zip(*answers, strict=True)))
+
+
+def _warmed_up(
+    index: int, session: Session, batch: int, *, seconds: float, limit_ms: float | None, clock: Clock
+) -> _Timed:
+    """A model that is ready to be timed with `batch` pictures of noise.
+
+    It had at least three calls and a tenth of a second (less where little is to be timed), or two that take longer than
+    all that is to be timed, or one that is ten times over the limit.
+    """
+    image = np.random.default_rng(0).integers(0, 256, (batch, session.size, session.size, 3), np.uint8)
     begin, fastest, count = clock.now(), math.inf, 0
-    while count < 3 or clock.now() - begin < min(0.1, timing.seconds / 4):
+    while count < 3 or clock.now() - begin < min(0.1, seconds / 4):
         before = clock.perf()
         session.run(image)
         fastest = min(fastest, (clock.perf() - before) / 1e9)
         count += 1
-        if timing.limit_ms is not None and 1000 * fastest > 10 * timing.limit_ms:
+        if (count > 1 and fastest > seconds) or (limit_ms is not None and 1000 * fastest > 10 * limit_ms):
             break
-    return count, fastest
+    return _Timed(index, session, image, count, _Reference(clock, call_s=fastest))
 
 
-def _time(model: _Timed, timing: Timing, clock: Clock, *, seconds: float) -> None:
-    """Take samples for so many seconds, at least one."""
-    begin, most = clock.now(), timing.runs or _MOST_RUNS
-    if timing.runs is not None:
-        most = min(most, len(model.samples) + math.ceil(timing.runs / _ROUNDS))
+def _time(model: _Timed, clock: Clock, *, seconds: float, runs: int | None) -> None:
+    """Take samples for so many seconds, at least one; with `runs` an equal part of so many calls."""
+    begin, most = clock.now(), runs or _MOST_RUNS
+    if runs is not None:
+        most = min(most, len(model.samples) + math.ceil(runs / _ROUNDS))
     while len(model.samples) < most:
         model.reference.tick()
         before = clock.perf()
         model.session.run(model.image)
         model.samples.append((clock.perf() - before) / 1e6)
-        if timing.runs is None and clock.now() - begin >= seconds:
+        if runs is None and clock.now() - begin >= seconds:
             return
 
 
@@ -187,18 +247,13 @@ def _is_decided(model: _Timed, timing: Timing) -> bool:
 
 
 def _measurement(model: _Timed, *, memory: int | None, resize_ms: float | None) -> Measurement:
-    p90 = p90_interval(model.samples)
-    return Measurement(
-        p50_ms=float(np.median(model.samples)),
-        p90_ms=p90.value,
-        low=p90.low,
-        high=p90.high,
-        noise=noise_of(model.reference.times),
-        peak_memory_bytes=memory,
-        threads=model.session.threads,
+    return measurement_of(
+        model.samples,
+        model.reference.times,
         runtime=model.session.runtime,
+        threads=model.session.threads,
         warmup=model.warmup,
-        runs=len(model.samples),
+        memory=memory,
         resize_ms=resize_ms,
     )
 

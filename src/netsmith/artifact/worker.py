@@ -42,7 +42,17 @@ def _verify(request: Row, emit: Emit) -> None:
     )
 
 
-TASKS: dict[str, Callable[[Row, Emit], None]] = {"measure": _measure, "verify": _verify}
+def _compare(request: Row, emit: Emit) -> None:
+    from netsmith.artifact.timing import Visit, time_batches
+
+    time_batches(Visit(**request), emit)
+
+
+TASKS: dict[str, Callable[[Row, Emit], None]] = {
+    "measure": _measure,
+    "compare": _compare,
+    "verify": _verify,
+}
 
 
 def main(tasks: Mapping[str, Callable[[Row, Emit], None]] = TASKS) -> None:

@@ -22,7 +22,7 @@ from netsmith.artifact.latency import Measurement
 from netsmith.artifact.measure import measure, preferred_threads
 from netsmith.artifact.predictions import Predictions
 from netsmith.artifact.runtimes import open_session
-from netsmith.artifact.verify import Verification, verify_fresh
+from netsmith.artifact.verify import verify_fresh
 from netsmith.data.cache import Prepared, prepared
 from netsmith.data.items import Dataset
 from netsmith.data.prepare import Pixels, as_pixels
@@ -192,7 +192,7 @@ class Finisher:
             return self.finish(bundle)
         finally:
             if self.run.finished:
-                _explain(self.run)
+                explain(self.run)
 
     def finish(self, bundle: Bundle) -> Result:
         """Measure, answer validation and test, write `results.json`, verify in a fresh process.
@@ -214,7 +214,7 @@ class Finisher:
             if missed := [str(row) for row in result.budget if not row.met]:
                 self.ledger.add("budget", verdict="failed", reason=f"missed: {'; '.join(missed)}", inputs=[artifact])
                 raise CheckError(f"the finished model misses its budget: {'; '.join(missed)}; it is in {bundle.folder}")
-            failed = self._verify(artifact)
+            failed = verified(self.run, self.ledger, artifact, seconds=self.measure_s, progress=self.progress)
             if not failed:
                 return result
             if not all(name.startswith("latency") for name in failed):
@@ -299,18 +299,27 @@ class Finisher:
     def _counting(self, title: str) -> Callable[[int, int], None]:
         return lambda done, total: self.progress(title, done, total)
 
-    def _verify(self, artifact: str) -> list[str]:
-        """Names of the checks of a fresh process that do not hold."""
-        found: Verification = verify_fresh(self.run.path, seconds=self.measure_s, progress=self.progress)
-        failed = [check.name for check in found.failed]
-        self.ledger.add(
-            "verify",
-            verdict="done" if found.ok else "failed",
-            reason=f"{len(found.checks)} checks in a fresh process"
-            + (f"; not held: {', '.join(failed)}" if failed else ""),
-            inputs=[artifact],
-        )
-        return failed
+
+def verified(run: RunFolder, ledger: Ledger, artifact: str, *, seconds: float, progress: Progress) -> list[str]:
+    """Names of the checks of a fresh process that do not hold; the ledger gets a row.
+
+    Args:
+        run: finished.
+        ledger: its own.
+        artifact: hash of its model.
+        seconds: of one latency measurement.
+        progress: told how far it is.
+    """
+    found = verify_fresh(run.path, seconds=seconds, progress=progress)
+    failed = [check.name for check in found.failed]
+    ledger.add(
+        "verify",
+        verdict="done" if found.ok else "failed",
+        reason=f"{len(found.checks)} checks in a fresh process"
+        + (f"; not held: {', '.join(failed)}" if failed else ""),
+        inputs=[artifact],
+    )
+    return failed
 
 
 def reported(run: RunFolder, ledger: Ledger) -> Result | None:
@@ -324,7 +333,7 @@ def reported(run: RunFolder, ledger: Ledger) -> Result | None:
     if run.report.exists():
         what = "fit" if run.command[0] == "fit" else "run"
         raise InputError(f"{run.path} holds a finished {what}; name another folder with -o")
-    _explain(run)
+    explain(run)
     return Result.load(run.results)
 
 
@@ -336,7 +345,7 @@ def _is_concluded(run: RunFolder, ledger: Ledger) -> bool:
     return verified.inputs == [artifact_hash(run.model)]
 
 
-def _explain(run: RunFolder) -> None:
+def explain(run: RunFolder) -> None:
     """The pages and pictures that explain a run, the report last."""
     evidence = gather(run)
     curve = curve_of(evidence, pictures=validation_pictures(evidence))

@@ -1,0 +1,218 @@
+"""A finished model takes the runtime that was fastest here as the one it prefers, and keeps its word with it.
+
+Where the model is a run's, the run says so everywhere: the ledger has a row before anything is changed, `results.json`
+gets the runtime, the latency measured with it and the artifact's new hash, the report is written again, and a fresh
+process verifies all of it; recorded accuracy stays, and is held against the answers of the new runtime. What does not
+hold is taken back. Killed between its two files, the run is mended by the next call.
+"""
+
+import shlex
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from netsmith.artifact.bundle import Bundle, Preferred, artifact_hash, load_bundle, write_preferred
+from netsmith.artifact.comparison import Choice
+from netsmith.artifact.measure import measure
+from netsmith.artifact.validate import run_of
+from netsmith.artifact.verify import verify_fresh
+from netsmith.errors import CheckError, InputError
+from netsmith.fit.finish import ATTEMPTS, explain, verified
+from netsmith.fit.judged import as_latency
+from netsmith.run.budget import BudgetRow
+from netsmith.run.clock import SystemClock
+from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger
+from netsmith.run.machine import machine, versions
+from netsmith.run.progress import Progress, silent
+from netsmith.run.result import Result
+
+STAGE = "runtime"
+"""Of the rows in the ledger."""
+
+
+def open_to_prefer(path: Path) -> Bundle:
+    """Open an artifact whose preference may be changed, and mend a run in which a change was killed half way.
+
+    Raises:
+        InputError: no artifact, files that are not those it describes, a run that is not finished, in use, or whose
+            results are of another model.
+    """
+    bundle = load_bundle(path, check_hashes=True)
+    run = _run_with(bundle)
+    if run is None:
+        return bundle
+    if not run.finished:
+        raise InputError(f"{run.path} is not finished; go on with --resume, then measure its runtimes")
+    result = Result.load(run.results)
+    if result.artifact == artifact_hash(bundle.folder):
+        return bundle
+    with _locked(run):
+        recorded = Preferred(runtime=result.final.runtime, threads=result.final.threads)
+        mended = write_preferred(bundle, recorded)
+        if artifact_hash(mended.folder) == result.artifact:
+            return mended
+        write_preferred(bundle, bundle.config.preferred)
+    raise InputError(f"{bundle.folder} is not the model of {run.results}; netsmith verify {run.path} says what differs")
+
+
+def prefer(
+    bundle: Bundle, choice: Choice, *, command: Sequence[str], seconds: float = 2.0, progress: Progress = silent
+) -> Bundle:
+    """Enter a choice that was kept into an artifact, and into its run if it has one.
+
+    Args:
+        bundle: from `open_to_prefer`.
+        choice: from `Comparison.choose`; one that is unchanged changes nothing.
+        command: what was typed, verb first.
+        seconds: of one latency measurement.
+        progress: told how far the verification is.
+
+    Returns:
+        The artifact as it is now.
+
+    Raises:
+        CheckError: the choice was refused, or the artifact does not keep its word with it; everything is as before.
+        InputError: its run is in use.
+    """
+    run = _run_with(bundle)
+    if run is None:
+        _refuse(choice, bundle.folder)
+        return bundle if choice.verdict == "unchanged" else _alone(bundle, choice, seconds=seconds, progress=progress)
+    if choice.verdict == "unchanged":
+        return bundle
+    with _locked(run):
+        ledger = Ledger(run.ledger, clock=SystemClock())
+        ledger.add(
+            STAGE,
+            verdict=choice.verdict,
+            reason=choice.reason,
+            inputs=[artifact_hash(bundle.folder)],
+            before=_record(choice.before),
+            after=_record(choice.after),
+        )
+        _refuse(choice, bundle.folder)
+        return _in_run(run, ledger, bundle, choice, command=command, seconds=seconds, progress=progress)
+
+
+def _refuse(choice: Choice, folder: Path) -> None:
+    if choice.verdict == "refused":
+        raise CheckError(f"{choice.reason}; {folder} keeps preferring what it does")
+
+
+def _run_with(bundle: Bundle) -> RunFolder | None:
+    """The run whose artifact this is."""
+    run = run_of(bundle.folder)
+    return run if run is not None and run.model.resolve() == bundle.folder.resolve() else None
+
+
+@contextmanager
+def _locked(run: RunFolder) -> Generator[None]:
+    with RunFolder.create(run.path, command=run.command, resume=True):
+        try:
+            yield
+        except KeyboardInterrupt as error:  # the folder's own advice is for trainings
+            raise KeyboardInterrupt(f"{run.path} is as it was; type the same command to do it again") from error
+
+
+def _alone(bundle: Bundle, choice: Choice, *, seconds: float, progress: Progress) -> Bundle:
+    """An artifact without a run."""
+    with _taken_back(lambda: write_preferred(bundle, bundle.config.preferred)):
+        changed = write_preferred(bundle, choice.preferred)
+        failed = verify_fresh(bundle.folder, seconds=seconds, progress=progress).failed
+        if failed:
+            raise _broken(bundle.folder, choice, [check.name for check in failed])
+    return changed
+
+
+def _in_run(
+    run: RunFolder,
+    ledger: Ledger,
+    bundle: Bundle,
+    choice: Choice,
+    *,
+    command: Sequence[str],
+    seconds: float,
+    progress: Progress,
+) -> Bundle:
+    before = Result.load(run.results)
+
+    def restore() -> None:
+        write_preferred(bundle, bundle.config.preferred)
+        before.save(run.results)
+
+    with _taken_back(restore):
+        changed = write_preferred(bundle, choice.preferred)
+        problems: list[str] = []
+        for _ in range(ATTEMPTS):
+            result = _result(before, changed, command=command, seconds=seconds, progress=progress)
+            result.save(run.results)
+            problems = _missed(before, result)
+            problems = problems or verified(run, ledger, result.artifact, seconds=seconds, progress=progress)
+            if not all(name.startswith("latency") for name in problems):
+                break  # only a latency may differ because the machine did
+            if not problems:
+                explain(run)
+                return changed
+        error = _broken(run.path, choice, problems)
+        ledger.add(STAGE, verdict="refused", reason=str(error), inputs=[artifact_hash(changed.folder)])
+        raise error
+
+
+def _missed(before: Result, after: Result) -> list[str]:
+    """Limits that were met and are not any more."""
+    rows = zip(before.budget, after.budget, strict=True)
+    return [str(now) for was, now in rows if was.met and not now.met]
+
+
+def _result(before: Result, changed: Bundle, *, command: Sequence[str], seconds: float, progress: Progress) -> Result:
+    """What `results.json` says with the new preference."""
+    latency = as_latency(measure(changed.folder, seconds=seconds, progress=progress))
+    preferred, size = changed.config.preferred, changed.size_bytes
+    final = before.final.model_copy(
+        update={
+            "runtime": preferred.runtime,
+            "threads": preferred.threads,
+            "latency_ms": latency,
+            "size_bytes": size,
+        }
+    )
+    measured = {"latency_ms": latency.high, "size_bytes": size, "macs": final.macs, "params": final.params}
+    budget = [
+        BudgetRow(name=row.name, limit=row.limit, measured=measured[row.name], met=measured[row.name] <= row.limit)
+        for row in before.budget
+    ]
+    return before.model_copy(
+        update={
+            "final": final,
+            "budget": budget,
+            "machine": machine(),
+            "versions": versions(),
+            "commands": [*before.commands, shlex.join(["netsmith", *command])],
+            "artifact": artifact_hash(changed.folder),
+        }
+    )
+
+
+@contextmanager
+def _taken_back(restore: Callable[[], object]) -> Generator[None]:
+    """What fails or is stopped in here leaves things as they were."""
+    try:
+        yield
+    except BaseException:
+        restore()
+        raise
+
+
+def _broken(path: Path, choice: Choice, problems: Sequence[str]) -> CheckError:
+    preferred = choice.preferred
+    return CheckError(
+        f"{path} does not keep its word in {preferred.runtime} with {preferred.threads} threads "
+        f"({', '.join(problems)}); it prefers what it did before"
+    )
+
+
+def _record(measured: Any) -> dict[str, Any]:
+    return {} if measured is None else asdict(measured)

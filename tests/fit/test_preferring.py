@@ -1,0 +1,153 @@
+"""A run takes another runtime: its artifact, results, ledger and report say so together, or nothing changes."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from artifact_models import colour_model, write_colour_run, write_colours
+
+from netsmith.artifact.bundle import Preferred, artifact_hash, load_bundle, write_preferred
+from netsmith.artifact.comparison import Choice
+from netsmith.artifact.latency import Measurement
+from netsmith.artifact.runtimes import REFERENCE, RUNTIMES
+from netsmith.artifact.verify import verify
+from netsmith.errors import CheckError, InputError
+from netsmith.fit import preferring
+from netsmith.fit.preferring import open_to_prefer, prefer
+from netsmith.run.clock import SystemClock
+from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger
+from netsmith.run.result import Result
+
+MEASURED = Measurement(
+    p50_ms=10.0, p90_ms=11.0, low=10.8, high=11.2, noise=0.02, peak_memory_bytes=10**8, threads=1, runtime=REFERENCE,
+    warmup=3, runs=100, resize_ms=None,
+)  # fmt: skip
+PRESENT = Preferred(runtime=REFERENCE, threads=1)
+# What this machine can run other than what it runs now.
+OTHER = Preferred(runtime=REFERENCE if RUNTIMES["openvino"].obstacle() else "openvino", threads=2)
+FASTER = replace(MEASURED, runtime=OTHER.runtime, threads=OTHER.threads, p50_ms=5.0, p90_ms=5.5, low=5.4, high=5.6)
+KEPT = Choice(verdict="kept", preferred=OTHER, before=MEASURED, after=FASTER, reason="2.00 times as fast")
+REFUSED = replace(KEPT, verdict="refused", preferred=PRESENT, reason="the gain is within the noise")
+COMMAND = ["bench", "run", "--write"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return write_colour_run(tmp_path, latency=MEASURED, budget="latency=1s")
+
+
+def content(run: RunFolder) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in (run.model / "config.json", run.results)}
+
+
+def stages(run: RunFolder) -> list[tuple[str, str]]:
+    return [(row.stage, row.verdict) for row in Ledger(run.ledger, clock=SystemClock()).rows]
+
+
+def test_a_run_keeps_its_word_with_another_runtime(run):
+    before = Result.load(run.results)
+    prefer(open_to_prefer(run.path), KEPT, command=COMMAND, seconds=0.2)
+    assert load_bundle(run.model, check_hashes=True).config.preferred == OTHER
+    result = Result.load(run.results)
+    assert (result.final.runtime, result.final.threads) == (OTHER.runtime, OTHER.threads)
+    assert result.final.latency_ms != before.final.latency_ms
+    assert result.artifact == artifact_hash(run.model) != before.artifact
+    assert result.final.top1 == before.final.top1
+    assert [row.measured for row in result.budget] == [result.final.latency_ms.high]
+    assert result.commands == ["netsmith fit", "netsmith bench run --write"]
+    assert stages(run) == [("runtime", "kept"), ("verify", "done")]
+    row = Ledger(run.ledger, clock=SystemClock()).rows[0]
+    assert (row.inputs, row.reason) == ([before.artifact], KEPT.reason)
+    assert (row.before["runtime"], row.after["p90_ms"]) == (REFERENCE, 5.5)
+    assert OTHER.runtime in run.report.read_text()
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Latencies without measuring."""
+    monkeypatch.setattr(preferring, "measure", lambda folder, **more: FASTER)
+
+
+@pytest.mark.usefixtures("timed")
+def test_what_does_not_hold_is_taken_back(run, monkeypatch):
+    before = content(run)
+    monkeypatch.setattr(preferring, "verified", lambda *args, **more: ["top1 test"])
+    with pytest.raises(CheckError, match=r"does not keep its word in .* \(top1 test\); it prefers what it did before"):
+        prefer(open_to_prefer(run.path), KEPT, command=COMMAND, seconds=0.1)
+    assert content(run) == before
+    assert stages(run) == [("runtime", "kept"), ("runtime", "refused")]
+
+    def stopped(*args: object, **more: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preferring, "verified", stopped)
+    with pytest.raises(KeyboardInterrupt, match="is as it was; type the same command to do it again"):
+        prefer(open_to_prefer(run.path), KEPT, command=COMMAND, seconds=0.1)
+    assert content(run) == before
+
+
+@pytest.mark.usefixtures("timed")
+def test_a_latency_is_measured_again_where_only_it_does_not_hold(run, monkeypatch):
+    answers = iter([["latency p90 ms"], []])
+    monkeypatch.setattr(preferring, "verified", lambda *args, **more: next(answers))
+    prefer(open_to_prefer(run.path), KEPT, command=COMMAND, seconds=0.1)
+    assert load_bundle(run.model).config.preferred == OTHER
+    assert next(answers, None) is None
+
+
+@pytest.mark.usefixtures("timed")
+def test_a_budget_that_was_met_is_met_afterwards_or_nothing_changes(run):
+    document = json.loads(run.results.read_text())
+    document["budget"][0] |= {"limit": 1e-6, "measured": 1e-7, "met": True}
+    run.results.write_text(json.dumps(document))
+    before = content(run)
+    with pytest.raises(CheckError, match="latency 5.6ms of"):
+        prefer(open_to_prefer(run.path), KEPT, command=COMMAND, seconds=0.1)
+    assert content(run) == before
+
+
+def test_a_refusal_is_a_row_and_changes_nothing(run):
+    before = content(run)
+    with pytest.raises(CheckError, match="the gain is within the noise; .* keeps preferring what it does"):
+        prefer(open_to_prefer(run.path), REFUSED, command=COMMAND)
+    assert content(run) == before
+    assert stages(run) == [("runtime", "refused")]
+    prefer(open_to_prefer(run.path), replace(KEPT, verdict="unchanged", preferred=PRESENT), command=COMMAND)
+    assert content(run) == before
+    assert len(stages(run)) == 1
+
+
+def test_a_kill_between_the_two_files_is_mended(run):
+    before = content(run)
+    write_preferred(load_bundle(run.model), OTHER)
+    assert open_to_prefer(run.path / "model").config.preferred == PRESENT
+    assert content(run) == before
+
+
+def test_a_model_that_is_not_the_runs_is_refused(run):
+    write_colours(run.model, model=colour_model(work=1), overwrite=True)
+    before = content(run)
+    with pytest.raises(InputError, match=r"is not the model of .*results\.json"):
+        open_to_prefer(run.path)
+    assert content(run) == before
+    run.results.unlink()
+    with pytest.raises(InputError, match="is not finished; go on with --resume"):
+        open_to_prefer(run.path)
+
+
+def test_a_folder_without_a_run_prefers_and_is_verified(tmp_path):
+    write_colours(tmp_path / "model")
+    bundle = prefer(open_to_prefer(tmp_path / "model"), KEPT, command=COMMAND)
+    assert bundle.config.preferred == OTHER
+    assert verify(bundle.folder).ok
+    damaged = bundle.folder / "golden.npz"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole + b" ")
+    with pytest.raises(InputError, match="is not the file that config.json describes"):
+        open_to_prefer(bundle.folder)
+    damaged.write_bytes(whole)
+    with pytest.raises(CheckError, match="within the noise"):
+        prefer(bundle, REFUSED, command=COMMAND)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
