@@ -53,6 +53,22 @@ def test_a_folder_is_predicted_with_all_below_as_csv(place):
     assert "1 files that are no pictures are left out" in err
 
 
+def test_no_cell_of_the_csv_is_a_formula(tmp_path):
+    """Labels and file names are other people's words."""
+    labels = ("=1+1", "@here", "'quoted")
+    write_colours(tmp_path / "model", labels=labels)
+    names = ["=cmd|' !A0.png", "+1.png", "-1.png", "@x.png", "plain=1.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(colour_picture("red"))
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    code, out, err = netsmith(tmp_path, "predict", "model", "--list", "list.txt", "--csv")
+    assert code == 0, err
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["image"] for row in rows[::3]] == [*(f"'{name}" for name in names[:4]), names[4]]
+    assert {row["label"] for row in rows} == {f"'{label}" for label in labels}
+    assert all(float(row["probability"]) < 1 and int(row["rank"]) > 0 for row in rows)  # numbers stay numbers
+
+
 def test_json_is_one_document_with_what_could_not_be_read(place):
     code, out, err = netsmith(place, "predict", "model", "pics/*.png", "bad.jpg", "gone.png", "--json", "--quiet")
     document = json.loads(out)

@@ -22,6 +22,8 @@ Examples:
   find . -name '*.jpg' | netsmith predict model --list -
 """
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+"""How a text cell begins that gets an apostrophe in front in CSV."""
 FLAGS = ("--list", "--top-k", "--csv", "--batch-size", "-b", "--threads", "--runtime", "--quiet", "-q", "--json")
 
 
@@ -50,7 +52,8 @@ def predict(
         images: Files, folders (with all below), patterns such as '*.jpg', or - for one picture on standard input.
         list_file: Text file with one path per line, or - for standard input.
         top_k: Classes to show per picture; 5 if not given, of a model that tags its tags (text) or all (--json, --csv).
-        csv: The result as CSV: image, rank, label, probability; of a model that tags also tag, 1 or 0.
+        csv: The result as CSV: image, rank, label, probability; of a model that tags also tag, 1 or 0. Names that
+            begin like a formula (= + - @ ') get an apostrophe in front.
         batch_size: Pictures per call of the model.
         threads: Threads of the model; those that it prefers if not given.
         runtime: What runs the model: onnxruntime, openvino, openvino-bf16; what it prefers if not given.
@@ -162,7 +165,10 @@ def _document(artifact: Path, answers: "Sequence[Prediction]", unreadable: "Sequ
 
 
 def _csv(answers: "Sequence[Prediction]") -> str:
-    """One row per picture and class, quoted as RFC 4180 says where a name needs it."""
+    """One row per picture and class, quoted as RFC 4180 says where a name needs it.
+
+    Names come from file names and data sets, and a spreadsheet carries out a cell that begins like a formula.
+    """
     import csv
     import io
 
@@ -173,8 +179,14 @@ def _csv(answers: "Sequence[Prediction]") -> str:
     for answer in answers:
         for rank, (label, probability) in enumerate(zip(answer.labels, answer.probabilities, strict=True), start=1):
             tag = [] if answer.tags is None else [int(label in answer.tags)]
-            rows.writerow([answer.name, rank, label, f"{probability:.6g}", *tag])
+            rows.writerow([_inert(answer.name), rank, _inert(label), f"{probability:.6g}", *tag])
     return text.getvalue().removesuffix("\n")
+
+
+def _inert(text: str) -> str:
+    """Text that no spreadsheet carries out: with an apostrophe in front where it begins like a formula, or with an
+    apostrophe, so that taking one away gives the text back (OWASP, "CSV Injection")."""
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _table(answers: "Sequence[Prediction]", top_k: int | None) -> str:

@@ -7,13 +7,13 @@ hold is taken back. Killed between its two files, the run is mended by the next 
 """
 
 import shlex
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from netsmith.artifact.bundle import Bundle, Preferred, artifact_hash, load_bundle, write_preferred
+from netsmith.artifact.bundle import CONFIG, Bundle, Preferred, artifact_hash, load_bundle, write_preferred
 from netsmith.artifact.comparison import Choice
 from netsmith.artifact.measure import measure
 from netsmith.artifact.validate import run_of
@@ -23,6 +23,7 @@ from netsmith.fit.finish import ATTEMPTS, explain, verified
 from netsmith.fit.judged import as_latency
 from netsmith.run.budget import BudgetRow
 from netsmith.run.clock import SystemClock
+from netsmith.run.files import write_bytes
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.machine import machine, versions
@@ -49,13 +50,14 @@ def open_to_prefer(path: Path) -> Bundle:
     result = Result.load(run.results)
     if result.artifact == artifact_hash(bundle.folder):
         return bundle
-    with _locked(run):
+    with _locked(run), _taken_back(bundle.folder / CONFIG):
         recorded = Preferred(runtime=result.final.runtime, threads=result.final.threads)
         mended = write_preferred(bundle, recorded)
-        if artifact_hash(mended.folder) == result.artifact:
-            return mended
-        write_preferred(bundle, bundle.config.preferred)
-    raise InputError(f"{bundle.folder} is not the model of {run.results}; netsmith verify {run.path} says what differs")
+        if artifact_hash(mended.folder) != result.artifact:
+            raise InputError(
+                f"{bundle.folder} is not the model of {run.results}; netsmith verify {run.path} says what differs"
+            )
+        return mended
 
 
 def prefer(
@@ -119,7 +121,7 @@ def _locked(run: RunFolder) -> Generator[None]:
 
 def _alone(bundle: Bundle, choice: Choice, *, seconds: float, progress: Progress) -> Bundle:
     """An artifact without a run."""
-    with _taken_back(lambda: write_preferred(bundle, bundle.config.preferred)):
+    with _taken_back(bundle.folder / CONFIG):
         changed = write_preferred(bundle, choice.preferred)
         failed = verify_fresh(bundle.folder, seconds=seconds, progress=progress).failed
         if failed:
@@ -138,12 +140,7 @@ def _in_run(
     progress: Progress,
 ) -> Bundle:
     before = Result.load(run.results)
-
-    def restore() -> None:
-        write_preferred(bundle, bundle.config.preferred)
-        before.save(run.results)
-
-    with _taken_back(restore):
+    with _taken_back(bundle.folder / CONFIG, run.results):
         changed = write_preferred(bundle, choice.preferred)
         problems: list[str] = []
         for _ in range(ATTEMPTS):
@@ -197,12 +194,14 @@ def _result(before: Result, changed: Bundle, *, command: Sequence[str], seconds:
 
 
 @contextmanager
-def _taken_back(restore: Callable[[], object]) -> Generator[None]:
-    """What fails or is stopped in here leaves things as they were."""
+def _taken_back(*paths: Path) -> Generator[None]:
+    """What fails or is stopped in here leaves these files as they were."""
+    contents = [path.read_bytes() for path in paths]
     try:
         yield
     except BaseException:
-        restore()
+        for path, content in zip(paths, contents, strict=True):
+            write_bytes(path, content)
         raise
 
 
