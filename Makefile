@@ -6,7 +6,7 @@ DATA ?= ../shared/data
 REFERENCES := torchvision timm huggingface_hub
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow chaos check format bench bench-train bench-accuracy gpu-check check-reference pictures clean
+.PHONY: help install demo test test-slow chaos check format bench bench-train bench-accuracy bench-quantize gpu-check check-reference pictures clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -70,6 +70,9 @@ bench-train: .venv/dev.stamp  ## training speed against the loops people write, 
 
 bench-accuracy: .venv/dev.stamp  ## time to an accuracy against the plain loop, four hours of a quiet machine
 	$(BIN)/python benchmarks/time_to_accuracy.py --data $(DATA)
+
+bench-quantize: .venv/dev.stamp  ## int8 against float on this machine, an hour and a half of it
+	$(BIN)/python benchmarks/quantize.py --data $(DATA) -o runs/quantize
 
 gpu-check: .venv/dev.stamp  ## the tests that need a CUDA device; without one all are skipped, with the reason
 	$(BIN)/pytest -m gpu -rs

@@ -49,6 +49,7 @@ WITHOUT_TORCH: dict[str, list[str]] = {
     "models": [],
     "predict": ["artifact", "picture.png"],
     "profile": ["resnet20_cifar"],
+    "quantize": ["--help"],
     "report": ["begun"],
     "scale": ["resnet20_cifar", "--macs", "2x", "-o", "scaled.json", "--overwrite"],
     "val": ["artifact", "--data", "colours.npz"],

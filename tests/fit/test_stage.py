@@ -16,8 +16,9 @@ from netsmith.artifact.runtimes import open_model
 from netsmith.artifact.verify import verify
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.judged import Judged, verdict
+from netsmith.fit.parent import open_parent
 from netsmith.fit.session import Session
-from netsmith.fit.stage import Stage, open_parent, run_stage
+from netsmith.fit.stage import Stage, run_stage
 from netsmith.run.clock import FakeClock
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger

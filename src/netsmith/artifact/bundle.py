@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 import netsmith
 from netsmith.artifact.golden import Golden
+from netsmith.artifact.quantization import Quantization
 from netsmith.errors import InputError
 from netsmith.run.files import make_folder, sha256_file, sync_folder, write_bytes, write_json
 from netsmith.run.preprocess import Preprocess
@@ -30,14 +31,15 @@ from netsmith.run.scores import Task
 if TYPE_CHECKING:
     from netsmith.arch.layout import Layout  # in functions only: predicting needs no layout and starts faster without
 
-FORMATS = {1: "classify", 2: "tag"}
-"""Format of `config.json` and the task that is written in it: an older netsmith refuses tags by their number."""
+FORMATS: dict[int, tuple[Task, ...]] = {1: ("classify",), 2: ("tag",), 3: ("classify", "tag")}
+"""Format of `config.json` and the tasks that are written in it: an older netsmith refuses tags by their number, and
+what a rounded graph says of itself by 3."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 MODEL, CONFIG, GOLDEN, WEIGHTS = "model.onnx", "config.json", "golden.npz", "model.safetensors"
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 Activation = Literal["softmax", "sigmoid"]
-Precision = Literal["float32", "bfloat16", "int8"]
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
 
 
 class Tensor(BaseModel):
@@ -83,7 +85,7 @@ class Config(BaseModel):
     """`config.json`: what the numbers that go into and come out of `model.onnx` mean.
 
     Attributes:
-        format: version of this record: 1 for "classify", 2 for "tag".
+        format: version of this record: 1 for "classify", 2 for "tag", 3 for either with a rounded graph.
         task: "classify": one image in, one row of class probabilities out; "tag": one probability of each label.
         layout: the network as a JSON object (`netsmith.arch.layout`).
         labels: class names; position = index of the output, all different.
@@ -92,7 +94,9 @@ class Config(BaseModel):
         thresholds: of tags, from which probability on a picture has each label; None for "classify" (and not in its
             JSON).
         temperature: the logits are divided by it before the activation (inside `model.onnx`).
-        precision: of the arithmetic of convolutions and linear layers.
+        precision: of convolutions and linear layers: of their arithmetic for "int8"; "float16" and "bfloat16" are how
+            the file holds their weights, which are computed with in float32.
+        quantization: of "int8", how it was made; None for the others (and not in their JSON).
         inputs, outputs: schemas of `model.onnx`.
         preferred: runtime and threads that the latency holds for.
         provenance: where it comes from.
@@ -101,7 +105,7 @@ class Config(BaseModel):
 
     model_config = _STRICT
 
-    format: Literal[1, 2] = 1
+    format: Literal[1, 2, 3] = 1
     task: Task = "classify"
     layout: dict[str, Any]
     labels: tuple[str, ...] = Field(min_length=1)
@@ -110,6 +114,7 @@ class Config(BaseModel):
     thresholds: tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...] | None = None
     temperature: float = Field(default=1.0, gt=0.0)
     precision: Precision = "float32"
+    quantization: Quantization | None = None
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     preferred: Preferred = Preferred()
@@ -122,8 +127,10 @@ class Config(BaseModel):
             raise ValueError("labels must all be different")
         if (self.inputs, self.outputs) != schemas(self.preprocess.size, len(self.labels)):
             raise ValueError("inputs and outputs do not agree with preprocess.size and the number of labels")
-        if FORMATS[self.format] != self.task or (self.task == "tag") != (self.thresholds is not None):
+        if self.task not in FORMATS[self.format] or (self.task == "tag") != (self.thresholds is not None):
             raise ValueError("format 2, task 'tag' and thresholds go together")
+        if (self.format == 3) != (self.quantization is not None) or (self.quantization and self.precision != "int8"):
+            raise ValueError("format 3, precision 'int8' and quantization go together")
         if self.thresholds is not None and (len(self.thresholds) != len(self.labels) or self.activation != "sigmoid"):
             raise ValueError("tags need a threshold per label and the activation 'sigmoid'")
         for name, digest in self.files.items():
@@ -194,6 +201,7 @@ def write_bundle(
     thresholds: tuple[float, ...] | None = None,
     temperature: float = 1.0,
     precision: Precision = "float32",
+    quantization: Quantization | None = None,
     preferred: Preferred | None = None,
     provenance: Provenance | None = None,
     overwrite: bool = False,
@@ -204,7 +212,7 @@ def write_bundle(
         folder: must not exist, unless `overwrite` and it is an artifact.
         model: the ONNX file, all tensors inside.
         layout: the network, for this size of input and number of classes.
-        labels, preprocess, activation, temperature, precision, preferred, provenance: see `Config`.
+        labels, preprocess, activation, temperature, precision, quantization, preferred, provenance: see `Config`.
         thresholds: see `Config`; with them the task is "tag".
         golden: see `netsmith.artifact.golden.make_golden`.
         weights: content of `model.safetensors`, or None to leave it out.
@@ -227,7 +235,7 @@ def write_bundle(
     contents = {MODEL: model, GOLDEN: golden.to_bytes()} | ({WEIGHTS: weights} if weights is not None else {})
     inputs, outputs = schemas(preprocess.size, len(labels))
     config = Config(
-        format=1 if thresholds is None else 2,
+        format=3 if quantization is not None else 1 if thresholds is None else 2,
         task="classify" if thresholds is None else "tag",
         layout=layout_to_json(layout),
         labels=labels,
@@ -236,6 +244,7 @@ def write_bundle(
         thresholds=thresholds,
         temperature=temperature,
         precision=precision,
+        quantization=quantization,
         inputs=inputs,
         outputs=outputs,
         preferred=preferred or Preferred(),
@@ -259,7 +268,7 @@ def write_bundle(
 
 
 def _config_document(config: Config) -> dict[str, Any]:
-    absent = {"thresholds"} if config.thresholds is None else set[str]()  # format 1 has no such key
+    absent = {key for key in ("thresholds", "quantization") if getattr(config, key) is None}  # of higher formats
     return config.model_dump(mode="json", exclude=absent)
 
 

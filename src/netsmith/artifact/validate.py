@@ -21,6 +21,7 @@ from netsmith.data.sources import open_source
 from netsmith.errors import InputError
 from netsmith.run.folder import RunFolder
 from netsmith.run.progress import Progress, silent
+from netsmith.run.scores import Task
 
 Which = Literal["train", "val", "test", "all"]
 
@@ -113,14 +114,19 @@ def _same_pictures(record: object, dataset: Dataset) -> bool:
     return any(item.key in known for item in dataset.items)
 
 
-def _targets(bundle: Bundle, dataset: Dataset, items: list[Item]) -> Targets:
-    """Classes as the artifact numbers them: by name; where the data has numbers for names, by number."""
-    if dataset.task != bundle.config.task:
+def refuse_other_task(dataset: Dataset, task: Task) -> None:
+    """Raise InputError for pictures that are not labelled as a model of this task answers."""
+    if dataset.task != task:
         kinds = {"classify": "one class per picture", "tag": "any number of labels per picture"}
         raise InputError(
-            f"{dataset.source} has {kinds[dataset.task]} and the model answers {kinds[bundle.config.task]}; "
-            "give data of the model's kind"
+            f"{dataset.source} has {kinds[dataset.task]} and the model answers {kinds[task]}; give data of the model's "
+            "kind"
         )
+
+
+def _targets(bundle: Bundle, dataset: Dataset, items: list[Item]) -> Targets:
+    """Classes as the artifact numbers them: by name; where the data has numbers for names, by number."""
+    refuse_other_task(dataset, bundle.config.task)
     labels = bundle.config.labels
     numbers = [str(index) for index in range(len(labels))]
     known = {name: index for index, name in enumerate(labels)}

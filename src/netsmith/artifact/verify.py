@@ -27,7 +27,7 @@ from netsmith.run.folder import RunFolder
 from netsmith.run.progress import Progress, silent
 
 Value = str | float | int | None
-PROBABILITY_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.02, "int8": 0.02}
+PROBABILITY_TOLERANCE = {"float32": 1e-4, "float16": 1e-4, "bfloat16": 0.02, "int8": 0.02}
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,8 @@ from netsmith.run.scores import are_tags
 Split = Literal["val", "test"]
 _ATTEMPTS, _BUSY_ATTEMPTS = 3, 6
 _SLACK, _MOST_NOISE = 0.25, 0.5
-_MAP_TOLERANCE = {"float32": 0.005, "bfloat16": 0.03, "int8": 0.03}
-_LOGIT_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "int8": 5e-2}
+_MAP_TOLERANCE = {"float32": 0.005, "float16": 0.005, "bfloat16": 0.03, "int8": 0.03}
+_LOGIT_TOLERANCE = {"float32": 1e-3, "float16": 1e-3, "bfloat16": 5e-2, "int8": 5e-2}
 
 
 def check_run(

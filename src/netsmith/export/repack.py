@@ -57,6 +57,7 @@ def repack(
         thresholds=config.thresholds,
         temperature=config.temperature,
         precision=config.precision,
+        quantization=config.quantization,
         preferred=config.preferred,
         provenance=config.provenance,
         overwrite=overwrite,

@@ -116,13 +116,7 @@ class Finisher:
             golden=self._golden_pictures(),
             activation=activation,
         )
-
-        def choose() -> int:
-            return preferred_threads(exported.model, seconds_each=1.0, progress=self.progress).threads
-
-        chosen = threads or int(
-            self.plan.decide("artifact.threads", at=0, compute=choose, why="the fastest p90, the fewer where alike")
-        )
+        chosen = threads or self.threads(exported.model)
         return write_bundle(
             folder,
             model=exported.model,
@@ -137,6 +131,16 @@ class Finisher:
             provenance=self._provenance(recipe),
             overwrite=True,
         )
+
+    def threads(self, model: bytes) -> int:
+        """The number of threads that the run's artifact prefers, by a plan row: measured on `model` where there is
+        none."""
+
+        def choose() -> int:
+            return preferred_threads(model, seconds_each=1.0, progress=self.progress).threads
+
+        why = "the fastest p90, the fewer where alike"
+        return int(self.plan.decide("artifact.threads", at=0, compute=choose, why=why))
 
     def _provenance(self, recipe: Recipe) -> Provenance:
         return Provenance(

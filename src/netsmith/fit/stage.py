@@ -1,6 +1,6 @@
 """The frame of a stage: a trained model and pictures in, a new run folder with a better trade out, or a refusal.
 
-    parent = open_parent(Path("runs/r18"))                    # InputError; never written to
+    parent = open_parent(Path("runs/r18"))                    # fit/parent.py; InputError; never written to
 
     def work(stage: Stage) -> Result:
         network = stage.parent.network()                      # float, in evaluation mode
@@ -24,28 +24,24 @@ Every stage opens, judges and ends by this module, and ends as `train` does (`Fi
   CheckError (exit 1) with the reason. A folder whose stage was settled before obeys its row.
 """
 
-import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from netsmith.arch.cost import cost
-from netsmith.artifact.bundle import WEIGHTS, Bundle, artifact_hash, load_bundle
+from netsmith.artifact.bundle import Bundle, artifact_hash, load_bundle
 from netsmith.artifact.evaluate import Evaluation, evaluate
 from netsmith.artifact.measure import measure, measure_many
 from netsmith.artifact.runtimes import choose_runtime, open_session
-from netsmith.artifact.validate import run_of
 from netsmith.data.audit import Audit
-from netsmith.data.items import Dataset, listed
-from netsmith.data.record import from_data_json, read_data_json
-from netsmith.data.splits import split
+from netsmith.data.items import Dataset
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.finish import Finisher, reported
 from netsmith.fit.judged import Found, Judged, as_latency
 from netsmith.fit.opening import record_split, refuse_inside
+from netsmith.fit.parent import Parent, open_parent
 from netsmith.fit.session import Session, commands
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
@@ -54,161 +50,12 @@ from netsmith.run.plan import Plan
 from netsmith.run.result import Result
 from netsmith.run.scores import METRICS
 
-if TYPE_CHECKING:
-    from netsmith.models.network import Network
+__all__ = ["Parent", "Stage", "open_parent", "run_stage"]
 
 OPENING_S = 15.0
 """For opening one model on a busy machine."""
 MEMORY_RUNS = 8
 """Calls by which a model's memory is known."""
-
-
-@dataclass(frozen=True)
-class Parent:
-    """The model that a stage begins with; nothing here is ever written to.
-
-    Attributes:
-        path: as the user wrote it.
-        bundle: its artifact, every file as its `config.json` says.
-        run: the run it is of, if of any.
-    """
-
-    path: Path
-    bundle: Bundle
-    run: RunFolder | None
-
-    @cached_property
-    def artifact(self) -> str:
-        """SHA-256 of the artifact's folder."""
-        return artifact_hash(self.bundle.folder)
-
-    @property
-    def source(self) -> str:
-        """Where the pictures of its run are; "" where it has none."""
-        if self.run is None or not self.run.data.exists():
-            return ""
-        return read_data_json(self._record(self.run), where=str(self.run.data)).source
-
-    def splits(self) -> dict[str, Split]:
-        """The split that its run had each group of equal pictures in; empty where it has no run."""
-        if self.run is None or not self.run.data.exists():
-            return {}
-        rows = read_data_json(self._record(self.run), where=str(self.run.data)).items.values()
-        return {row.group: row.split for row in rows}
-
-    def continued(self, run: RunFolder, session: Session) -> Ledger:
-        """The ledger of a run that begins with it: its own run's rows first."""
-        return Ledger.continued(
-            run.ledger,
-            self.rows(session),
-            clock=session.clock,
-            artifact=self.artifact,
-            reason=f"begins with {self.path}: {self.bundle.layout.name}, {self.bundle.config.precision}",
-        )
-
-    def rows(self, session: Session) -> tuple[LedgerRow, ...]:
-        """The ledger of its run."""
-        return () if self.run is None else Ledger(self.run.ledger, clock=session.clock).rows
-
-    def network(self) -> "Network":
-        """Its float network, in evaluation mode, on the CPU.
-
-        Raises:
-            InputError: it was shipped without weights, or they are not of its layout.
-        """
-        from netsmith.models.build import load_model
-
-        return load_model(self.bundle.folder)
-
-    def refuse_quantized(self, verb: str) -> None:
-        """Refuse a model whose graph holds rounded numbers; what it was made of can still be worked on.
-
-        Raises:
-            InputError: its precision is not float32.
-        """
-        precision = self.bundle.config.precision
-        if precision != "float32":
-            whole = (self.bundle.folder / WEIGHTS).is_file()
-            raise InputError(
-                f"{self.path} is {precision} already; {verb} the float32 model that it was made from"
-                + (f", or make a folder of its {WEIGHTS} with netsmith import-weights" if whole else "")
-            )
-
-    def pictures(self, audited: Audit, *, seed: int) -> Dataset:
-        """The audited pictures with their splits, classes in the model's order.
-
-        Args:
-            audited: the pictures.
-            seed: of new splits, where the parent's run knows none of them.
-
-        Raises:
-            InputError: other classes or another kind of task than the model's; no pictures to train or validate on.
-        """
-        dataset = audited.dataset
-        self._refuse_other(dataset)
-        if self.run is not None and self.run.data.exists():
-            document = self._record(self.run)
-            known = read_data_json(document, where=str(self.run.data)).items
-            if any(item.key in known for item in dataset.items):
-                dataset = self._numbered(from_data_json(document, dataset, where=str(self.run.data), partial=True))
-                uses: dict[Split, str] = {"train": "train and calibrate", "val": "validate"}
-                for side, what in uses.items():
-                    if not dataset.subset(side):
-                        raise InputError(
-                            f"{dataset.source} holds none of the pictures that {self.path} may {what} on (split "
-                            f"{side!r} of {self.run.data}); give the data it was trained on, or new pictures"
-                        )
-                return dataset
-        return split(self._numbered(dataset), seed=seed)
-
-    def _refuse_other(self, dataset: Dataset) -> None:
-        config = self.bundle.config
-        if dataset.task != config.task:
-            kinds = {"classify": "one class per picture", "tag": "any number of labels per picture"}
-            raise InputError(
-                f"{dataset.source} has {kinds[dataset.task]} and {self.path} answers {kinds[config.task]}; "
-                "give data of the model's kind"
-            )
-        labels, classes = set(config.labels), set(dataset.classes)
-        if labels != classes:
-            unlike = sorted(classes - labels) or sorted(labels - classes)
-            lacks = "has classes that the model does not know" if classes - labels else "lacks classes of the model"
-            raise InputError(
-                f"{dataset.source} {lacks} ({listed(unlike)}); {self.path} knows {listed(list(config.labels))}: "
-                "give data of the same classes"
-            )
-
-    def _numbered(self, dataset: Dataset) -> Dataset:
-        """The same pictures, classes in the order of the model's outputs."""
-        labels = self.bundle.config.labels
-        if dataset.classes == labels:
-            return dataset
-        place = {name: index for index, name in enumerate(labels)}
-        items = tuple(
-            replace(item, labels=tuple(sorted(place[dataset.classes[label]] for label in item.labels)))
-            for item in dataset.items
-        )
-        return replace(dataset, classes=labels, items=items)
-
-    @staticmethod
-    def _record(run: RunFolder) -> object:
-        try:
-            return json.loads(run.data.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{run.data} cannot be read ({error}); restore it or make the run again") from error
-
-
-def open_parent(path: Path) -> Parent:
-    """Open the model that a stage begins with.
-
-    Args:
-        path: folder of an artifact, or of a run that holds one.
-
-    Raises:
-        InputError: no artifact, or files that are not those it describes.
-    """
-    bundle = load_bundle(path, check_hashes=True)
-    return Parent(path, bundle, run_of(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +76,7 @@ class Stage:
     audited: Audit
     finisher: Finisher
     _answers: dict[str, Evaluation] = field(default_factory=dict[str, Evaluation], repr=False)
+    _memory: dict[str, int | None] = field(default_factory=dict[str, int | None], repr=False)
 
     @property
     def run(self) -> RunFolder:
@@ -281,7 +129,6 @@ class Stage:
                 raise CheckError(f"{bundle.folder} was not measured in time; close other programs and go on (--resume)")
             artifact, counted = artifact_hash(bundle.folder), cost(bundle.layout)
             answers = self._answered(bundle, artifact)
-            alone = measure(bundle.folder, runs=MEMORY_RUNS, warn=self.session.warn, progress=self.session.progress)
             judged.append(
                 Judged(
                     artifact=artifact,
@@ -290,7 +137,7 @@ class Stage:
                     score=answers.headline,
                     latency=as_latency(found),
                     size_bytes=bundle.size_bytes,
-                    memory_bytes=alone.peak_memory_bytes,
+                    memory_bytes=self._needed(bundle, artifact),
                     params=counted.params,
                     macs=counted.macs,
                     precision=bundle.config.precision,
@@ -300,6 +147,13 @@ class Stage:
                 )
             )
         return tuple(judged)
+
+    def _needed(self, bundle: Bundle, artifact: str) -> int | None:
+        """An artifact's memory in a process of its own, measured once."""
+        if artifact not in self._memory:
+            alone = measure(bundle.folder, runs=MEMORY_RUNS, warn=self.session.warn, progress=self.session.progress)
+            self._memory[artifact] = alone.peak_memory_bytes
+        return self._memory[artifact]
 
     def _answered(self, bundle: Bundle, artifact: str) -> Evaluation:
         """An artifact's answers on the validation pictures; each is asked once."""
@@ -314,29 +168,48 @@ class Stage:
             )
         return self._answers[artifact]
 
+    def enter(
+        self,
+        before: Judged,
+        after: Judged,
+        found: Found,
+        *,
+        stage: str | None = None,
+        more: Mapping[str, Any] | None = None,
+        splits_read: Sequence[Split] = ("train", "val"),
+    ) -> LedgerRow:
+        """Append a row with both sides' numbers.
+
+        Args:
+            before, after: what was judged; `after` is what was made.
+            found: the verdict.
+            stage: of the row; the stage's own name if not given.
+            more: what else `after` says.
+            splits_read: whose pictures were looked at.
+        """
+        return self.ledger.add(
+            stage or self.name,
+            verdict="kept" if found.kept else "refused",
+            reason=found.reason,
+            inputs=[before.artifact],
+            output=after.artifact,
+            before=before.record(),
+            after={**after.record(), **(more or {})},
+            splits_read=splits_read,
+        )
+
     def settle(
         self, before: Judged, after: Judged, found: Found, *, splits_read: Sequence[Split] = ("train", "val")
     ) -> None:
         """Enter the verdict in the ledger, where it is not there yet.
 
         Args:
-            before, after: what was judged; `after` is what the stage made.
-            found: the verdict.
-            splits_read: whose pictures the stage looked at.
+            before, after, found, splits_read: as `enter`.
 
         Raises:
             CheckError: refused, now or in an earlier session; the message has the numbers.
         """
-        row = self.ledger.newest(self.name) or self.ledger.add(
-            self.name,
-            verdict="kept" if found.kept else "refused",
-            reason=found.reason,
-            inputs=[before.artifact],
-            output=after.artifact,
-            before=before.record(),
-            after=after.record(),
-            splits_read=splits_read,
-        )
+        row = self.ledger.newest(self.name) or self.enter(before, after, found, splits_read=splits_read)
         self.session.say(f"{self.name}: {row.verdict}, {row.reason}")
         if row.verdict == "refused":
             raise CheckError(self.refusal(row.reason))

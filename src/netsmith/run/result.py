@@ -71,7 +71,7 @@ class Final(BaseModel):
     model_config = _STRICT
 
     model: str
-    precision: Literal["float32", "bfloat16", "int8"]
+    precision: Literal["float32", "float16", "bfloat16", "int8"]
     runtime: str
     threads: int = Field(ge=1)
     params: int = Field(ge=0)

@@ -1,0 +1,1 @@
+"""int8 and half precision: rounding a graph of floats, and the choices that keep its accuracy."""

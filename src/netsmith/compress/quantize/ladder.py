@@ -1,0 +1,105 @@
+"""Which way of rounding is tried next: a pure function of what was tried and what became of it.
+
+In this order: all that can be rounded, a scale per channel, ranges by minmax, entropy, percentile; then a scale per
+layer; then the most sensitive layers left in float, 1, 2, 4, ... up to half of them; then, on an equalized graph with
+corrected biases, all of it again. Only what can mend the trouble is tried: calibration and equalization change what a
+graph answers and not how long it takes, and every excluded layer makes it slower. The ranges are from then on those of
+the calibration that kept most accuracy.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from netsmith.artifact.quantization import Calibration
+from netsmith.compress.quantize.calibrate import METHODS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One way of rounding.
+
+    Attributes:
+        calibration: how ranges are chosen.
+        per_channel: whether every output of a layer has a scale of its own.
+        excluded: how many of the most sensitive layers stay float.
+        equalized: whether channels are made alike in size and biases corrected before.
+    """
+
+    calibration: Calibration
+    per_channel: bool = True
+    excluded: int = 0
+    equalized: bool = False
+
+    def __str__(self) -> str:
+        parts = ["per channel" if self.per_channel else "per tensor", self.calibration]
+        parts += ["equalized, biases corrected"] if self.equalized else []
+        parts += [f"{self.excluded} layers in float"] if self.excluded else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What became of a rung.
+
+    Attributes:
+        rung: it.
+        score: headline on validation.
+        drops: whether it loses too much of it.
+        slow: whether it is not faster than float.
+    """
+
+    rung: Rung
+    score: float
+    drops: bool
+    slow: bool
+
+    @property
+    def kept(self) -> bool:
+        """Whether the ladder ends here."""
+        return not self.drops and not self.slow
+
+
+def next_rung(tried: Sequence[Tried], *, layers: int, methods: Sequence[Calibration] = METHODS) -> Rung | None:
+    """The next rung; None where one was kept, or none that is left can mend what is wrong.
+
+    Args:
+        tried: in the order they were tried.
+        layers: how many can be left in float one by one.
+        methods: of calibration, at least one.
+    """
+    if any(each.kept for each in tried):
+        return None
+    known = {each.rung: each for each in tried}
+    ways = _ways(known, layers=layers, methods=methods)
+    return next((rung for rung in ways if rung not in known), None)
+
+
+def _ways(known: dict[Rung, Tried], *, layers: int, methods: Sequence[Calibration]) -> Iterator[Rung]:
+    """The rungs in order, as far as what is known of those before says that they are worth trying."""
+    slow = False
+    for method in methods:
+        yield (rung := Rung(calibration=method))
+        slow = slow or known[rung].slow
+        if slow:
+            break
+    best = max((known[Rung(calibration=m)] for m in methods if Rung(calibration=m) in known), key=_score)
+    plain = best.rung.calibration
+    yield (rung := Rung(calibration=plain, per_channel=False))
+    if slow and known[rung].slow:
+        return  # no way of calibrating is faster
+    per_channel = not slow
+    for equalized in (False, True):
+        if equalized:
+            yield (rung := Rung(calibration=plain, per_channel=per_channel, equalized=True))
+            if known[rung].slow:
+                return
+        excluded = 1
+        while excluded <= layers // 2:
+            yield (rung := Rung(calibration=plain, per_channel=per_channel, excluded=excluded, equalized=equalized))
+            if known[rung].slow:
+                break  # more of them take longer
+            excluded *= 2
+
+
+def _score(tried: Tried) -> float:
+    return tried.score

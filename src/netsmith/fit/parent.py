@@ -1,0 +1,194 @@
+"""The model that a stage begins with: its folder opened and checked, its pictures with the splits they had.
+
+Pictures that the model's run knows keep their splits, so nothing that it was trained on ever validates what is made of
+it. Only pictures of which the run knows none are split anew.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+
+from netsmith.arch.graph import state
+from netsmith.arch.layout import layout_graph
+from netsmith.artifact.bundle import WEIGHTS, Bundle, artifact_hash, load_bundle
+from netsmith.artifact.validate import refuse_other_task, run_of
+from netsmith.data.audit import Audit
+from netsmith.data.items import Dataset, listed
+from netsmith.data.record import from_data_json, read_data_json
+from netsmith.data.splits import split
+from netsmith.errors import InputError
+from netsmith.fit.session import Session
+from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger, LedgerRow, Split
+
+if TYPE_CHECKING:
+    from netsmith.models.network import Network
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The model that a stage begins with; nothing here is ever written to.
+
+    Attributes:
+        path: as the user wrote it.
+        bundle: its artifact, every file as its `config.json` says.
+        run: the run it is of, if of any.
+    """
+
+    path: Path
+    bundle: Bundle
+    run: RunFolder | None
+
+    @cached_property
+    def artifact(self) -> str:
+        """SHA-256 of the artifact's folder."""
+        return artifact_hash(self.bundle.folder)
+
+    @property
+    def source(self) -> str:
+        """Where the pictures of its run are; "" where it has none."""
+        if self.run is None or not self.run.data.exists():
+            return ""
+        return read_data_json(self._record(self.run), where=str(self.run.data)).source
+
+    def splits(self) -> dict[str, Split]:
+        """The split that its run had each group of equal pictures in; empty where it has no run."""
+        if self.run is None or not self.run.data.exists():
+            return {}
+        rows = read_data_json(self._record(self.run), where=str(self.run.data)).items.values()
+        return {row.group: row.split for row in rows}
+
+    def continued(self, run: RunFolder, session: Session) -> Ledger:
+        """The ledger of a run that begins with it: its own run's rows first."""
+        return Ledger.continued(
+            run.ledger,
+            self.rows(session),
+            clock=session.clock,
+            artifact=self.artifact,
+            reason=f"begins with {self.path}: {self.bundle.layout.name}, {self.bundle.config.precision}",
+        )
+
+    def rows(self, session: Session) -> tuple[LedgerRow, ...]:
+        """The ledger of its run."""
+        return () if self.run is None else Ledger(self.run.ledger, clock=session.clock).rows
+
+    def network(self) -> "Network":
+        """Its float network, in evaluation mode, on the CPU.
+
+        Raises:
+            InputError: it was shipped without weights, or they are not of its layout.
+        """
+        from netsmith.models.build import load_model
+
+        return load_model(self.bundle.folder)
+
+    def refuse_quantized(self, verb: str) -> None:
+        """Refuse a model whose graph holds rounded numbers; what it was made of can still be worked on.
+
+        Raises:
+            InputError: its precision is not float32.
+        """
+        precision = self.bundle.config.precision
+        if precision != "float32":
+            whole = (self.bundle.folder / WEIGHTS).is_file()
+            raise InputError(
+                f"{self.path} is {precision} already; {verb} the float32 model that it was made from"
+                + (f", or make a folder of its {WEIGHTS} with netsmith import-weights" if whole else "")
+            )
+
+    def check_weights(self) -> None:
+        """Compare the float weights, where they are shipped, with the layout, by names and shapes; needs no torch.
+
+        Raises:
+            InputError: they are of another network.
+        """
+        path, layout = self.bundle.folder / WEIGHTS, self.bundle.layout
+        if not path.is_file():
+            return
+        expected = {name: shape for name, shape, _ in state(layout_graph(layout))}
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise InputError(f"{path} is not a safetensors file ({error}); export the model again") from error
+        unlike = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        if unlike:
+            raise InputError(
+                f"{path} does not hold the weights of {layout.name}: {listed(unlike)} missing, unknown or of another "
+                "shape; export the model again"
+            )
+
+    def pictures(self, audited: Audit, *, seed: int) -> Dataset:
+        """The audited pictures with their splits, classes in the model's order.
+
+        Args:
+            audited: the pictures.
+            seed: of new splits, where the parent's run knows none of them.
+
+        Raises:
+            InputError: other classes or another kind of task than the model's; no pictures to train or validate on.
+        """
+        dataset = audited.dataset
+        self._refuse_other(dataset)
+        if self.run is not None and self.run.data.exists():
+            document = self._record(self.run)
+            known = read_data_json(document, where=str(self.run.data)).items
+            if any(item.key in known for item in dataset.items):
+                dataset = self._numbered(from_data_json(document, dataset, where=str(self.run.data), partial=True))
+                uses: dict[Split, str] = {"train": "train and calibrate", "val": "validate"}
+                for side, what in uses.items():
+                    if not dataset.subset(side):
+                        raise InputError(
+                            f"{dataset.source} holds none of the pictures that {self.path} may {what} on (split "
+                            f"{side!r} of {self.run.data}); give the data it was trained on, or new pictures"
+                        )
+                return dataset
+        return split(self._numbered(dataset), seed=seed)
+
+    def _refuse_other(self, dataset: Dataset) -> None:
+        config = self.bundle.config
+        refuse_other_task(dataset, config.task)
+        labels, classes = set(config.labels), set(dataset.classes)
+        if labels != classes:
+            unlike = sorted(classes - labels) or sorted(labels - classes)
+            lacks = "has classes that the model does not know" if classes - labels else "lacks classes of the model"
+            raise InputError(
+                f"{dataset.source} {lacks} ({listed(unlike)}); {self.path} knows {listed(list(config.labels))}: "
+                "give data of the same classes"
+            )
+
+    def _numbered(self, dataset: Dataset) -> Dataset:
+        """The same pictures, classes in the order of the model's outputs."""
+        labels = self.bundle.config.labels
+        if dataset.classes == labels:
+            return dataset
+        place = {name: index for index, name in enumerate(labels)}
+        items = tuple(
+            replace(item, labels=tuple(sorted(place[dataset.classes[label]] for label in item.labels)))
+            for item in dataset.items
+        )
+        return replace(dataset, classes=labels, items=items)
+
+    @staticmethod
+    def _record(run: RunFolder) -> object:
+        try:
+            return json.loads(run.data.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{run.data} cannot be read ({error}); restore it or make the run again") from error
+
+
+def open_parent(path: Path) -> Parent:
+    """Open the model that a stage begins with.
+
+    Args:
+        path: folder of an artifact, or of a run that holds one.
+
+    Raises:
+        InputError: no artifact, or files that are not those it describes.
+    """
+    bundle = load_bundle(path, check_hashes=True)
+    return Parent(path, bundle, run_of(path))

@@ -1,0 +1,319 @@
+"""`quantize`: the same network in int8, or with its weights in sixteen bits; kept only where it proves itself.
+
+int8 is a ladder (`netsmith.compress.quantize.ladder`): every rung is written as an artifact, opened again, answers the
+validation pictures and takes turns with the float model on the clock. The first that loses at most `max_drop` and is
+faster is shipped; where none is, the run ends refused and the float model stays the better one. Ranges of activations
+come from training pictures, prepared as all pictures are that are judged by.
+
+Every rung is a row of the ledger, so an interrupted ladder goes on where it was. It needs no torch.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netsmith.artifact.bundle import WEIGHTS, Bundle, Preferred, external_files, write_bundle
+from netsmith.artifact.golden import make_golden
+from netsmith.artifact.quantization import Calibration, Quantization
+from netsmith.artifact.runtimes import open_model
+from netsmith.compress.quantize.calibrate import METHODS, Observed, observe
+from netsmith.compress.quantize.equalize import equalize
+from netsmith.compress.quantize.half import halve
+from netsmith.compress.quantize.ladder import Rung, Tried, next_rung
+from netsmith.compress.quantize.qdq import Graph, Rounding, quantize
+from netsmith.compress.quantize.sensitivity import rank
+from netsmith.data.cache import prepared
+from netsmith.data.items import Dataset, Item
+from netsmith.errors import CheckError, InputError
+from netsmith.fit.judged import Found, verdict
+from netsmith.fit.parent import open_parent
+from netsmith.fit.session import Session
+from netsmith.fit.stage import Stage, run_stage
+from netsmith.run.ledger import LedgerRow
+from netsmith.run.machine import machine
+from netsmith.run.result import Result
+
+STAGE, RUNG = "quantize", "rung"
+"""Stages of the ledger's rows: of the outcome, and of every rung before it."""
+VNNI = {"avx512_vnni", "avx_vnni"}
+"""Either of these multiplies bytes without saturating; on other x86 processors weights have seven bits."""
+SENSITIVITY_PICTURES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeJob:
+    """What was asked for.
+
+    Attributes:
+        source: folder of the model.
+        precision: of what is made.
+        max_drop: points of the headline that it may lose on validation.
+        calibration: the only way of choosing ranges; all of them in turn when None.
+        pictures: training pictures to calibrate on, at most.
+        seed: of new splits and of which pictures those are.
+        resume: go on with an interrupted run.
+        measure_s: seconds of one latency measurement.
+    """
+
+    source: Path
+    precision: Literal["int8", "float16", "bfloat16"] = "int8"
+    max_drop: float = 0.5
+    calibration: Calibration | None = None
+    pictures: int = 256
+    seed: int = 0
+    resume: bool = False
+    measure_s: float = 2.0
+
+
+def quantize_run(job: QuantizeJob, session: Session) -> Result:
+    """Do the job in the session's folder, or go on with it where it was interrupted.
+
+    Args:
+        job: what is asked for.
+        session: where the pictures are, where the run goes, who is told.
+
+    Raises:
+        InputError: model, data or folder cannot be used; before anything was written, where the folder is new.
+        CheckError: nothing that was made is good enough, with the numbers; or the finished run does not keep its word.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the folder can be resumed.
+    """
+    parent = open_parent(job.source)
+    parent.refuse_quantized("quantize")
+    parent.check_weights()
+    if job.pictures < 1:
+        raise InputError(f"--calibration-size is {job.pictures}; at least one picture is needed, 256 are usual")
+    if outside := external_files(parent.bundle.model_path):
+        raise InputError(f"{parent.path} keeps tensors in {outside[0]}; export it again with all of them in model.onnx")
+    graph = Graph(parent.bundle.model_path.read_bytes())
+    if not graph.layers():
+        raise InputError(f"{parent.path} has no convolution or linear layer that could be rounded")
+
+    def work(stage: Stage) -> Result:
+        row = stage.ledger.newest(STAGE)
+        if row is None:
+            row = _Ladder(stage, job, graph).climb() if job.precision == "int8" else _halve(stage, job, graph)
+        stage.session.say(f"{STAGE}: {row.verdict}, {row.reason}")
+        if row.verdict == "refused":
+            raise CheckError(stage.refusal(row.reason))
+        made = stage.made(row.output or "")
+        if made is None:
+            raise InputError(f"{stage.run.path} has lost the model that it kept; quantize again into another folder")
+        return stage.ship(made)
+
+    return run_stage(STAGE, parent, session, work, resume=job.resume, seed=job.seed, measure_s=job.measure_s)
+
+
+@dataclass(frozen=True)
+class _Ladder:
+    """The rungs of one run; what several of them need is computed once."""
+
+    stage: Stage
+    job: QuantizeJob
+    graph: Graph
+    _known: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def climb(self) -> LedgerRow:
+        """Try rungs until one is kept or none is left; gives the row of the outcome."""
+        rows = [row for row in self.stage.ledger.own if row.stage == RUNG]
+        methods = METHODS if self.job.calibration is None else (self.job.calibration,)
+        layers = len(self.graph.layers())
+        while rung := next_rung([_tried(row) for row in rows], layers=layers, methods=methods):
+            rows.append(self._try(rung))
+        return self._settle(rows)
+
+    def _try(self, rung: Rung) -> LedgerRow:
+        stage = self.stage
+        stage.session.say(f"{RUNG}: {rung}")
+        rounding = self._rounding(rung)
+        source = self._equalized if rung.equalized else self.graph
+        observed = self._observed(source)
+        model = quantize(source, observed.ranges(rung.calibration), rounding, means=observed.means)
+        threads = stage.finisher.threads(model)
+        made = _write(
+            stage,
+            self.job,
+            model,
+            threads=threads,
+            quantization=Quantization(
+                source=sha256(self.graph.model).hexdigest(),
+                rung=str(rung),
+                per_channel=rung.per_channel,
+                bits=self._bits,
+                calibration=rung.calibration,
+                pictures=len(self._pixels),
+                excluded=tuple(sorted(rounding.excluded)),
+                equalized=rung.equalized,
+            ),
+        )
+        before, after = stage.judge(stage.parent.bundle, made)
+        found = verdict(before, after, max_drop=self.job.max_drop, faster=True)
+        if not found.kept:
+            shutil.rmtree(made.folder)
+        stage.session.say(f"{RUNG}: {found.word}, {found.reason}")
+        return stage.enter(
+            before,
+            after,
+            Found(found.kept, f"{rung}: {found.reason}"),
+            stage=RUNG,
+            more={
+                "rung": asdict(rung),
+                "excluded": sorted(rounding.excluded),
+                "drops": not verdict(before, after, max_drop=self.job.max_drop).kept,
+                "slow": not verdict(before, after, faster=True).kept,
+            },
+        )
+
+    def _settle(self, rows: Sequence[LedgerRow]) -> LedgerRow:
+        """The row of the outcome: the rung that was kept, or the one that came nearest."""
+        kept = rows[-1].verdict == "kept"
+        best = rows[-1] if kept else max(rows, key=_nearness)
+        reason = best.reason if kept else f"none of {len(rows)} rungs will do; the nearest, {best.reason}"
+        return self.stage.ledger.add(
+            STAGE,
+            verdict=best.verdict,
+            reason=reason,
+            inputs=best.inputs,
+            output=best.output,
+            before=best.before,
+            after=best.after,
+            splits_read=["train", "val"],
+        )
+
+    def _rounding(self, rung: Rung) -> Rounding:
+        rounding = Rounding(per_channel=rung.per_channel, bits=self._bits, correct_bias=rung.equalized)
+        if not rung.excluded:
+            return rounding
+        key = f"rank {rung.calibration} {rung.per_channel} {rung.equalized}"
+        if key not in self._known:
+            source = self._equalized if rung.equalized else self.graph
+            self._known[key] = rank(
+                source,
+                self._observed(source).ranges(rung.calibration),
+                rounding,
+                self._pixels[:SENSITIVITY_PICTURES],
+                progress=self.stage.session.progress,
+            )
+        return replace(rounding, excluded=frozenset(name for name, _ in self._known[key][: rung.excluded]))
+
+    @cached_property
+    def _bits(self) -> Literal[7, 8]:
+        """Of a weight, by a plan row."""
+        here = machine()
+        saturates = here.arch == "x86_64" and not VNNI & {*here.flags}
+        decided = self.stage.finisher.plan.decide(
+            "quantize.bits",
+            at=0,
+            compute=lambda: 7 if saturates else 8,
+            why="without VNNI products of eight bits saturate" if saturates else "products of eight bits are exact",
+        )
+        return 7 if decided == 7 else 8
+
+    @cached_property
+    def _equalized(self) -> Graph:
+        return Graph(equalize(self.graph))
+
+    def _observed(self, graph: Graph) -> Observed:
+        key = f"observed {sha256(graph.model).hexdigest()}"
+        if key not in self._known:
+            self._known[key] = observe(
+                graph,
+                self._pixels,
+                counted=self.job.calibration != "minmax",
+                progress=self.stage.session.progress,
+            )
+        return self._known[key]
+
+    @cached_property
+    def _pixels(self) -> NDArray[np.uint8]:
+        """Training pictures, prepared as all that are judged by."""
+        dataset = self.stage.dataset
+        items = calibration_pictures(dataset, self.job.pictures, seed=self.job.seed)
+        progress = self.stage.session.progress
+        pictures = prepared(
+            dataset,
+            items,
+            self.stage.parent.bundle.config.preprocess,
+            progress=lambda done, total: progress("preparing calibration pictures", done, total),
+        )
+        return pictures.pixels
+
+
+def calibration_pictures(dataset: Dataset, count: int, *, seed: int) -> list[Item]:
+    """Training pictures of all classes alike: each class in turn gives its next, in the order of a hash.
+
+    Args:
+        dataset: with its splits; pictures with several tags count for the first whose turn it is, those without any
+            are a class of their own.
+        count: of pictures, fewer where there are fewer.
+        seed: another seed chooses others.
+    """
+    items = sorted(
+        {item.key: item for item in dataset.subset("train")}.values(),
+        key=lambda item: sha256(f"calibration {seed} {item.key}".encode()).digest(),
+    )
+    queues = [
+        iter([item for item in items if (label in item.labels if label is not None else not item.labels)])
+        for label in (*range(len(dataset.classes)), None)
+    ]
+    chosen: dict[str, Item] = {}
+    while queues and len(chosen) < count:
+        for queue in [*queues]:
+            item = next((each for each in queue if each.key not in chosen), None)
+            if item is None:
+                queues.remove(queue)
+            elif len(chosen) < count:
+                chosen[item.key] = item
+    return list(chosen.values())
+
+
+def _halve(stage: Stage, job: QuantizeJob, graph: Graph) -> LedgerRow:
+    """The model with its weights in sixteen bits, judged; gives the row of the outcome."""
+    assert job.precision != "int8", "the ladder does that"
+    threads = stage.parent.bundle.config.preferred.threads
+    made = _write(stage, job, halve(graph, job.precision), threads=threads, quantization=None)
+    before, after = stage.judge(stage.parent.bundle, made)
+    return stage.enter(before, after, verdict(before, after, max_drop=job.max_drop))
+
+
+def _write(stage: Stage, job: QuantizeJob, model: bytes, *, threads: int, quantization: Quantization | None) -> Bundle:
+    """A candidate: the parent's artifact with another graph."""
+    bundle = stage.parent.bundle
+    config, weights = bundle.config, bundle.folder / WEIGHTS
+    session = open_model(model, threads=threads)
+    examples = bundle.golden().encoded
+    return write_bundle(
+        stage.candidate(job.precision),
+        model=model,
+        layout=bundle.layout,
+        labels=config.labels,
+        preprocess=config.preprocess,
+        golden=make_golden(examples, config.preprocess, lambda pixels: session.run(pixels).probabilities),
+        weights=weights.read_bytes() if weights.is_file() else None,
+        activation=config.activation,
+        thresholds=config.thresholds,
+        temperature=config.temperature,
+        precision=job.precision,
+        quantization=quantization,
+        preferred=Preferred(threads=threads),
+        provenance=config.provenance.model_copy(update={"data": stage.dataset.fingerprint}),
+        overwrite=True,
+    )
+
+
+def _tried(row: LedgerRow) -> Tried:
+    after = row.after
+    score = after.get("top1") or after["map"]
+    return Tried(rung=Rung(**after["rung"]), score=score["value"], drops=after["drops"], slow=after["slow"])
+
+
+def _nearness(row: LedgerRow) -> tuple[bool, float]:
+    """Faster ones first, then by what they score."""
+    tried = _tried(row)
+    return not tried.slow, tried.score

@@ -1,0 +1,91 @@
+"""quantize as a person types it: with what people get wrong, in one sentence, nothing written."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from striped import LABELS, solved, stripes, write_solved, write_stripes
+
+from netsmith.artifact.bundle import artifact_hash, load_bundle, write_bundle
+from netsmith.artifact.quantization import Quantization
+from netsmith.cli.main import run
+from netsmith.run.files import sha256_file
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`model`, `stripes.npz`, and what is like them and wrong."""
+    root = tmp_path_factory.mktemp("quantize-verb")
+    layout, weights = solved("resnet20_cifar@0.25")
+    bundle = write_solved(root / "model", layout, weights)
+    write_stripes(root / "stripes.npz")
+    pixels, labels = stripes(60, seed=0)
+    np.savez(root / "others.npz", images=pixels, labels=np.array(["cat", "dog", "fox", "owl"])[labels])
+    np.savez(root / "fewer.npz", images=pixels, labels=np.array(LABELS)[labels % 2])
+    np.savez(root / "none.npz", images=pixels[:0], labels=np.array(LABELS)[labels[:0]])
+
+    def again(name: str, **changes: object) -> None:
+        config = bundle.config
+        given = {
+            "model": bundle.model_path.read_bytes(), "layout": bundle.layout, "labels": config.labels,
+            "preprocess": config.preprocess, "golden": bundle.golden(),
+        }  # fmt: skip
+        write_bundle(root / name, **(given | changes))  # pyright: ignore
+
+    quantization = Quantization(
+        source="0" * 64, rung="made up", per_channel=True, bits=8, calibration="minmax", pictures=1,
+        excluded=(), equalized=False,
+    )  # fmt: skip
+    again("int8", precision="int8", quantization=quantization)
+    again("unlike", weights=safetensors.numpy.save({"conv1.weight": np.zeros((3, 3), np.float32)}))
+    shutil.copytree(root / "model", root / "damaged")
+    (root / "damaged" / "model.onnx").write_bytes(b"no graph")
+    document = json.loads((root / "damaged" / "config.json").read_text())
+    document["files"]["model.onnx"] = sha256_file(root / "damaged" / "model.onnx")
+    (root / "damaged" / "config.json").write_text(json.dumps(document))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "more", "words"),
+    [
+        ("int8", "stripes.npz", [], "is int8 already; quantize the float32 model that it was made from"),
+        ("unlike", "stripes.npz", [], "does not hold the weights of resnet20_cifar@0.25"),
+        ("damaged", "stripes.npz", [], "model.onnx is not an ONNX file"),
+        ("nowhere", "stripes.npz", [], "there is no"),
+        ("model", "others.npz", [], "has classes that the model does not know (cat, dog, fox and 1 more)"),
+        ("model", "fewer.npz", [], "lacks classes of the model (steep, up)"),
+        ("model", "none.npz", [], "none.npz"),
+        ("model", None, [], "say with --data which pictures to use"),
+        ("model", "stripes.npz", ["--calibration-size", "0"], "--calibration-size is 0; at least one picture"),
+        ("model", "stripes.npz", ["--max-drop", "-1"], "--max-drop is -1; give points of accuracy from 0 to 100"),
+        ("model", "stripes.npz", ["--max-drop", "nan"], "--max-drop is nan"),
+        ("model", "stripes.npz", ["--calibration", "mean"], "--calibration"),
+        ("model", "stripes.npz", ["--precision", "int4"], "--precision"),
+        ("model", "stripes.npz", ["--precision", "float16", "--calibration", "entropy"], "go with int8"),
+        ("model", "stripes.npz", ["--max-dorp", "1"], "there is no flag '--max-dorp'; did you mean '--max-drop'?"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence(place, tmp_path, capsys, model, data, more, words):
+    before = artifact_hash(place)
+    given = [] if data is None else ["--data", str(place / data)]
+    assert run(["quantize", str(place / model), *given, "-o", str(tmp_path / "out"), *more]) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert words in told[-1]
+    assert len([line for line in told if line.startswith("netsmith:")]) == 1
+    assert not (tmp_path / "out").exists()
+    assert artifact_hash(place) == before
+
+
+def test_an_older_format_cannot_say_that_a_graph_is_rounded(place, tmp_path):
+    shutil.copytree(place / "int8", tmp_path / "int8")
+    path = tmp_path / "int8" / "config.json"
+    document = json.loads(path.read_text())
+    assert (document["format"], document["quantization"]["rung"]) == (3, "made up")
+    assert load_bundle(tmp_path / "int8").config.quantization is not None
+    path.write_text(json.dumps(document | {"format": 1}))
+    with pytest.raises(ValueError, match="format 3, precision 'int8' and quantization go together"):
+        load_bundle(tmp_path / "int8")

@@ -1,0 +1,52 @@
+"""The ladder as a function of what became of the rungs before."""
+
+from collections.abc import Callable
+
+from netsmith.compress.quantize.ladder import Rung, Tried, next_rung
+
+Fate = Callable[[Rung], tuple[float, bool, bool]]
+
+
+def climbed(fate: Fate, *, layers: int = 9) -> list[str]:
+    """The rungs that are tried where `fate` gives each one's score, and whether it drops and is slow."""
+    tried: list[Tried] = []
+    while rung := next_rung(tried, layers=layers):
+        score, drops, slow = fate(rung)
+        tried.append(Tried(rung=rung, score=score, drops=drops, slow=slow))
+    return [str(each.rung) for each in tried]
+
+
+def test_the_first_that_will_do_ends_it():
+    assert climbed(lambda rung: (1.0, False, False)) == ["per channel, minmax"]
+    assert climbed(lambda rung: (1.0, rung.calibration != "percentile", False)) == [
+        *("per channel, minmax", "per channel, entropy", "per channel, percentile")
+    ]
+
+
+def test_accuracy_that_nothing_mends_is_looked_for_everywhere_in_order():
+    scores = {"minmax": 0.3, "entropy": 0.7, "percentile": 0.5}
+    assert climbed(lambda rung: (scores[rung.calibration], True, False)) == [
+        *("per channel, minmax", "per channel, entropy", "per channel, percentile", "per tensor, entropy"),
+        *(f"per channel, entropy, {count} layers in float" for count in (1, 2, 4)),
+        "per channel, entropy, equalized, biases corrected",
+        *(f"per channel, entropy, equalized, biases corrected, {count} layers in float" for count in (1, 2, 4)),
+    ]
+
+
+def test_speed_is_not_looked_for_where_it_cannot_be():
+    assert climbed(lambda rung: (1.0, False, True)) == ["per channel, minmax", "per tensor, minmax"]
+    assert climbed(lambda rung: (1.0, False, rung.per_channel)) == ["per channel, minmax", "per tensor, minmax"]
+    # Layers in float: the more, the slower.
+    assert climbed(lambda rung: (1.0, True, rung.excluded >= 2), layers=20)[4:] == [
+        *(f"per channel, minmax, {count} layers in float" for count in (1, 2)),
+        "per channel, minmax, equalized, biases corrected",
+        *(f"per channel, minmax, equalized, biases corrected, {count} layers in float" for count in (1, 2)),
+    ]
+
+
+def test_where_only_one_scale_per_layer_is_fast_the_rest_is_tried_with_that():
+    found = climbed(lambda rung: (1.0, not rung.equalized, rung.per_channel), layers=4)
+    assert found == [
+        *("per channel, minmax", "per tensor, minmax", "per tensor, minmax, 1 layers in float"),
+        *("per tensor, minmax, 2 layers in float", "per tensor, minmax, equalized, biases corrected"),
+    ]

@@ -1,0 +1,201 @@
+"""The ladder on small networks: what is kept is faster and answers as well, what is not is refused with its numbers."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from striped import LABELS, Weights, solved, stripes, write_solved, write_stripes
+
+from netsmith.arch.graph import Conv, Norm
+from netsmith.arch.layout import Layout, layout_graph
+from netsmith.artifact.bundle import artifact_hash, load_bundle
+from netsmith.artifact.latency import Measurement
+from netsmith.artifact.verify import verify
+from netsmith.data.items import Dataset, Item
+from netsmith.data.prepare import Pixels
+from netsmith.errors import CheckError
+from netsmith.fit import stage
+from netsmith.fit.quantizing import QuantizeJob, calibration_pictures, quantize_run
+from netsmith.fit.session import Session
+from netsmith.run.clock import FakeClock
+from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger
+from netsmith.run.result import Result
+
+NETWORK = "resnet20_cifar@1.0,depth=0.34"
+APART = 1e5
+"""Between the ranges of two channels of one map: no step is right for both."""
+
+
+def neighbours(layout: Layout) -> tuple[str, str, str]:
+    """The second convolution that hands its map to the next one, its norm, and that next one."""
+    ops = layout_graph(layout).ops
+    found = [
+        (first.name, norm.name, second.name)
+        for first, norm, _, second in zip(ops, ops[1:], ops[2:], ops[3:], strict=False)
+        if isinstance(first, Conv) and isinstance(norm, Norm) and isinstance(second, Conv)
+    ]
+    return found[1]
+
+
+def far_apart(layout: Layout, weights: Weights) -> None:
+    """One channel between two layers becomes huge, and what reads it as much smaller: the function stays."""
+    _, norm, second = neighbours(layout)
+    for entry in ("weight", "bias"):
+        weights[f"{norm}.{entry}"][0] *= APART
+    weights[f"{second}.weight"][:, 0] /= APART
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`stripes.npz`, and models `good`, `apart` and `small`, whose activations have no kernels of integers."""
+    root = tmp_path_factory.mktemp("quantizing")
+    write_stripes(root / "stripes.npz")
+    write_solved(root / "good", *solved(NETWORK))
+    write_solved(root / "apart", *solved(NETWORK, far_apart))
+    write_solved(root / "small", *solved("mobilenet_v3_small@0.1"))
+    return root
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """int8 counts as twice as fast, and nothing is timed: these tests are about accuracy."""
+
+    def timed(models: Sequence[Path], **asked: Any) -> list[Measurement]:
+        return [one(2.0 / (1 + load_bundle(model.parent).config.precision.startswith("int"))) for model in models]
+
+    def one(ms: float) -> Measurement:
+        return Measurement(
+            p50_ms=ms, p90_ms=ms, low=ms, high=ms, noise=0.0, peak_memory_bytes=10**7,
+            threads=1, runtime="onnxruntime", warmup=1, runs=40, resize_ms=None,
+        )  # fmt: skip
+
+    monkeypatch.setattr(stage, "measure_many", timed)
+    monkeypatch.setattr(stage, "measure", lambda folder, **asked: one(1.0))
+
+
+def quantized(ground: Path, model: str, out: Path, **asked: Any) -> Result:
+    return quantize_run(QuantizeJob(source=ground / model, measure_s=0.2, pictures=64, **asked), typed(ground, out))
+
+
+def typed(ground: Path, out: Path, say: Any = None) -> Session:
+    more = {} if say is None else {"say": say}
+    return Session(data=str(ground / "stripes.npz"), output=out, command=["quantize", "model", "-o", str(out)], **more)
+
+
+def rows(folder: Path, name: str) -> list[Any]:
+    return [row for row in Ledger(folder / "ledger.jsonl", clock=FakeClock()).rows if row.stage == name]
+
+
+@pytest.mark.usefixtures("quick")
+def test_where_the_first_rungs_collapse_the_ladder_goes_on_to_one_that_holds(ground, tmp_path):
+    """Also when it is stopped between two of them."""
+    before = artifact_hash(ground / "apart")
+    told: list[str] = []
+
+    def stop(text: str) -> None:
+        told.append(text)
+        if text.startswith("rung: per tensor, "):
+            raise KeyboardInterrupt
+
+    job = QuantizeJob(source=ground / "apart", measure_s=0.2, pictures=64, max_drop=5.0)
+    with pytest.raises(KeyboardInterrupt, match="--resume"):
+        quantize_run(job, typed(ground, tmp_path / "out", stop))
+    assert len(rows(tmp_path / "out", "rung")) == 3
+    assert not (tmp_path / "out" / "model").exists()
+    result = quantize_run(replace(job, resume=True), typed(ground, tmp_path / "out"))
+
+    tried = rows(tmp_path / "out", "rung")
+    names = [row.reason.split(":")[0] for row in tried]
+    assert names[:3] == [f"per channel, {method}" for method in ("minmax", "entropy", "percentile")]
+    assert names[3].startswith("per tensor, ")
+    assert [row.verdict for row in tried] == ["refused"] * (len(tried) - 1) + ["kept"]
+    assert all(row.after["top1"]["value"] < 0.7 for row in tried[:4]), "every rung that rounds that map collapses"
+    assert tried[-1].before["top1"]["value"] > 0.8
+    first, _, second = neighbours(load_bundle(ground / "apart").layout)
+    assert {first, second} <= {*tried[-1].after["excluded"]}, "both layers that the map is between"
+    (outcome,) = rows(tmp_path / "out", "quantize")
+    assert (outcome.verdict, outcome.output) == ("kept", result.artifact)
+
+    config = load_bundle(tmp_path / "out").config
+    assert (config.format, config.precision) == (3, "int8")
+    assert config.quantization is not None
+    assert config.quantization.rung == names[-1]
+    assert {*config.quantization.excluded} == {*tried[-1].after["excluded"]}
+    assert config.quantization.source == load_bundle(ground / "apart").config.files["model.onnx"]
+    assert config.files["model.safetensors"] == load_bundle(ground / "apart").config.files["model.safetensors"]
+    assert artifact_hash(ground / "apart") == before
+    found = verify(tmp_path / "out", seconds=0.2)
+    assert [check.name for check in found.failed if not check.name.startswith("latency")] == []
+    assert "golden probabilities" in {check.name for check in found.checks}
+    assert result.final.precision == "int8"
+    assert result.final.size_bytes < 0.6 * load_bundle(ground / "apart").size_bytes
+
+
+def test_where_int8_is_slower_the_float_model_stays(ground, tmp_path):
+    """Measured, not pretended: its activations go back and forth between integers and floats."""
+    with pytest.raises(CheckError) as told:
+        quantized(ground, "small", tmp_path / "out", max_drop=100.0)
+    assert "quantize is refused, none of 2 rungs will do; the nearest, per" in str(told.value)
+    assert "it is not faster: top-1" in str(told.value)
+    run = RunFolder(tmp_path / "out")
+    assert not run.model.exists()
+    assert not run.finished
+    tried = rows(run.path, "rung")
+    assert [row.after["slow"] for row in tried] == [True, True]
+    assert all(row.after["latency_ms"]["p50"] > row.before["latency_ms"]["p50"] for row in tried)
+    (outcome,) = rows(run.path, "quantize")
+    assert outcome.verdict == "refused"
+    assert outcome.after in [row.after for row in tried]
+    with pytest.raises(CheckError, match="quantize is refused"):  # asked again: nothing is measured anew
+        quantized(ground, "small", tmp_path / "out", max_drop=100.0, resume=True)
+    assert len(rows(run.path, "rung")) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_weights_in_sixteen_bits_keep_the_answers(ground, tmp_path):
+    result = quantized(ground, "good", tmp_path / "out", precision="float16")
+    config = load_bundle(tmp_path / "out").config
+    assert (config.format, config.precision, config.quantization) == (1, "float16", None)
+    assert result.final.size_bytes < 0.55 * load_bundle(ground / "good").size_bytes
+    (row,) = rows(tmp_path / "out", "quantize")
+    assert row.after["top1"] == row.before["top1"]
+    assert not rows(tmp_path / "out", "rung")
+
+
+class _NoReader:
+    def read(self, name: str) -> bytes | Pixels:
+        raise AssertionError("nothing is read")
+
+
+def test_calibration_takes_training_pictures_of_all_classes_alike():
+    rng = np.random.default_rng(0)
+    items = [
+        Item(f"{i:064x}", tuple(sorted({*rng.integers(0, 3, rng.integers(0, 3)).tolist()})), split, str(i), "", 8, 8)
+        for i, split in enumerate(["train"] * 60 + ["val"] * 20 + ["test"] * 20)
+    ]
+    tags = Dataset(("a", "b", "c"), tuple(items), "made", _NoReader(), task="tag")
+    chosen = calibration_pictures(tags, 16, seed=0)
+    assert len({item.key for item in chosen}) == len(chosen) == 16
+    assert {item.split for item in chosen} == {"train"}
+    assert all(sum(label in item.labels for item in chosen) >= 4 for label in range(3))
+    assert any(not item.labels for item in chosen)
+    assert calibration_pictures(tags, 16, seed=1) != chosen
+    assert len(calibration_pictures(tags, 1000, seed=0)) == 60
+    single = replace(tags, task="classify", items=tuple(replace(item, labels=(n % 3,)) for n, item in enumerate(items)))
+    assert [item.label for item in calibration_pictures(single, 9, seed=0)] == [0, 1, 2] * 3
+
+
+def test_the_ground_is_what_it_is_meant_to_be(ground):
+    """The spoilt network computes what the good one does, so that only rounding can tell them apart."""
+    from netsmith.artifact.runtimes import open_session
+
+    pixels, labels = stripes(80, seed=3)
+    answers = [open_session(load_bundle(ground / name)).run(pixels).logits for name in ("good", "apart")]
+    np.testing.assert_allclose(answers[0], answers[1], atol=0.05)
+    assert (answers[1].argmax(1) == labels).mean() > 0.8
+    assert json.loads((ground / "good" / "config.json").read_text())["labels"] == list(LABELS)
