@@ -232,7 +232,7 @@ class Harness:
 
     def memory(self) -> None:
         """Too little memory for the batch, against an undisturbed replay of the plan that came of it."""
-        for mebibytes in (300, 150):
+        for mebibytes in (400, 300):
             attempt = self.attempt(ground.HUNGRY)
             blow = faults.starved(attempt, mebibytes)
             self.struck(blow)

@@ -3,9 +3,11 @@
 python starved.py MEBIBYTES netsmith's arguments...
 
 It may take so much beyond what it has when training begins; the limit is the kernel's. The allocator gives large blocks
-back, or the limit would be met by what it keeps ahead and not by what the batch needs.
+back and reserves none for threads to come, or the limit would be met by what it keeps ahead and not by what the batch
+needs: small blocks are then refused too, which libraries do not survive.
 """
 
+import ctypes
 import os
 import resource
 import sys
@@ -13,6 +15,8 @@ from pathlib import Path
 
 from netsmith.cli.main import main
 from netsmith.train.trainer import Trainer
+
+M_ARENA_MAX = -8  # malloc.h
 
 
 def starve(mebibytes: int) -> None:
@@ -33,5 +37,6 @@ def starve(mebibytes: int) -> None:
 
 if __name__ == "__main__":
     os.environ["NETSMITH_KEEP_MEMORY"] = "0"
+    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
     starve(int(sys.argv.pop(1)))
     main()

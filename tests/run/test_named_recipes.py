@@ -13,7 +13,8 @@ from netsmith.run.recipe import Recipe
 
 PAPERS = [name for name in RECIPES if name.startswith(("paper/", "strikes"))]
 OF_THE_RUN = {"model", "pretrained", "img_size", "time_s", "seed", "device", "dtype", "channels_last", "threads"}
-OF_THE_RUN |= {"workers", "class_balance", "grad_accum", "on_nan", "compile", "sync_bn"}
+OF_THE_RUN |= {"workers", "class_balance", "grad_accum", "on_nan", "compile", "sync_bn", "parent", "teachers"}
+OF_TEACHERS = {"distill_loss", "temperature", "alpha", "beta", "label_weight", "hints", "hint_weight"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -32,7 +33,7 @@ def _tag(fields: dict[str, object]) -> dict[str, object]:
 @pytest.mark.parametrize("name", PAPERS)
 def test_papers_leave_nothing_that_changes_weights_to_defaults(name: str) -> None:
     fields = dict(RECIPES[name].fields)
-    used = set(Recipe.model_fields) - OF_THE_RUN
+    used = set(Recipe.model_fields) - OF_THE_RUN - OF_TEACHERS
     if fields["sched"] == "step":
         used -= {"final_lr_ratio", "step_milestones" if fields["step_every"] else "step_every"}
     else:

@@ -203,9 +203,14 @@ def batch() -> Any:
 
 
 def test_shortages_of_all_devices_are_known() -> None:
-    for words in ("MPS backend out of memory (MPS allocated: 1 GB)", "RESOURCE_EXHAUSTED: Ran out of memory in HBM"):
+    for words in (
+        "MPS backend out of memory (MPS allocated: 1 GB)",
+        "RESOURCE_EXHAUSTED: Ran out of memory in HBM",
+        "could not create a primitive",
+    ):
         assert says_out_of_memory(RuntimeError(words))
     assert not says_out_of_memory(RuntimeError("shapes do not fit"))
+    assert not says_out_of_memory(RuntimeError("could not create a primitive descriptor for a convolution"))
 
 
 def test_every_update_is_flushed_and_waited_for_only_at_looks(

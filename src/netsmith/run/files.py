@@ -91,7 +91,7 @@ def append_jsonl(path: Path, row: dict[str, Any], *, sync: bool = True) -> None:
         handle.flush()
         if sync:
             os.fsync(handle.fileno())
-    if created and sync:
+    if created:  # whoever syncs a later row does not know that the name is new
         sync_folder(path.parent)
 
 

@@ -83,7 +83,7 @@ class Records:
         while self._waiting:
             path, row = self._waiting[0]
             try:
-                append_jsonl(path, row, sync=bool(row.keys() & ANSWERS))
+                append_jsonl(path, row, sync=path == self._gradients or bool(row.keys() & ANSWERS))
             except OSError as error:
                 self._survive_full_disk(error, path, step)
                 return

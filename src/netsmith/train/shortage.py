@@ -17,6 +17,8 @@ _WORDS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
+_ONEDNN = ("could not create a primitive", "could not execute a primitive", "could not create a memory")
+"""All that oneDNN says where its own buffers find no room. A layer it cannot compute is worded alike, but longer."""
 
 
 class OutOfMemory(Exception):
@@ -30,7 +32,9 @@ def says_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+    if not isinstance(error, RuntimeError):
+        return False
+    return first_line(error) in _ONEDNN or any(words in str(error) for words in _WORDS)
 
 
 def enough_memory(make: Callable[[], Result], *, of: str) -> Result:
