@@ -16,17 +16,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from mixed_networks import layout
 from numpy.typing import NDArray
 from tiny_training import tiny_data, tiny_network, tiny_recipe, weights_hash
 from torch import Tensor, nn
 
 from netsmith.errors import CheckError, InputError
+from netsmith.models.build import build
 from netsmith.run.clock import SystemClock
 from netsmith.run.plan import Plan
 from netsmith.run.world import World
 from netsmith.train.feed import TrainingData
 from netsmith.train.interrupt import Interrupted
-from netsmith.train.ranks import Ranks, joined
+from netsmith.train.ranks import ALONE, Ranks, joined
 from netsmith.train.sync_norm import synchronise
 from netsmith.train.trainer import Trainer
 
@@ -55,7 +57,12 @@ def unlike_data(*, tags: bool) -> TrainingData:
 
 
 def trainer(
-    folder: Path, ranks: Ranks, network: nn.Module | None = None, data: TrainingData | None = None, **changes: Any
+    folder: Path,
+    ranks: Ranks,
+    network: nn.Module | None = None,
+    data: TrainingData | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+    **changes: Any,
 ) -> Trainer:
     if ranks.leads:
         folder.mkdir(exist_ok=True, parents=True)
@@ -67,7 +74,7 @@ def trainer(
         clock=SystemClock(),
         checkpoints=folder / "checkpoints",
         metrics=folder / "metrics.jsonl",
-        warn=lambda text: None,
+        warn=warn,
         checkpoint_seconds=1e9,
         ranks=ranks,
     )
@@ -80,12 +87,62 @@ def trained(folder: Path, ranks: Ranks, network: nn.Module | None = None, **chan
     done.save()
     evaluation = done.evaluate()
     assert evaluation is not None
+    network = done.state.plain()
+    known = ranks.leads or not done.state.division.joint
     return {
-        "weights": {name: tensor.clone() for name, tensor in done.network.state_dict().items()},
-        "hash": weights_hash(done.network),
+        "weights": {name: tensor.clone() for name, tensor in network.state_dict().items()} if known else {},
+        "hash": weights_hash(network) if known else "",
         "logits": torch.from_numpy(evaluation.logits),
         "steps": done.step,
+        "bytes": sum(tensor.numel() * tensor.element_size() for tensor in done.state.tensors().values()),
     }
+
+
+# A network that is divided
+
+AUXILIARY = {"layer_decay": 0.7, "sync_bn": True, "epochs": 0.6}
+SHARDED = {
+    "mixed": MIXED,
+    "rmsprop": {"opt": "rmsprop", "lr": 0.003, "momentum": 0.8, "epochs": 1.0},
+    "lamb": {"opt": "lamb", "lr": 0.01, "head_first": 0.4, "weight_decay": 0.02, "epochs": 1.0},
+}
+
+
+def network_with_auxiliary() -> nn.Module:
+    """Blocks with branches, and a second classifier beside them."""
+    return build(layout("inception"), seed=0)
+
+
+def divided(folder: Path, ranks: Ranks) -> dict[str, Any]:
+    return {
+        **{name: trained(folder / name, ranks, **recipe, sharded=True) for name, recipe in SHARDED.items()},
+        "sync": trained(folder / "sync", ranks, tiny_network(dropout=0.0), sync_bn=True, sharded=True),
+        "own": trained(folder / "own", ranks, tiny_network(dropout=0.5), sync_bn=False, sharded=True),
+        "passed on": passed_on(folder / "passed on", ranks),
+        "auxiliary": trained(folder / "auxiliary", ranks, network_with_auxiliary(), **AUXILIARY, sharded=True),
+        "rewound": rewound(folder / "rewound", ranks),
+    }
+
+
+def passed_on(folder: Path, ranks: Ranks) -> dict[str, Any]:
+    """Two processes that divide the network, then the first alone, then two that divide it, then two that do not."""
+    for until, sharded, several in ((3, True, True), (5, False, False), (8, True, True)):
+        if several or ranks.leads:
+            run = trainer(folder, ranks if several else ALONE, **MIXED, sharded=sharded)
+            assert run.resume() == (until > 3)
+            run.advance(until)
+            run.save()
+        ranks.gathered(None)
+    return trained(folder, ranks, **MIXED)
+
+
+def rewound(folder: Path, ranks: Ranks) -> dict[str, Any]:
+    second = ranks.world.rank == 1
+    network = nn.Sequential(Trouble(lambda call, x: x / 0.0 if second and call == 4 else x), network_without_norm())
+    warned: list[str] = []
+    run = trainer(folder, ranks, network, sharded=True, on_nan="rewind", warn=warned.append)
+    run.advance()
+    return {"step": run.step, "warned": warned}
 
 
 # Batch norm against itself
@@ -248,6 +305,7 @@ def main(folder: Path) -> None:
                 **{name: trained(folder / name, ranks, **UNLIKE[name]()) for name in UNLIKE},
                 "sync": trained(folder / "sync", ranks, tiny_network(dropout=0.0), sync_bn=True),
                 "own": trained(folder / "own", ranks, tiny_network(dropout=0.5), sync_bn=False),
+                "sharded": divided(folder / "sharded", ranks),
                 **troubles(folder, ranks),
             },
             folder / f"{ranks.world.rank}.pt",

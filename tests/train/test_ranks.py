@@ -11,18 +11,25 @@ import numpy as np
 import paired_training as paired
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_training import tiny_data, tiny_network, tiny_recipe
 from torch import Tensor
 
-from netsmith.errors import InputError
+from netsmith.errors import CheckError, InputError
 from netsmith.run.files import read_jsonl
 from netsmith.run.world import World
+from netsmith.train.division import Whole
 from netsmith.train.feed import Feed
+from netsmith.train.precision import Precision
 from netsmith.train.ranks import ALONE, Ranks
-from netsmith.train.requirements import smallest_part
+from netsmith.train.requirements import refuse_with_sharded, smallest_part
+from netsmith.train.shortage import OutOfMemory
+from netsmith.train.state import State
+from netsmith.train.together import Together
 
 SCRIPT = Path(paired.__file__)
 Found = list[dict[str, Any]]
+Alone = dict[str, dict[str, Any]]
 
 
 def free_port() -> int:
@@ -42,6 +49,7 @@ def pair(folder: Path) -> Found:
     shared = os.environ | {
         "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
         "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error",
+        "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")]),
     }  # fmt: skip
     processes = [
         subprocess.Popen(
@@ -57,34 +65,47 @@ def pair(folder: Path) -> Found:
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """What one process comes to."""
+    folder = tmp_path_factory.mktemp("alone")
+    networks = {"sync": tiny_network(dropout=0.0), "auxiliary": paired.network_with_auxiliary()}
+    recipes = {**paired.SHARDED, "sync": {}, "auxiliary": paired.AUXILIARY}
+    return {
+        name: paired.trained(folder / name, ALONE, networks.get(name), **recipe) | {"folder": folder / name}
+        for name, recipe in recipes.items()
+    }
+
+
 def close(one: Tensor, other: Tensor, tolerance: float) -> bool:
     return torch.allclose(one.double(), other.double(), rtol=tolerance, atol=tolerance)
 
 
-def test_the_same_weights_as_one_process_where_no_statistics_are_shared(pair: Found, tmp_path: Path) -> None:
+def same_weights(ours: dict[str, Any], theirs: dict[str, Any], tolerance: float) -> None:
+    assert ours["weights"].keys() == theirs["weights"].keys()
+    for name, tensor in theirs["weights"].items():
+        assert close(ours["weights"][name], tensor, tolerance), name
+
+
+def test_the_same_weights_as_one_process_where_no_statistics_are_shared(pair: Found, alone: Alone) -> None:
     """Mixed pictures, parts, clipping, averaged weights, batches that do not divide."""
-    alone = paired.trained(tmp_path, ALONE, **paired.MIXED)
-    assert pair[0]["mixed"]["steps"] == alone["steps"] == 11
-    for name, tensor in alone["weights"].items():
-        assert close(pair[0]["mixed"]["weights"][name], tensor, 1e-5), name
+    assert pair[0]["mixed"]["steps"] == alone["mixed"]["steps"] == 11
+    same_weights(pair[0]["mixed"], alone["mixed"], 1e-5)
     assert pair[0]["mixed"]["hash"] == pair[1]["mixed"]["hash"]
 
 
 @pytest.mark.parametrize("name", list(paired.UNLIKE))
 def test_the_same_weights_with_tags_and_with_classes_of_unequal_size(pair: Found, tmp_path: Path, name: str) -> None:
     alone = paired.trained(tmp_path, ALONE, **paired.UNLIKE[name]())
-    for key, tensor in alone["weights"].items():
-        assert close(pair[0][name]["weights"][key], tensor, 1e-5), key
+    same_weights(pair[0][name], alone, 1e-5)
     assert close(pair[1][name]["logits"], alone["logits"], 1e-4)
     assert pair[0][name]["hash"] == pair[1][name]["hash"]
 
 
-def test_the_same_weights_with_synchronised_batch_norm(pair: Found, folder: Path, tmp_path: Path) -> None:
-    alone = paired.trained(tmp_path, ALONE, tiny_network(dropout=0.0))
-    for name, tensor in alone["weights"].items():
-        assert close(pair[0]["sync"]["weights"][name], tensor, 1e-4), name
+def test_the_same_weights_with_synchronised_batch_norm(pair: Found, folder: Path, alone: Alone) -> None:
+    same_weights(pair[0]["sync"], alone["sync"], 1e-4)
     assert pair[0]["sync"]["hash"] == pair[1]["sync"]["hash"]
-    ours, theirs = (read_jsonl(path / "metrics.jsonl") for path in (folder / "sync", tmp_path))
+    ours, theirs = (read_jsonl(path / "metrics.jsonl") for path in (folder / "sync", alone["sync"]["folder"]))
     assert [row["step"] for row in ours] == [row["step"] for row in theirs]
     assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=1e-4)
 
@@ -93,11 +114,56 @@ def test_without_it_all_processes_hold_the_same_bits_too(pair: Found) -> None:
     assert pair[0]["own"]["hash"] == pair[1]["own"]["hash"]
 
 
-def test_every_validation_picture_is_answered_once_in_order(pair: Found, tmp_path: Path) -> None:
-    alone = paired.trained(tmp_path, ALONE, tiny_network(dropout=0.0))
+def test_every_validation_picture_is_answered_once_in_order(pair: Found, alone: Alone) -> None:
+    for each in (*pair, *(each["sharded"] for each in pair)):
+        assert each["sync"]["logits"].shape == alone["sync"]["logits"].shape == (21, 3)
+        assert close(each["sync"]["logits"], alone["sync"]["logits"], 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("mixed", 1e-5), ("rmsprop", 1e-5), ("lamb", 1e-5), ("sync", 1e-4), ("auxiliary", 1e-4)]
+)
+def test_a_divided_network_comes_to_the_weights_of_one_process(
+    pair: Found, folder: Path, alone: Alone, name: str, tolerance: float
+) -> None:
+    """Mixtures, parts, clipping, averages; whole tensors' norms; frozen layers; two classifiers with rates by depth."""
+    ours, theirs = pair[0]["sharded"][name], alone[name]
+    same_weights(ours, theirs, tolerance)
+    steps = f"checkpoints/step-{ours['steps']:08d}.safetensors"
+    kept, expected = (load_file(path / steps) for path in (folder / "sharded" / name, theirs["folder"]))
+    assert kept.keys() == expected.keys()  # the optimizer's memory and the averages, whole
+    for key, tensor in expected.items():
+        assert close(kept[key], tensor, tolerance), key
+    rows, others = (read_jsonl(path / "gradients.jsonl") for path in (folder / "sharded" / name, theirs["folder"]))
+    for row, other in zip(rows, others, strict=True):
+        for layer, its in zip(row["layers"], other["layers"], strict=True):
+            assert layer["name"] == its["name"]
+            assert layer["gradient"] == pytest.approx(its["gradient"], rel=1e-2, abs=1e-6)
+
+
+def test_each_process_holds_half_of_weights_averages_and_optimizer(pair: Found, alone: Alone) -> None:
+    held = [each["sharded"]["mixed"]["bytes"] for each in pair]
+    assert max(held) < 0.52 * alone["mixed"]["bytes"]  # the first has the odd ones out
+    assert sum(held) == pytest.approx(alone["mixed"]["bytes"], rel=0.01)  # counts of steps are in both
+    assert pair[0]["mixed"]["bytes"] == alone["mixed"]["bytes"]
+
+
+def test_a_run_goes_on_with_other_processes_divided_or_not(pair: Found, alone: Alone) -> None:
+    assert pair[0]["sharded"]["passed on"]["steps"] == 11
+    same_weights(pair[0]["sharded"]["passed on"], alone["mixed"], 1e-5)
+
+
+def test_running_statistics_of_a_divided_network_are_averaged(pair: Found, folder: Path) -> None:
+    """Where they are not synchronised the two ways are the same but for rounding."""
+    same_weights(pair[0]["sharded"]["own"], pair[0]["own"], 1e-4)
+
+
+def test_a_divided_network_goes_back_to_its_checkpoint_where_one_loss_is_not_finite(pair: Found) -> None:
     for each in pair:
-        assert each["sync"]["logits"].shape == alone["logits"].shape == (21, 3)
-        assert close(each["sync"]["logits"], alone["logits"], 1e-3)
+        assert each["sharded"]["rewound"]["step"] == 11
+    (warned,) = pair[0]["sharded"]["rewound"]["warned"]
+    assert warned.startswith("the loss is not finite at step 3")
+    assert "the gradients of all 3 layers are not finite" in warned or "largest gradient norms" in warned
 
 
 def test_synchronised_batch_norm_is_batch_norm_of_the_whole_batch(pair: Found) -> None:
@@ -202,6 +268,31 @@ def test_devices_are_one_for_each_process() -> None:
         second.own_device(torch.device("cuda"))
     with pytest.raises(InputError, match="on CPUs or CUDA devices and not on MPS"):
         second.own_device(torch.device("mps"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "processes", "said"),
+    [
+        ({}, 1, "--sharded divides a network over several processes, and there is one; start them with torchrun"),
+        ({"opt": "muon"}, 2, "--opt muon needs whole matrices.*take --opt adamw, lamb, rmsprop or sgd"),
+        ({"epochs": None, "time_s": 60.0}, 2, "--time is planned by updates on a copy.*give --epochs"),
+        ({"dtype": "float16"}, 2, "--amp-dtype float16 scales the loss.*take --amp-dtype bfloat16 or --no-amp"),
+        ({"compile": True}, 2, "--compile and --sharded do not go together"),
+    ],
+)
+def test_what_cannot_be_had_divided_is_refused(asked: dict[str, Any], processes: int, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        refuse_with_sharded(tiny_recipe(sharded=True, **asked), processes=processes)
+    refuse_with_sharded(tiny_recipe(**asked), processes=processes)
+
+
+def test_memory_that_runs_out_while_weights_are_exchanged_ends_the_run() -> None:
+    divided = Whole()
+    divided.joint = True
+    state = State(tiny_network(), tiny_recipe(), Precision(), divided)
+    peers = Together(ALONE, state, batch_size=8, synchronised=False)
+    with pytest.raises(CheckError, match="cannot try again in smaller parts; give --grad-accum 2 or more"):
+        peers.settle(OutOfMemory("no memory"))
 
 
 class _SeveralAlone(Ranks):

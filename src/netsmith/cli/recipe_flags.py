@@ -96,6 +96,7 @@ class RecipeFlags:
         threads: CPU threads.
         workers: Threads that prepare batches.
         sync_bn: With torchrun: batch norm over the pictures of all processes; if not given, where each has few.
+        sharded: With torchrun: divide weights and optimizer over the processes, for networks too large for one device.
     """
 
     img_size: Count = None
@@ -151,6 +152,7 @@ class RecipeFlags:
     threads: Count = None
     workers: Annotated[int | None, Parameter(name=["--workers", "-j"], group=_GROUP)] = None
     sync_bn: Annotated[bool | None, Parameter(negative="--no-sync-bn", group=_GROUP)] = None
+    sharded: Annotated[bool | None, Parameter(negative="--no-sharded", group=_GROUP)] = None
 
     def values(self, **others: Any) -> dict[str, Any]:
         """Fields of the recipe that were given, each checked by itself.

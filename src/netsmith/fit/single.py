@@ -56,7 +56,7 @@ UNEQUAL_TAGS = (
     "training sees the labels as unequal as they are, and rare ones are given hesitantly; --class-balance loss lets "
     "pictures that have a label count as much as those that have not"
 )
-FREE = frozenset({"time_s", "device", "threads", "workers", "on_nan"})
+FREE = frozenset({"time_s", "device", "threads", "workers", "on_nan", "sharded"})
 """What a resumed run may have anew; what became of the rest is in its plan and its weights."""
 
 
@@ -191,9 +191,10 @@ def open_job(job: TrainJob, session: Session, begun: RunFolder | None) -> Opened
     """Everything that can be refused before anything is written; what costs little first."""
     audited, dataset, recipe, start = session.share(lambda: _read(job, session, begun))
     # Lazily: torch takes seconds to import, and mistakes are to be told before.
-    from netsmith.train.requirements import choose_device, smallest_part
+    from netsmith.train.requirements import choose_device, refuse_with_sharded, smallest_part
 
     choose_device(recipe)
+    refuse_with_sharded(recipe, processes=World.here().size)
     network = start.network(recipe, dataset, progress=session.progress)
     smallest_part(network, recipe, recipe.batch_size, processes=World.here().size)
     recipe = as_network_takes(recipe, network, name=job.recipe, given=_given(job))

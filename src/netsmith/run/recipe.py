@@ -105,6 +105,8 @@ class Recipe(BaseModel):
         compile: torch.compile; "auto" compiles on CUDA where the run is long enough to gain by it.
         sync_bn: with several processes, statistics of batch norm over the pictures of all of them; "auto" does so where
             a process has fewer than 16 at once.
+        sharded: with several processes, weights, gradients, the optimizer's memory and averaged weights are divided
+            over them, for networks that do not fit into one device's memory.
         threads: CPU threads of the computation, or None for the usable cores.
         workers: threads that prepare batches ahead, >= 0.
     """
@@ -181,6 +183,7 @@ class Recipe(BaseModel):
     channels_last: Literal["auto"] | bool = "auto"
     compile: Literal["auto"] | bool = "auto"
     sync_bn: Literal["auto"] | bool = "auto"
+    sharded: bool = False
     threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
     workers: int = Field(default=1, ge=0, le=MOST_THREADS)
 

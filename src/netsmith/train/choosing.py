@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from netsmith.run.clock import Clock
 from netsmith.run.recipe import Recipe
 from netsmith.train.depthwise import Float32Parts, kinds_of
-from netsmith.train.objectives import Objective
 from netsmith.train.planning import Measure, Planner
 from netsmith.train.precision import Precision, Timing, candidates, thread_counts
 from netsmith.train.trials import Trials
@@ -30,8 +30,9 @@ class Choice:
 
 
 def choose(
-    objective: Objective,
+    network: nn.Module,
     recipe: Recipe,
+    device: torch.device,
     *,
     planner: Planner,
     trials: Trials,
@@ -42,8 +43,9 @@ def choose(
     """Decide by plan rows, or write them.
 
     Args:
-        objective: with the network, on its device.
+        network: to train.
         recipe: where it names a dtype, layout or threads, it is obeyed.
+        device: that computes.
         planner: of the run.
         trials: time updates on copies.
         clock: reads time.
@@ -51,13 +53,12 @@ def choose(
         processes: that train together on this machine.
     """
     timed = planner.timed
-    device = next(objective.parameters()).device
     counts = thread_counts(recipe, measured=timed, processes=processes)
     torch.set_num_threads(counts[0])
     ways = candidates(recipe, device, measured=timed)
     depthwise = None
-    if timed and device.type == "cpu" and any(way.dtype == "bfloat16" for way in ways) and kinds_of(objective.network):
-        depthwise = planner.depthwise(lambda: Float32Parts.measured(objective.network, clock=clock))
+    if timed and device.type == "cpu" and any(way.dtype == "bfloat16" for way in ways) and kinds_of(network):
+        depthwise = planner.depthwise(lambda: Float32Parts.measured(network, clock=clock))
     ways = [replace(way, depthwise=depthwise) for way in ways]
     precision = replace(planner.precision(ways, trials.precisions), depthwise=depthwise)
 

@@ -22,7 +22,9 @@ class Diverged(CheckError):
     """Loss, gradients or weights are not finite; the message says where that began."""
 
 
-def explain_loss(objective: nn.Module, state: State, batch: Batch, *, precision: Precision) -> str:
+def explain_loss(
+    objective: nn.Module, state: State, batch: Batch, *, precision: Precision, lost: str | None = None
+) -> str:
     """What is known about a loss that is not finite, as the middle of a sentence.
 
     Args:
@@ -30,10 +32,10 @@ def explain_loss(objective: nn.Module, state: State, batch: Batch, *, precision:
         state: as the last update left it.
         batch: that gave the loss, on the objective's device.
         precision: of the activations.
+        lost: the first of the state's tensors that is not finite, where there is one.
     """
-    name = first_non_finite(state.tensors())
-    if name is not None:
-        where = f"{name} is the first that is not finite"
+    if lost is not None:
+        where = f"{lost} is the first that is not finite"
     else:
         layer = first_non_finite_layer(objective, batch, precision=precision)
         where = f"the output of {layer} is the first that is not finite" if layer else "its logits are finite"
@@ -51,19 +53,21 @@ def gradient_norms(objective: nn.Module, state: State, batch: Batch, *, precisio
     objective.zero_grad(set_to_none=True)
     with precision.autocast(batch.images.device):
         loss: Tensor = objective(precision.lay_out(batch.images), batch.targets).loss
-    loss.backward()
-    gradients = {name: p.grad for name, p in state.network.named_parameters() if p.grad is not None}
-    norms = norms_by_layer(gradients)
-    objective.zero_grad(set_to_none=True)
+    (loss / state.division.summed).backward()
+    state.division.take_gradients()
+    gradients = {name: each.grad for name, each in state.parameters.items() if each.grad is not None}
+    norms = norms_by_layer(gradients, over_all=state.division.over_all)
+    state.optimizer.zero_grad(set_to_none=True)
     if any(math.isfinite(norm) for norm in norms.values()):
         return norms
     memory = state.optimizer.state
     remembered = {
-        name: memory[p].get("momentum_buffer", memory[p].get("exp_avg"))
-        for name, p in state.network.named_parameters()
-        if p in memory
+        name: memory[each].get("momentum_buffer", memory[each].get("exp_avg"))
+        for name, each in state.parameters.items()
+        if each in memory
     }
-    return norms_by_layer({name: tensor for name, tensor in remembered.items() if tensor is not None}) or norms
+    found = {name: tensor for name, tensor in remembered.items() if tensor is not None}
+    return norms_by_layer(found, over_all=state.division.over_all) or norms
 
 
 def gradients_in_words(norms: Mapping[str, float]) -> str:

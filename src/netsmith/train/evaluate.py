@@ -57,6 +57,7 @@ def evaluate_network(
     std: Sequence[float],
     batch_size: int = 64,
     progress: Progress = silent,
+    jointly: bool = False,
 ) -> Evaluation:
     """Run a network in evaluation mode; each module's mode is put back afterwards.
 
@@ -67,9 +68,11 @@ def evaluate_network(
         mean, std: of the network's input, in units of [0, 1] pixel values.
         batch_size: pictures per forward call, fewer where memory runs out; it does not change which are counted.
         progress: told how many pictures are done.
+        jointly: every forward call is made by all processes together; then there are as many of them in each, for as
+            many pictures, whatever happens.
 
     Raises:
-        CheckError: memory is too small for one picture.
+        CheckError: memory is too small for one picture, or where they compute jointly, for `batch_size`.
     """
     assert len(pixels) == len(labels) > 0, (len(pixels), len(labels))
     device = next(network.parameters()).device
@@ -78,7 +81,7 @@ def evaluate_network(
     network.eval()
     answers: list[NDArray[np.float32]] = []
     try:
-        with torch.inference_mode():
+        with torch.no_grad() if jointly else torch.inference_mode():  # gathered weights are to be trained on
             start = 0
             while start < len(pixels):
                 progress("evaluating", start, len(pixels))
@@ -89,7 +92,7 @@ def evaluate_network(
                     images = images[torch.arange(min(batch_size, len(pixels))) % count]
                 logits = _logits(network, normalize, images, device)
                 if logits is None:
-                    batch_size = _fewer(count)
+                    batch_size = _fewer(count, jointly=jointly)
                     continue
                 answers.append(logits[:count])
                 start += count
@@ -108,18 +111,26 @@ def evaluate_together(
     mean: Sequence[float],
     std: Sequence[float],
     ranks: Ranks,
+    jointly: bool = False,
 ) -> Evaluation:
     """Run a network that all processes have, each on a part of the pictures; arguments as `evaluate_network`.
 
-    Every picture is answered once, however many there are: parts differ by one at most, and some may be empty.
+    Every picture is answered once, however many there are: parts differ by one at most, and some may be empty. Of a
+    network that is divided over the processes (`jointly`) each computes as many, and what others answer is left out.
 
     Returns:
         All answers in the order of the pictures, in every process.
     """
     ours = ranks.slice_of(len(labels))
+    first, last = ours.start, ours.stop
+    if jointly:
+        most = -(-len(labels) // ranks.world.size)
+        first = min(first, len(labels) - most)
+        last = first + most
     answers: NDArray[np.float32] | None = None
-    if ours.start < ours.stop:
-        answers = evaluate_network(network, pixels[ours], labels[ours], mean=mean, std=std).logits
+    if first < last:
+        found = evaluate_network(network, pixels[first:last], labels[first:last], mean=mean, std=std, jointly=jointly)
+        answers = found.logits[ours.start - first : ours.stop - first]
     parts = [part for part in ranks.gathered(answers) if part is not None]
     return Evaluation(np.concatenate(parts), labels)
 
@@ -137,7 +148,12 @@ def _logits(
     return None
 
 
-def _fewer(pictures: int) -> int:
+def _fewer(pictures: int, *, jointly: bool) -> int:
+    if jointly:
+        raise CheckError(
+            f"memory ran out while the processes answered {pictures} pictures each, and as they exchange weights "
+            "meanwhile they cannot try again with fewer; take a smaller --img-size or --model"
+        )
     if pictures == 1:
         raise CheckError("memory is too small to evaluate one picture; take a smaller --img-size or --model")
     return pictures // 2

@@ -39,6 +39,7 @@ class Gradients:
     ) -> None:
         self._state, self._metrics, self._records = state, metrics, records
         self._planner, self._warn = planner, warn
+        self._over_all = state.division.over_all
         self._rows: list[GradientRow] = []
 
     def at(self, step: int) -> Callable[[], None] | None:
@@ -49,19 +50,19 @@ class Gradients:
         return self._look if step % EVERY == 0 else None
 
     def _look(self) -> None:
-        gradients = [each.grad for each in self._state.network.parameters() if each.grad is not None]
-        self._metrics.add_norm(torch.nn.utils.get_total_norm(gradients))
+        gradients = [each.grad for each in self._state.parameters.values() if each.grad is not None]
+        self._metrics.add_norm(self._over_all(torch.nn.utils.get_total_norm(gradients)))
 
     def _look_at_layers(self, step: int, progress: float) -> None:
         self._look()
         # Norms, scales and biases follow another scale than the kernels and matrices that they stand beside.
         layers = {
             name.rpartition(".")[0] or name: each
-            for name, each in self._state.network.named_parameters()
+            for name, each in self._state.parameters.items()
             if each.grad is not None and each.ndim > 1
         }
-        gradients = norms([each.grad for each in layers.values() if each.grad is not None])
-        weights = norms([each.detach() for each in layers.values()])
+        gradients = norms([each.grad for each in layers.values() if each.grad is not None], over_all=self._over_all)
+        weights = norms([each.detach() for each in layers.values()], over_all=self._over_all)
         if not layers or not all(map(math.isfinite, [*gradients, *weights])):
             return
         found = zip(layers, gradients, weights, strict=True)
@@ -77,18 +78,23 @@ class Gradients:
             self._warn(words)
 
 
-def norms(tensors: Sequence[Tensor]) -> list[float]:
-    """The norm of each tensor, all on one device, read at once; of squares that float32 would not hold too."""
+def norms(tensors: Sequence[Tensor], *, over_all: Callable[[Tensor], Tensor]) -> list[float]:
+    """The norm of each tensor, all on one device, read at once; of squares that float32 would not hold too.
+
+    Args:
+        tensors: wholes, or what this process holds of them.
+        over_all: gives the norms of wholes, see `Whole.over_all`.
+    """
     if not tensors:
         return []
     exact = torch.float64 if has_float64(tensors[0].device) else torch.float32
-    return torch.stack([torch.linalg.vector_norm(each, dtype=exact) for each in tensors]).tolist()
+    return over_all(torch.stack([torch.linalg.vector_norm(each, dtype=exact) for each in tensors])).tolist()
 
 
-def norms_by_layer(tensors: Mapping[str, Tensor]) -> dict[str, float]:
-    """Norms of what a layer has in all, by layer; tensors by parameter name."""
+def norms_by_layer(tensors: Mapping[str, Tensor], *, over_all: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """Norms of what a layer has in all, by layer; tensors by parameter name, `over_all` as of `norms`."""
     squares: dict[str, float] = {}
-    for name, norm in zip(tensors, norms(list(tensors.values())), strict=True):
+    for name, norm in zip(tensors, norms(list(tensors.values()), over_all=over_all), strict=True):
         layer = name.rpartition(".")[0] or name
         squares[layer] = squares.get(layer, 0.0) + norm * norm
     return {layer: math.sqrt(square) for layer, square in squares.items()}

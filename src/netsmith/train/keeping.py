@@ -1,9 +1,7 @@
 """What a training keeps of itself and goes back to: checkpoints written, gone on from, and returned to after a loss
 that is not finite."""
 
-from collections.abc import Callable, Mapping
-
-from torch import Tensor
+from collections.abc import Callable
 
 from netsmith.run.clock import Clock, seconds_of
 from netsmith.train.checkpoints import Checkpoint
@@ -26,7 +24,7 @@ class Keeping:
         rewinding: which of them a training goes back to.
         planner, pacing: of the run.
         clock: reads time.
-        check: raises CheckError where tensors are not finite.
+        check: raises CheckError where the state is not finite.
         forget: called when the state has become another.
     """
 
@@ -40,7 +38,7 @@ class Keeping:
         planner: Planner,
         pacing: Pacing,
         clock: Clock,
-        check: Callable[[Mapping[str, Tensor]], None],
+        check: Callable[[], None],
         forget: Callable[[], None],
     ) -> None:
         self._state, self._metrics, self._records, self._rewinding = state, metrics, records, rewinding
@@ -64,15 +62,14 @@ class Keeping:
             return
         began = self._clock.now()
         self._metrics.settle()
-        tensors = state.tensors()
-        self._check(tensors)
+        self._check()
         numbers = {"time": seconds_of(self._clock.wall()), **self._pacing.numbers(), **state.numbers()}
-        self._records.save(state.step, tensors, numbers)
+        self._records.save(state.step, state.whole(), numbers)
         self._pacing.saved(self._clock.now() - began)
 
     def resume(self) -> bool:
         """See `Trainer.resume`."""
-        found = self._records.newest(self._shapes())
+        found = self._records.newest(self._state.shapes())
         if found is None:
             return False
         self._load(found)
@@ -81,11 +78,7 @@ class Keeping:
 
     def go_back(self, error: Diverged) -> None:
         """Go back to a checkpoint as the recipe says, or raise `error`."""
-        self._load(self._rewinding.back(self._state.step, self._shapes(), error))
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        tensors = self._state.tensors()
-        return {name: tuple(each.shape) for name, each in tensors.items() if not name.startswith("optimizer.")}
+        self._load(self._rewinding.back(self._state.step, self._state.shapes(), error))
 
     def _load(self, found: Checkpoint) -> None:
         self._state.load(found.tensors, found.state, step=found.step)

@@ -8,7 +8,7 @@
 Source: You et al. 2020, "Large batch optimization for deep learning" (arXiv 1904.00962), algorithm 2; epsilon of timm.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -27,13 +27,19 @@ class Lamb(Listwise):
         groups: parameter groups, each with its "weight_decay".
         lr: learning rate.
         betas: of the means of the gradient and of its square.
+        over_all: gives the norms of whole tensors from those of what is moved here, where that is a part.
     """
 
     def __init__(
-        self, groups: Iterable[dict[str, Any]], *, lr: float, betas: tuple[float, float] = (0.9, 0.999)
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        over_all: Callable[[Tensor], Tensor] = lambda norms: norms,
     ) -> None:
         super().__init__(groups, lr=lr)
-        self._betas = betas
+        self._betas, self._over_all = betas, over_all
 
     def update(self, parameters: list[Parameter], gradients: list[Tensor], *, rate: float, weight_decay: float) -> None:
         """LAMB's, with what each parameter remembers: "step", "exp_avg", "exp_avg_sq"."""
@@ -57,7 +63,8 @@ class Lamb(Listwise):
             directions.append((mean / (1.0 - first**step)).div_(root))
         if weight_decay:
             aten._foreach_add_(directions, parameters, alpha=weight_decay)
-            lengths, moves = aten._foreach_norm(parameters), aten._foreach_norm(directions)
+            norms = torch.stack([*aten._foreach_norm(parameters), *aten._foreach_norm(directions)])
+            lengths, moves = self._over_all(norms).chunk(2)
             for direction, length, move in zip(directions, lengths, moves, strict=True):
                 # A tensor of zeros, or one that does not move, has no length to go by.
                 direction.mul_(torch.where((length > 0) & (move > 0), length / move, torch.ones_like(length)))

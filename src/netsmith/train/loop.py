@@ -24,7 +24,7 @@ class Trained:
     """What training gives.
 
     Attributes:
-        network: in evaluation mode, with the weights to ship.
+        network: in evaluation mode, with the weights to ship; of several processes that divided it, the leading one's.
         steps: updates made.
         epochs: passes over the training split.
         seconds: spent, those of interrupted parts included.
@@ -89,4 +89,4 @@ def train(
         trainer.save()
         val = trainer.evaluate()
         trainer.settle()
-    return Trained(trainer.network.eval(), trainer.step, trainer.epoch, trainer.seconds, val)
+    return Trained(trainer.state.plain().eval(), trainer.step, trainer.epoch, trainer.seconds, val)

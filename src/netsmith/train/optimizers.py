@@ -15,6 +15,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from netsmith.run.recipe import Recipe
 from netsmith.train.devices import has_fused_optimizers
+from netsmith.train.division import WHOLE, Whole
 from netsmith.train.groups import LAYERS, classifiers, parameter_groups, rate_factors
 from netsmith.train.lamb import Lamb
 from netsmith.train.listwise import Listwise, aten
@@ -22,7 +23,12 @@ from netsmith.train.muon import Muon
 
 
 def build_optimizer(
-    network: nn.Module, recipe: Recipe, *, beside: Sequence[Parameter] = (), fused: bool = True
+    network: nn.Module,
+    recipe: Recipe,
+    *,
+    beside: Sequence[Parameter] = (),
+    fused: bool = True,
+    division: Whole = WHOLE,
 ) -> Optimizer:
     """The optimizer of a recipe over the network's parameters.
 
@@ -32,6 +38,7 @@ def build_optimizer(
             rate is set by every update.
         beside: what is trained with the network, at the whole rate.
         fused: whether torch's fused kernels may be used.
+        division: says what it moves of each of them.
 
     Raises:
         InputError: the recipe needs a layout that the network does not have.
@@ -52,8 +59,10 @@ def build_optimizer(
             rate_factors=factors,
         )
     groups = parameter_groups(network, recipe, trained, factors)
+    for group in groups:
+        group["params"] = [division.held(parameter) for parameter in group["params"]]
     if recipe.opt == "lamb":
-        return Lamb(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999))
+        return Lamb(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), over_all=division.over_all)
     if recipe.opt == "rmsprop":
         return RMSProp(groups, lr=recipe.lr, momentum=recipe.momentum)
     if recipe.opt == "adamw":

@@ -61,17 +61,22 @@ class Precision:
         """Pictures [N,C,H,W] in the layout that the activations shall have."""
         return images.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
-    def apply(self, network: nn.Module) -> None:
+    def apply(self, network: nn.Module, device: torch.device | None = None) -> None:
         """Give weights their layout and the gradients of depthwise convolutions their dtype, in place.
 
         Parameters stay the same objects, so an optimizer that holds them goes on.
+
+        Args:
+            network: to compute.
+            device: where it will be; that of its weights when None.
         """
         # The layout of the weights decides that of the activations: oneDNN and cuDNN follow it through the network.
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         for parameter in network.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=layout)
-        mixed = self.dtype == "bfloat16" and all(each.device.type == "cpu" for each in network.parameters())
+        devices = [each.device for each in network.parameters()] if device is None else [device]
+        mixed = self.dtype == "bfloat16" and all(each.type == "cpu" for each in devices)
         use(network, (self.depthwise or Float32Parts.by_rule(network)) if mixed else None)
 
 

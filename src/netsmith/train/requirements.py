@@ -21,6 +21,32 @@ def choose_device(recipe: Recipe) -> torch.device:
     return device
 
 
+def refuse_with_sharded(recipe: Recipe, *, processes: int) -> None:
+    """Raise InputError where a recipe asks for a divided network, and for what cannot be had with one."""
+    if not recipe.sharded:
+        return
+    if processes == 1:
+        raise InputError(
+            "--sharded divides a network over several processes, and there is one; start them with torchrun "
+            "(docs/many-devices.md), or give --no-sharded"
+        )
+    refused = {
+        "--opt muon needs whole matrices, and --sharded leaves each process a part; take --opt adamw, lamb, rmsprop or "
+        "sgd": recipe.opt == "muon",
+        "--time is planned by updates on a copy of the whole network, which with --sharded no device holds; give "
+        "--epochs": recipe.time_s is not None,
+        "--amp-dtype float16 scales the loss by what all gradients are, and with --sharded each process has a part of "
+        "them; take --amp-dtype bfloat16 or --no-amp": recipe.dtype == "float16",
+        "--compile and --sharded do not go together, as weights come and go between blocks; leave --compile out":
+        recipe.compile is True,
+        "--sharded divides the network that is trained and not its teachers, which every device would hold; learn "
+        "without --sharded": bool(recipe.teachers),
+    }  # fmt: skip
+    for sentence, asked in refused.items():
+        if asked:
+            raise InputError(sentence)
+
+
 def fewest_pictures(network: nn.Module) -> int:
     """The fewest pictures that a network can be trained on at once."""
     # Statistics over one picture are those of its pixels alone, and of nothing once the map is 1 x 1.

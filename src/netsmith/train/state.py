@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from netsmith.run.recipe import Recipe
+from netsmith.train.division import WHOLE, Whole
 from netsmith.train.optimizers import build_optimizer
 from netsmith.train.precision import Precision
 from netsmith.train.tally import Tally
@@ -25,27 +26,42 @@ class State:
         recipe: optimizer and averaging.
         precision: how the network computes.
         beside: what is trained with it and does not ship.
+        division: what this process holds of all that follows.
 
     Attributes:
         network: what is trained.
         averaged: exponential moving average of its weights and statistics, or None.
-        optimizer: over the network's parameters.
+        division: as given.
+        parameters: what the optimizer moves, by the names of the network's parameters.
+        optimizer: over them.
         step: updates made.
         scaler: of the loss, where activations are float16, or None.
         tally: of what updates gave since the last row of metrics.
     """
 
     def __init__(
-        self, network: nn.Module, recipe: Recipe, precision: Precision, *, beside: nn.Module | None = None
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        precision: Precision,
+        *,
+        beside: nn.Module | None = None,
+        division: Whole = WHOLE,
     ) -> None:
-        precision.apply(network)
-        self.network = network
+        precision.apply(network, division.device)
+        self.network, self.division = network, division
+        self._beside = beside if beside is not None else nn.Module()
         self.averaged = copy.deepcopy(network).eval().requires_grad_(False) if recipe.ema is not None else None
         self.decay = recipe.ema
+        division.divide(network, *([] if self.averaged is None else [self.averaged]))
+        self.parameters = {name: division.held(parameter) for name, parameter in network.named_parameters()}
         # Fused optimizers would leave out an overflowing step by themselves, and start from memory that was never set.
-        self._beside = beside if beside is not None else nn.Module()
         self.optimizer = build_optimizer(
-            network, recipe, beside=list(self._beside.parameters()), fused=not precision.scales_loss
+            network,
+            recipe,
+            beside=list(self._beside.parameters()),
+            fused=not precision.scales_loss,
+            division=division,
         )
         self.scaler = torch.amp.GradScaler(next(network.parameters()).device.type) if precision.scales_loss else None
         self._buffers = list(network.buffers())
@@ -71,22 +87,38 @@ class State:
         current: list[Tensor] = []
         for ours, theirs in zip(self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True):
             if ours.is_floating_point():
-                moving.append(ours)
-                current.append(theirs)
+                moving.append(self.division.local(ours))
+                current.append(self.division.local(theirs))
             else:
                 ours.copy_(theirs)
         get_ema_multi_avg_fn(decay)(moving, current, None)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that changes, by name: "network.KEY", "beside.KEY", "averaged.KEY", "optimizer.PARAMETER.KEY"."""
-        named = {f"network.{key}": value for key, value in self.network.state_dict().items()}
-        named |= {f"beside.{key}": value for key, value in self._beside.state_dict().items()}
-        if self.averaged is not None:
-            named |= {f"averaged.{key}": value for key, value in self.averaged.state_dict().items()}
+        """Everything that changes, as far as it is held here, by name: "network.KEY", "averaged.KEY", "beside.KEY",
+        "optimizer.PARAMETER.KEY"."""
+        return {name: part for name, part, _ in self._parts()}
+
+    def whole(self) -> dict[str, Tensor]:
+        """`tensors()` as a process alone has them, one by one gathered from all; for the leading process to keep."""
+        return {name: self.division.kept(self.division.whole(part, of)) for name, part, of in self._parts()}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the whole tensors but for the optimizer's, by their names in `tensors()`."""
+        return {name: tuple(of.shape) for name, _, of in self._parts() if not name.startswith("optimizer.")}
+
+    def plain(self) -> nn.Module:
+        """`final` as a process alone has it; only the leading process's has weights."""
+        return self.division.plain(self.final)
+
+    def _parts(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Name, what is held here, and the tensor of a network that it belongs to."""
+        for kind, module in (("network", self.network), ("beside", self._beside), ("averaged", self.averaged)):
+            for key, value in module.state_dict().items() if module is not None else ():
+                yield f"{kind}.{key}", self.division.local(value), value
         for name, parameter in self._parameters():
-            moments: Mapping[str, Tensor] = self.optimizer.state.get(parameter, {})
-            named |= {f"optimizer.{name}.{key}": moments[key] for key in sorted(moments)}
-        return named
+            moments: Mapping[str, Tensor] = self.optimizer.state.get(self.division.held(parameter), {})
+            for key in sorted(moments):
+                yield f"optimizer.{name}.{key}", moments[key], parameter
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         yield from self.network.named_parameters()
@@ -105,25 +137,21 @@ class State:
         """Become the state that `tensors` describes; names and shapes are known to agree.
 
         Args:
-            tensors: as `tensors()` gave them.
+            tensors: as `whole()` gave them.
             numbers: as `numbers()` gave them, others may be among them.
             step: updates made.
         """
-        for key, value in self.network.state_dict().items():
-            value.copy_(tensors[f"network.{key}"])
-        for key, value in self._beside.state_dict().items():
-            value.copy_(tensors[f"beside.{key}"])
-        if self.averaged is not None:
-            for key, value in self.averaged.state_dict().items():
-                value.copy_(tensors[f"averaged.{key}"])
         self.optimizer.state.clear()
+        for name, part, of in self._parts():
+            part.copy_(self.division.part(tensors[name], of))
         counts_there = all(group.get("fused", True) for group in self.optimizer.param_groups)
         for name, parameter in self._parameters():
-            prefix = f"optimizer.{name}."
+            prefix, held = f"optimizer.{name}.", self.division.held(parameter)
             moments = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             if moments:
-                self.optimizer.state[parameter] = {
-                    key: _like(value, parameter, counts_there=counts_there) for key, value in moments.items()
+                self.optimizer.state[held] = {
+                    key: _like(self.division.part(value, parameter), held, counts_there=counts_there)
+                    for key, value in moments.items()
                 }
         self.tally = Tally.of(numbers)
         if self.scaler is not None and "loss_scale" in numbers:

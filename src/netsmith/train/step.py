@@ -1,11 +1,12 @@
 """The update: forward, loss, backward, clip, optimizer step, in one function."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from netsmith.errors import CheckError
@@ -45,6 +46,10 @@ class Peers(Protocol):
         """What becomes of the update in all processes; gradients and loss are those of the whole batch afterwards."""
         ...
 
+    def clip(self, parameters: Iterable[Parameter], largest: float) -> None:
+        """Scale the gradients of the network's parameters so that the norm of them all is at most `largest`."""
+        ...
+
 
 class Alone:
     """No others."""
@@ -60,6 +65,10 @@ class Alone:
     def settle(self, fate: Outcome | NonFiniteLoss | OutOfMemory) -> Outcome | NonFiniteLoss | OutOfMemory:
         """What it is."""
         return fate
+
+    def clip(self, parameters: Iterable[Parameter], largest: float) -> None:
+        """As torch does."""
+        torch.nn.utils.clip_grad_norm_(parameters, largest)
 
 
 ALONE = Alone()
@@ -112,7 +121,7 @@ def update(
         )
     )
     if isinstance(outcome, Exception):
-        optimizer.zero_grad(set_to_none=True)
+        objective.zero_grad(set_to_none=True)
         release(batch.images.device)
         raise outcome
     if scaler is not None:
@@ -120,7 +129,7 @@ def update(
     if look is not None:
         look()
     if grad_clip is not None:
-        torch.nn.utils.clip_grad_norm_(objective.parameters(), grad_clip)
+        peers.clip(objective.parameters(), grad_clip)
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("rate_factor", 1.0)
     try:

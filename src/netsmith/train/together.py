@@ -10,15 +10,19 @@ Choices made on purpose, against DistributedDataParallel, which adds gradients u
 - Running statistics are averaged at every update, so evaluation and checkpoints do not depend on which process is
   asked. They are the means over the processes' batches, and not over the whole batch; `sync_norm` is for that.
 - There is no wrapper: names of parameters, hooks and what a checkpoint holds are those of one process.
+- Where the network is divided (`sharding`), gradients are exchanged while they are computed; loss and running
+  statistics go the way they go here.
 
 What this leaves out is adding up the first gradients while the last ones are computed. That hides the exchange where it
 is slow, between machines; within one it is small beside the update.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
+from torch.nn import Parameter
 
 from netsmith.errors import CheckError
 from netsmith.run.recipe import Recipe
@@ -27,18 +31,19 @@ from netsmith.train.objectives import Outcome
 from netsmith.train.planning import Planner
 from netsmith.train.ranks import Ranks
 from netsmith.train.shortage import OutOfMemory
+from netsmith.train.state import State
 from netsmith.train.step import ALONE, NonFiniteLoss, Peers
 from netsmith.train.sync_norm import FEW, norms, synchronise
 
 Fate = Outcome | NonFiniteLoss | OutOfMemory
 
 
-def peers_of(ranks: Ranks, network: nn.Module, recipe: Recipe, *, planner: Planner, batch_size: int) -> Peers:
+def peers_of(ranks: Ranks, state: State, recipe: Recipe, *, planner: Planner, batch_size: int) -> Peers:
     """Who else computes a part of a batch; the network's batch norms are synchronised where recipe and plan say so.
 
     Args:
         ranks: that train together.
-        network: on its device.
+        state: of the training.
         recipe: its `sync_bn` and `grad_accum` are used.
         planner: of the run.
         batch_size: pictures of the whole batch.
@@ -47,10 +52,10 @@ def peers_of(ranks: Ranks, network: nn.Module, recipe: Recipe, *, planner: Plann
         return ALONE
     at_once = batch_size // ranks.world.size // recipe.grad_accum
     wanted = at_once < FEW if recipe.sync_bn == "auto" else recipe.sync_bn
-    synchronised = any(True for _ in norms(network)) and planner.synchronised(lambda: wanted)
+    synchronised = any(True for _ in norms(state.network)) and planner.synchronised(lambda: wanted)
     if synchronised:
-        synchronise(network, ranks)
-    return Together(ranks, network, batch_size=batch_size, synchronised=synchronised)
+        synchronise(state.network, ranks)
+    return Together(ranks, state, batch_size=batch_size, synchronised=synchronised)
 
 
 class Together:
@@ -58,14 +63,16 @@ class Together:
 
     Args:
         ranks: all of them.
-        network: that is trained.
+        state: of the training.
         batch_size: pictures of the whole batch.
-        synchronised: whether batch norm's statistics are those of the whole batch, exchanged as they are computed, so
-            that a process that fails cannot leave the exchange out.
+        synchronised: whether batch norm's statistics are those of the whole batch.
     """
 
-    def __init__(self, ranks: Ranks, network: nn.Module, *, batch_size: int, synchronised: bool) -> None:
-        self._ranks, self._network, self._batch_size, self._inside = ranks, network, batch_size, synchronised
+    def __init__(self, ranks: Ranks, state: State, *, batch_size: int, synchronised: bool) -> None:
+        self._ranks, self._network, self._division = ranks, state.network, state.division
+        self._batch_size, self._synchronised = batch_size, synchronised
+        # Statistics or weights are exchanged as updates are computed: a process that fails cannot leave that out.
+        self._inside = synchronised or state.division.joint
         self._batch: Batch | None = None
 
     def count(self, batch: Batch) -> int:
@@ -97,16 +104,23 @@ class Together:
             if short:
                 return fate if isinstance(fate, OutOfMemory) else OutOfMemory("in another process")
         assert isinstance(fate, Outcome)
+        self._division.take_gradients()
         self._ranks.add_up([fate.loss, *self._gradients(), *self._statistics()])
         return fate
 
+    def clip(self, parameters: Iterable[Parameter], largest: float) -> None:
+        """By the norm of what all hold."""
+        held = [self._division.held(parameter) for parameter in parameters]
+        norm = torch.nn.utils.get_total_norm([each.grad for each in held if each.grad is not None])
+        torch.nn.utils.clip_grads_with_norm_(held, largest, self._division.over_all(norm))
+
     def _gradients(self) -> Iterator[Tensor]:
         for parameter in self._network.parameters():
-            if parameter.grad is not None:
+            if parameter.grad is not None:  # of what is divided it was taken, and is the sum already
                 yield _as_stored(parameter, parameter.grad)
 
     def _statistics(self) -> Iterator[Tensor]:
-        if self._inside:
+        if self._synchronised:
             return
         assert self._batch is not None, "its pictures were counted"
         share = len(self._batch.targets) / self._batch_size

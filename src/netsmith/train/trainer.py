@@ -37,6 +37,7 @@ from netsmith.train.compiling import compile_where_asked, pays
 from netsmith.train.costs import EVEN, Costs, together
 from netsmith.train.devices import synchronize, waits_for_numbers
 from netsmith.train.diagnosis import Diverged
+from netsmith.train.division import division_of
 from netsmith.train.evaluate import Evaluation
 from netsmith.train.feed import Feed, TrainingData
 from netsmith.train.gradients import Gradients
@@ -65,7 +66,7 @@ CHECKPOINT_SECONDS = 30.0  # between checkpoints, at least
 EVALUATION_COST = 0.5  # of an update on as many pictures, until measured
 
 # What may differ between a run and its continuation: the plan holds what became of it.
-_PLANNED = {"time_s", "device", "dtype", "channels_last", "compile", "threads", "workers", "on_nan"}
+_PLANNED = {"time_s", "device", "dtype", "channels_last", "compile", "threads", "workers", "on_nan", "sharded"}
 
 
 class Trainer:
@@ -129,7 +130,9 @@ class Trainer:
         identity = Identity(recipe=recipe.model_dump(mode="json", exclude=_PLANNED), data=data.fingerprint)
         self._warn = warn or _warn
         self._records = Records(checkpoints, metrics, identity=identity, warn=self._warn, ranks=ranks, follow=follow)
-        self.objective = objective(network, recipe, data.preprocess, labels=data.labels).to(self.device)
+        self.objective = objective(network, recipe, data.preprocess, labels=data.labels)
+        division = division_of(recipe, ranks, self.device)
+        division.place(self.objective, self.device)
         ranks.spread(network)
         self.feed = Feed.of(
             data,
@@ -142,8 +145,9 @@ class Trainer:
         parts = Parts(network, recipe, batch_size=part, planner=self._planner, warn=self._warn)
         trials = Trials(self.objective, recipe, self._first_batch, pacing=self._pacing, clock=clock)
         chosen = choose(
-            self.objective,
+            network,
             recipe,
+            self.device,
             planner=self._planner,
             trials=trials,
             clock=clock,
@@ -151,7 +155,7 @@ class Trainer:
             processes=ranks.world.local_size,
         )
         self.precision, self._threads = chosen.precision, chosen.threads
-        self.state = State(network, recipe, self.precision, beside=self.objective.beside)
+        self.state = State(network, recipe, self.precision, beside=self.objective.beside, division=division)
         long = pays(network, recipe, self.device, seconds=self._pacing.seconds, pictures=len(data.labels))
         compile_where_asked(
             self.objective,
@@ -176,7 +180,7 @@ class Trainer:
             gradients=Gradients(self.state, self._metrics, self._records, planner=self._planner, warn=self._warn),
             steps_per_epoch=steps_per_epoch,
             ranks=ranks,
-            peers=peers_of(ranks, network, recipe, planner=self._planner, batch_size=self.batch_size),
+            peers=peers_of(ranks, self.state, recipe, planner=self._planner, batch_size=self.batch_size),
         )
         self._watching = Watching(
             self.state,
@@ -307,7 +311,7 @@ class Trainer:
                 self._heed(self._between_updates(interrupts), interrupts)
                 self._planner.at_marks(self.step)
         if self.finished:
-            self._updates.refuse_non_finite(self.state.tensors())
+            self._updates.refuse_non_finite()
 
     def _heed(self, signal: int, interrupts: Interrupts) -> None:
         if signal:
@@ -322,7 +326,7 @@ class Trainer:
         evaluation, due = self._watching.evaluation_due and leads, self._keeping.due and leads
         evaluation, due, signal = self._ranks.most([evaluation, due, interrupts.received or 0])
         if evaluation:
-            self._updates.refuse_non_finite(self.state.tensors())  # on a GPU losses are looked at now and then
+            self._updates.refuse_non_finite()  # on a GPU losses are looked at now and then
             self.evaluate()
         if due:
             self.save()

@@ -6,10 +6,6 @@ same running statistics and the same draws, after the choice was written to the 
 meets the shortage and comes to the same bits.
 """
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 from netsmith.run.recipe import Recipe
 from netsmith.train.accumulation import Parts
 from netsmith.train.devices import seed, waits_for_numbers
@@ -128,7 +124,9 @@ class Updates:
                 look=self._gradients.at(step),
             )
         except NonFiniteLoss as error:
-            found = explain_loss(self._objective, self._state, error.batch, precision=self._precision)
+            found = explain_loss(
+                self._objective, self._state, error.batch, precision=self._precision, lost=self._first_non_finite()
+            )
             why = next(each for each in self._ranks.gathered(found if error.here else None) if each)
             raise self._diverged(f"the loss is not finite at step {step}", step, why) from None
         except OutOfMemory as error:
@@ -136,12 +134,18 @@ class Updates:
             self._parts.divide(step, error)
             return None
 
-    def refuse_non_finite(self, tensors: Mapping[str, Tensor]) -> None:
+    def refuse_non_finite(self) -> None:
         """Raise Diverged where the state's tensors are not finite."""
-        name = self._ranks.once(lambda: first_non_finite(tensors))
+        name = self._first_non_finite()
         if name is not None:
             step = self._state.step
             raise self._diverged(f"{name} is not finite after step {step}", max(step - 1, 0))
+
+    def _first_non_finite(self) -> str | None:
+        """Name of the first of the state's tensors that is not finite, in what any of the processes holds of it."""
+        tensors = self._state.tensors()
+        found = [name for name in self._ranks.gathered(first_non_finite(tensors)) if name is not None]
+        return min(found, key=list(tensors).index, default=None)
 
     def _diverged(self, what: str, step: int, why: str = "") -> Diverged:
         rewinds = self._planner.rewinds

@@ -164,7 +164,13 @@ class Watching:
     def _answers(self, pixels: NDArray[np.uint8], labels: Targets) -> Evaluation:
         preprocess = self._data.preprocess
         return evaluate_together(
-            self._state.final, pixels, labels, mean=preprocess.mean, std=preprocess.std, ranks=self._ranks
+            self._state.final,
+            pixels,
+            labels,
+            mean=preprocess.mean,
+            std=preprocess.std,
+            ranks=self._ranks,
+            jointly=self._state.division.joint,
         )
 
     @property
