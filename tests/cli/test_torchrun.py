@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +20,10 @@ PATIENCE = 400.0  # seconds, on a busy machine
 
 
 @contextmanager
-def torchrun(run: Path, *options: str) -> Generator[subprocess.Popen[str]]:
+def torchrun(run: Path, *options: str, typed: Sequence[str] = TYPED) -> Generator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
     process = subprocess.Popen(
-        [*command, "-m", "netsmith", *TYPED, "-o", str(run)],
+        [*command, "-m", "netsmith", *typed, "-o", str(run)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -80,3 +80,19 @@ def test_a_world_that_lost_workers_starts_again_and_comes_to_the_same_weights(tm
         assert process.returncode == 0, errors
         assert "stopped by SIGTERM; the checkpoint of step" in errors
     assert sha256_file(broken / "model/model.safetensors") == sha256_file(whole / "model/model.safetensors")
+
+
+def test_a_divided_run_that_was_stopped_goes_on_in_one_process(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with torchrun(run, typed=[*TYPED, "--sharded"]) as process:
+        until(lambda: any(row["kind"] == "total_steps" for row in read_jsonl(run / "plan.jsonl")))
+        hit(process, signal.SIGTERM, restart=0)
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 1, errors
+        assert "stopped by SIGTERM; the checkpoint of step" in errors
+    alone = [sys.executable, "-m", "netsmith", *TYPED, "--resume", "-o", str(run)]
+    refused = subprocess.run(alone, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "start them with torchrun (docs/many-devices.md), or give --no-sharded" in refused.stderr
+    subprocess.run([*alone, "--no-sharded"], check=True, capture_output=True, text=True)
+    assert (run / "results.json").exists()
