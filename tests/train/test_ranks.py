@@ -289,7 +289,7 @@ def test_what_cannot_be_had_divided_is_refused(asked: dict[str, Any], processes:
 def test_memory_that_runs_out_while_weights_are_exchanged_ends_the_run() -> None:
     divided = Whole()
     divided.joint = True
-    state = State(tiny_network(), tiny_recipe(), Precision(), divided)
+    state = State(tiny_network(), tiny_recipe(), Precision(), division=divided)
     peers = Together(ALONE, state, batch_size=8, synchronised=False)
     with pytest.raises(CheckError, match="cannot try again in smaller parts; give --grad-accum 2 or more"):
         peers.settle(OutOfMemory("no memory"))
