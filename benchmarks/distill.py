@@ -10,8 +10,8 @@ of the 10,000 test pictures a fixed half, 500 of each class by a hash of their p
 Each cell is two commands with the same recipe: `netsmith distill STUDENT --teacher resnet56_cifar.akamaster --no-twin`
 and `netsmith train --model STUDENT`. (`distill` itself trains the twin and refuses; here both have to be reported,
 whatever comes out.) Rows go to benchmarks/results.csv: one per cell, and per way the mean over seeds with a 95 %
-interval (Student's t) of it and of its difference from none, seed by seed. A finished cell is not repeated and a stopped
-one gone on with. One hour a way at ten minutes a cell: two ways are `kd` and none.
+interval (Student's t) of it and of its difference from none, seed by seed. A finished cell is not repeated and a
+stopped one gone on with. Half an hour a way at ten minutes a cell, an hour with `kd` and none.
 """
 
 import argparse

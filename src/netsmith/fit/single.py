@@ -252,6 +252,9 @@ def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, open
     if recipe.class_balance == "none" and any(finding.kind == "imbalance" for finding in opened.audited.findings):
         session.say(UNEQUAL if opened.audited.dataset.task == "classify" else UNEQUAL_TAGS)
     dataset = record_split(opened.audited, seed=recipe.seed, run=run, ledger=ledger, dataset=opened.dataset)
+    for note in dataset.notes:
+        if note not in opened.audited.dataset.notes:  # which the summary told
+            session.say(f"note: {note}")
     if job.recipe and not begun:
         pictures = len(dataset.subset("train"))
         for line in replaced(job.recipe, recipe, given=_given(job), pictures=pictures, task=dataset.task):
