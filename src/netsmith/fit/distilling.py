@@ -172,7 +172,11 @@ class _Lesson:
         alone = self._alone(at, folder, recipe)
         twin = self._exported(at, folder.model, alone, recipe)
         stage = Stage(
-            name=STAGE, parent=Parent(folder.model, twin, None), session=self._session, finisher=at.finisher
+            name=STAGE,
+            parent=Parent(folder.model, twin, None),
+            session=self._session,
+            audited=at.opened.audited,
+            finisher=at.finisher,
         )  # fmt: skip
         before, after = stage.judge(twin, student)
         found = verdict(before, after, max_drop=0.0)
