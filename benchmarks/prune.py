@@ -5,8 +5,9 @@ multiples of 8, and train on for 20 minutes with the same recipe, Trainer and th
 
 - `netsmith`: `netsmith prune MODEL --macs 0.5 --time 20m`, the accuracy of the artifact that it ships;
 - `torch-pruning`: `BasePruner` with group L2 norms, global, `round_to=8`, little by little until half the MACs are gone
-  (as its own benchmark of this network does, 400 steps at most). Its modules cannot carry the zero-padded shortcuts,
-  whose numbers of zeros change with the channels, so which channels it keeps is read off and `select` does the cutting.
+  (as its own benchmark of this network does, 400 steps at most). It takes zero padding for an element-wise operation,
+  so behind a zero-padded shortcut it removes the positions that it removed before, which are other channels there;
+- `torch-pruning-inner`, if asked for: the same, but only inside blocks, where that cannot happen;
 - `unpruned`: the network as it was.
 
 The weights were trained on all 50,000 training pictures. So validation pictures, on which one chooses, are 5,000 of the
@@ -23,6 +24,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,17 +33,21 @@ from numpy.typing import NDArray
 from results import RESULTS, Row, append, of_run, origin, run
 
 from netsmith.arch.cost import cost
-from netsmith.arch.layout import layout_graph
+from netsmith.arch.layout import Layout
+from netsmith.arch.select import select
 from netsmith.artifact.bundle import load_bundle
+from netsmith.compress.prune.pools import find_pools
 from netsmith.run.metrics import Interval
 from netsmith.run.plan import Plan
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from netsmith.models.network import Network
 
 HERE = Path(__file__).resolve()
 WEIGHTS, MODEL = "weights-cifar10-resnet/resnet56-4bfd9763.th", "resnet56_cifar"
-CELLS = ("netsmith", "torch-pruning")
+CELLS = ("netsmith", "torch-pruning", "torch-pruning-inner")
 SEEDS = (0, 1, 2)
 ROUND_TO, SHARE = 8, 0.5
 TORCH_PRUNING_STEPS = 400
@@ -139,20 +145,20 @@ def widths(folder: Path) -> str:
     return f"{layout.name} {'-'.join(str(stage.blocks[-1].out) for stage in layout.stages)}"  # pyright: ignore
 
 
-def reference_row(options: argparse.Namespace, seed: int) -> Row:
+def reference_row(options: argparse.Namespace, cell: str, seed: int) -> Row:
     """Of Torch-Pruning, in a process of its own, made now where it is not there."""
-    folder = options.output / f"torch-pruning-{options.time}-{seed}"
+    folder = options.output / f"{cell}-{options.time}-{seed}"
     answer = folder / "answer.json"
     if not answer.exists():
-        command = [sys.executable, str(HERE), "--child", str(seed), "--data", str(options.data), "-o"]
+        command = [sys.executable, str(HERE), "--child", cell, "--seeds", str(seed), "--data", str(options.data), "-o"]
         command += [str(options.output), "--time", options.time]
-        print("$ torch-pruning, seed", seed, flush=True)
+        print("$", cell, "seed", seed, flush=True)
         subprocess.run(command, check=True)
     row: Row = json.loads(answer.read_text())
     return {**row, "note": f"{row['note']}, {pace(folder)}", "command": "BasePruner, then the same Trainer"}
 
 
-def torch_pruning(options: argparse.Namespace, seed: int) -> None:
+def torch_pruning(options: argparse.Namespace, cell: str, seed: int) -> None:
     """Cut as Torch-Pruning chooses, train on, answer; writes `answer.json`."""
     from netsmith.data.audit import audit
     from netsmith.data.cache import prepared
@@ -161,7 +167,6 @@ def torch_pruning(options: argparse.Namespace, seed: int) -> None:
     from netsmith.data.splits import split
     from netsmith.export.network import export_network
     from netsmith.models.build import load_model
-    from netsmith.models.pruned import prune_network
     from netsmith.run.budget import parse_duration
     from netsmith.run.clock import SystemClock
     from netsmith.run.folder import RunFolder
@@ -171,7 +176,8 @@ def torch_pruning(options: argparse.Namespace, seed: int) -> None:
     from netsmith.train.loop import train
 
     whole = load_model(model(options))
-    network = prune_network(whole, torch_pruning_keeps(whole, most=int(SHARE * cost(whole.layout).macs)))
+    most = int(SHARE * cost(whole.layout).macs)
+    network = cut_by_torch_pruning(whole, most=most, inner=cell == "torch-pruning-inner")
     preprocess = load_bundle(model(options)).config.preprocess
     dataset = split(audit(open_source(str(pictures(options)))).dataset, seed=seed)
     items = dataset.subset("train")
@@ -179,7 +185,7 @@ def torch_pruning(options: argparse.Namespace, seed: int) -> None:
     val, test = (prepared(dataset, dataset.subset(side), preprocess) for side in ("val", "test"))
     fields = {**RECIPE, "model": network.layout.name, "img_size": 32, "seed": seed}
     recipe = Recipe.from_mapping({**fields, "time_s": parse_duration(options.time)}, where="the benchmark")
-    folder = RunFolder(options.output / f"torch-pruning-{options.time}-{seed}")
+    folder = RunFolder(options.output / f"{cell}-{options.time}-{seed}")
     folder.path.mkdir(exist_ok=True)
     trained = train(
         network, TrainingData.of(found, val, preprocess), recipe, run=folder, plan=Plan(folder.plan),
@@ -201,12 +207,13 @@ def torch_pruning(options: argparse.Namespace, seed: int) -> None:
     (folder.path / "answer.json").write_text(json.dumps(row))
 
 
-def torch_pruning_keeps(network: "Network", *, most: int) -> dict[str, list[int]]:
-    """The channels that Torch-Pruning keeps of every layer, and of every zero padding those of what it is added to.
+def cut_by_torch_pruning(network: "Network", *, most: int, inner: bool) -> "Network":
+    """The network as Torch-Pruning leaves it when it has so many MACs at most.
 
     Args:
         network: not changed.
         most: MACs.
+        inner: leave alone what blocks add to.
     """
     import copy
 
@@ -214,26 +221,14 @@ def torch_pruning_keeps(network: "Network", *, most: int) -> dict[str, list[int]
     import torch_pruning
     from torch import nn
 
-    from netsmith.arch import graph as g
-    from netsmith.arch.select import select
+    from netsmith.models.build import load_weights
 
-    graph = layout_graph(network.layout)
     worked = copy.deepcopy(network)
-    names = {module: name for name, module in worked.named_modules()}
-    kept = {op.name: list(range(op.out_channels)) for op in graph.ops if isinstance(op, g.Conv)}
-    sums = {source: op for op in graph.ops if isinstance(op, g.Add) for source in op.sources}
-    made_by = {op.name: op.source for op in graph.ops if isinstance(op, g.Norm | g.Activate)}
-
-    def keeps() -> dict[str, list[int]]:
-        found = dict(kept)
-        for op in graph.ops:
-            if isinstance(op, g.Pad):
-                branch = next(source for source in sums[op.name].sources if source != op.name)
-                while branch not in kept:
-                    branch = made_by[branch]
-                found[op.name] = kept[branch]
-        return found
-
+    protected = [
+        module
+        for name, module in worked.named_modules()
+        if isinstance(module, nn.Linear) or (inner and (name == "conv1" or name.endswith(".conv2")))
+    ]
     pruner = torch_pruning.pruner.BasePruner(
         worked,
         torch.zeros(1, 3, *network.layout.resolution),
@@ -241,20 +236,29 @@ def torch_pruning_keeps(network: "Network", *, most: int) -> dict[str, list[int]
         global_pruning=True,
         pruning_ratio=1.0,
         iterative_steps=TORCH_PRUNING_STEPS,
-        ignored_layers=[module for module in worked.modules() if isinstance(module, nn.Linear)],
+        ignored_layers=protected,
         round_to=ROUND_TO,
     )
     for _ in range(TORCH_PRUNING_STEPS):
-        if cost(select(network.layout, keeps()).layout).macs <= most:
-            return keeps()
-        for group in pruner.step(interactive=True) or ():
-            for dependency, positions in group:
-                name = names.get(dependency.target.module)
-                if name in kept and "out_channels" in dependency.handler.__name__:
-                    gone = {int(getattr(each, "idx", each)) for each in positions}
-                    kept[name] = [channel for at, channel in enumerate(kept[name]) if at not in gone]
-            group.prune()
+        layout = layout_as_wide_as(worked, network.layout)
+        if cost(layout).macs <= most:
+            return load_weights(layout, worked.state_dict(), where="Torch-Pruning's network")
+        pruner.step()
     raise SystemExit("Torch-Pruning did not reach the target")
+
+
+def layout_as_wide_as(worked: "nn.Module", layout: Layout) -> Layout:
+    """A layout with the widths that its network's modules have now; which channels they were does not matter to it."""
+    pools = find_pools(layout, round_to=1)
+    drop: list[int] = []
+    kept: dict[str, int] = {}
+    for pool in pools.pools:
+        width = worked.get_submodule(pool.name).weight.shape[0]
+        others = sum(kept[other.name] for other in pools.pools if other.name in kept and pool.name in other.counts)
+        kept[pool.name] = width - others
+        drop += pool.classes[kept[pool.name] :]
+    pruned = select(layout, pools.ties.keep(drop)).layout
+    return replace(pruned, name=f"{layout.name}+pruned")
 
 
 def unpruned_row(options: argparse.Namespace) -> Row:
@@ -312,21 +316,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--time", default="20m", help="of training after the cut")
     parser.add_argument("--importance", default="l2", help="of netsmith's cell")
-    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS[:2]))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--results", type=Path, default=RESULTS, help="file that rows are added to")
-    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=CELLS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     if options.child is not None:
-        torch_pruning(options, options.child)
+        torch_pruning(options, options.child, options.seeds[0])
         return
     common = {**origin("prune"), "budget": f"macs={SHARE:g}x, widths of {ROUND_TO}, {options.time}"}
     rows: list[Row] = [{**common, "subject": "unpruned", **unpruned_row(options)}]
-    make = {"netsmith": netsmith_row, "torch-pruning": reference_row}
     for seed in options.seeds:
         for cell in options.cells:
-            rows.append({**common, "subject": cell, **make[cell](options, seed)})
+            row = netsmith_row(options, seed) if cell == "netsmith" else reference_row(options, cell, seed)
+            rows.append({**common, "subject": cell, **row})
             print(f"{cell}, seed {seed}: {100 * rows[-1]['test_top1']:.2f} %, {rows[-1]['note']}", flush=True)
     append(options.results, rows)
     print(summary(rows))
