@@ -1,6 +1,7 @@
 """Which way of computing is chosen, and that each computes what it says."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,9 @@ from torch import nn
 
 from netsmith.run.clock import FakeClock
 from netsmith.run.machine import machine
+from netsmith.run.plan import Plan
+from netsmith.train.pacing import Pacing
+from netsmith.train.planning import Planner
 from netsmith.train.precision import MARGIN, Precision, Timing, candidates, fastest, measure, thread_counts
 
 FP32, BF16 = Precision("float32", True), Precision("bfloat16", True)
@@ -82,6 +86,18 @@ def test_another_way_must_win_by_more_than_noise() -> None:
     assert chosen(1.01 / MARGIN) == FP32
     assert chosen(0.99 / MARGIN) == BF16
     assert chosen(2.0) == FP32
+
+
+def test_a_kill_between_the_two_rows_leads_to_no_way_that_nobody_timed(tmp_path: Path) -> None:
+    clock = FakeClock()
+    plan = Plan(tmp_path / "plan.jsonl")
+    plan.record("dtype", "bfloat16", at=0, why="")
+    pacing = Pacing(clock, seconds=100.0, checkpoint_seconds=10.0, evaluation_steps=0.0)
+    ways = [FP32, BF16, Precision("float32", False)]
+    found = Planner(plan, pacing).precision(
+        ways, lambda some, _: [Timing(way, 3.0 - at) for at, way in enumerate(some)]
+    )
+    assert found == BF16
 
 
 def timed(clock: FakeClock, costs: dict[Precision, list[float]]) -> Callable[[Precision], Callable[[], object]]:

@@ -58,10 +58,12 @@ class Planner:
             measure: called only where there is something to decide.
         """
         chosen = cache(lambda: self._fastest(ways, measure, part=1.0))
-        return Precision(
-            dtype=self._decide("dtype", 0, lambda: chosen().dtype, why=self._why()),
-            channels_last=self._decide("channels_last", 0, lambda: chosen().channels_last, why=self._why()),
-        )
+        dtype = self._decide("dtype", 0, lambda: chosen().dtype, why=self._why())
+
+        def layout() -> bool:  # after a kill between the two rows another measurement may say another dtype
+            return next((way for way in (chosen(), *ways) if way.dtype == dtype), chosen()).channels_last
+
+        return Precision(dtype, self._decide("channels_last", 0, layout, why=self._why()))
 
     def depthwise(self, measure: Callable[[], Float32Parts]) -> Float32Parts:
         """Gradients of depthwise convolutions that are float32 under bfloat16."""
