@@ -22,6 +22,12 @@ class CheckError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, without the lines of advice and traces that it adds."""
+    said = str(error).strip()
+    return said.splitlines()[0][:300] if said else type(error).__name__
+
+
 def near(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
     """How a message goes on after a name that is not known: the names most like it, or all when they are few.
 

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import shutil
 from dataclasses import replace
@@ -286,9 +287,22 @@ def test_pictures_may_be_renamed_and_lost_but_not_relabelled(root):
 
 
 @pytest.mark.usefixtures("still")
-def test_another_machine_is_shown_not_judged(root):
+@pytest.mark.parametrize("other", ["machine", "runtime"])
+def test_another_machine_or_runtime_is_shown_not_judged(root, monkeypatch, other):
+    if other == "runtime":  # an artifact that prefers one which is not here
+        found = importlib.util.find_spec
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else found(name))
+        edit(root / "run" / "model" / "config.json", lambda d: d["preferred"].update(runtime="openvino"))
+    artifact = artifact_hash(root / "run" / "model")
+
     def elsewhere(document):
-        document["machine"].update(cpu="Another")
+        if other == "machine":
+            document["machine"].update(cpu="Another")
+        else:
+            size = document["final"]["size_bytes"] + len("openvino") - len("onnxruntime")
+            document["final"].update(runtime="openvino", size_bytes=size)
+            document["budget"][1].update(measured=size)
+        document["artifact"] = artifact
         document["final"]["latency_ms"].update(p50=50.0, p90=60.0, low=55.0, high=70.0)
         document["budget"][0].update(measured=70.0)
 
@@ -299,6 +313,7 @@ def test_another_machine_is_shown_not_judged(root):
         "latency p50 ms",
         "latency p90 ms",
         "latency budget, measured again",
+        *(["runtime"] if other == "runtime" else []),
     }
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netsmith.artifact.bundle import Bundle, Precision, external_files, external_names
-from netsmith.errors import InputError, near
+from netsmith.errors import InputError, first_line, near
 from netsmith.run.machine import MOST_THREADS, machine
 
 Warn = Callable[[str], None]
@@ -87,7 +87,7 @@ class OnnxRuntimeSession:
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common class of their own
             raise InputError(
-                f"{where} is refused by ONNX Runtime ({_first_line(error)}); export the artifact again"
+                f"{where} is refused by ONNX Runtime ({first_line(error)}); export the artifact again"
             ) from error
         tensors = (*self._session.get_inputs(), *self._session.get_outputs())
         self.size, self.classes = signature([(each.name, each.type, each.shape) for each in tensors], where=where)
@@ -97,10 +97,6 @@ class OnnxRuntimeSession:
         assert (images.dtype, images.shape[1:]) == (np.uint8, (self.size, self.size, 3)), (images.dtype, images.shape)
         probabilities, logits = self._session.run(["probabilities", "logits"], {"image": images})
         return Outputs(cast(NDArray[np.float32], probabilities), cast(NDArray[np.float32], logits))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
 
 
 def signature(tensors: Sequence[tuple[str, str, Sequence[int | str | None]]], *, where: str) -> tuple[int, int]:

@@ -3,8 +3,8 @@
 - Latency is measured again up to three times, six on a busy machine, and the fastest counts, because other work only
   ever slows a measurement. Recorded p50 and p90 hold when they are not below the measured ones by more than 25 % plus
   the noise of both measurements (each at most 50 %), nor above twice that with all of the noise: a busy machine
-  records too much, and that promises nothing false. On a machine with another processor or another number of cores
-  latencies are shown and not judged.
+  records too much, and that promises nothing false. On a machine with another processor or another number of cores,
+  or without the runtime they were recorded with, latencies are shown and not judged.
 - Accuracy is recomputed from `predictions/`, which must hold exactly the pictures and labels of `data.json`; where
   the data source is still there, every picture is read, matched by hash, prepared and classified again, and its
   logits must agree (1e-3 of the largest for float32, 5e-2 for other precisions). Where it is not there any more, that
@@ -29,7 +29,7 @@ from netsmith.artifact.evaluate import Evaluation
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.measure import measure
 from netsmith.artifact.predictions import Predictions
-from netsmith.artifact.runtimes import Session, precision_in
+from netsmith.artifact.runtimes import Session, choose_runtime, precision_in
 from netsmith.artifact.verify import Check, Report
 from netsmith.data.items import Entry, Source, content_key, label_text, labels_of
 from netsmith.data.prepare import Pixels, prepare
@@ -317,7 +317,8 @@ def _check_latency(result: Result, bundle: Bundle, report: Report, *, seconds: f
     if not ordered:
         report(Check("latency interval", "p50 <= p90, low <= p90 <= high", "another order", False))
     here = machine()
-    same_machine = here.key == result.machine.key
+    runtime, _ = choose_runtime(bundle, warn=lambda message: None)
+    comparable = here.key == result.machine.key and runtime == result.final.runtime
     limit = next((row.limit for row in result.budget if row.name == "latency_ms"), None)
     best: Measurement | None = None
     for attempt in range(1, _BUSY_ATTEMPTS + 1):
@@ -328,11 +329,12 @@ def _check_latency(result: Result, bundle: Bundle, report: Report, *, seconds: f
             return
         best = found if best is None or found.p90_ms < best.p90_ms else best
         agrees = all(latency_holds(recorded, best)) and (limit is None or best.high <= limit)
-        if agrees or not same_machine or (attempt >= _ATTEMPTS and best.noise <= _MOST_NOISE):
+        if agrees or not comparable or (attempt >= _ATTEMPTS and best.noise <= _MOST_NOISE):
             break
     assert best is not None
-    note = "" if same_machine else f"recorded on {result.machine.cpu}, this is {here.cpu}: shown, not judged"
-    if same_machine and best.noise > _MOST_NOISE:
+    where = f"{result.machine.cpu} in {result.final.runtime}, this is {here.cpu} in {runtime}"
+    note = "" if comparable else f"recorded on {where}: shown, not judged"
+    if comparable and best.noise > _MOST_NOISE:
         note = f"the machine was busy (noise {best.noise:.1f}); where this fails, verify again when it is quiet"
     for name, expected, value, holds in zip(
         ("latency p50 ms", "latency p90 ms"),
@@ -341,9 +343,9 @@ def _check_latency(result: Result, bundle: Bundle, report: Report, *, seconds: f
         latency_holds(recorded, best),
         strict=True,
     ):
-        report(Check(name, round(expected, 4), round(value, 4), holds if same_machine else None, note))
+        report(Check(name, round(expected, 4), round(value, 4), holds if comparable else None, note))
     if limit is not None:
-        met = best.high <= limit if same_machine else None
+        met = best.high <= limit if comparable else None
         report(Check("latency budget, measured again", f"at most {limit:g}", round(best.high, 4), met, note))
 
 

@@ -24,7 +24,7 @@ from netsmith.artifact.comparison import Contender
 from netsmith.artifact.runtimes import Outputs, Session, open_model
 from netsmith.artifact.timing import Timing, Visit, time_batches, time_models
 from netsmith.artifact.worker import TASKS, Emit, main
-from netsmith.errors import InputError
+from netsmith.errors import InputError, first_line
 from netsmith.run.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class TorchSession:
             try:
                 self.run(np.zeros((1, self.size, self.size, 3), np.uint8))
             except Exception as error:  # a compiler may raise anything
-                said = str(getattr(error, "inner_exception", error)).strip().split("\n")[0] or type(error).__name__
+                said = first_line(getattr(error, "inner_exception", error))
                 raise InputError(f"torch.compile does not work here ({said})") from error
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:

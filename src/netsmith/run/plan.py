@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from netsmith.errors import InputError
+from netsmith.errors import InputError, first_line
 from netsmith.run.files import append_jsonl, read_jsonl
 from netsmith.run.world import Share, alone
 
@@ -57,7 +57,7 @@ class Plan:
             return [PlanRow.model_validate(row) for row in read_jsonl(self.path)]
         except (ValidationError, ValueError) as error:
             raise InputError(
-                f"{self.path} is not a plan ({_first_line(error)}); start the run again in another folder"
+                f"{self.path} is not a plan ({first_line(error)}); start the run again in another folder"
             ) from error
 
     @property
@@ -142,7 +142,3 @@ class Plan:
 
 def _at(row: PlanRow) -> int:
     return row.at
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
