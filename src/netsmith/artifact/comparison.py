@@ -343,7 +343,10 @@ def _within_noise(before: Measurement, after: Measurement) -> str | None:
     noise = max(before.noise, after.noise)
     gain = min(before.p50_ms / after.p50_ms, before.p90_ms / after.p90_ms) - 1
     if gain <= noise:
-        return f"the gain of {gain:.0%} is within the noise of the machine, {noise:.0%}; measure when it is quiet"
+        return (
+            f"the smaller gain of the two, {gain:.0%}, is within the noise of the machine, {noise:.0%}; measure when "
+            "it is quiet"
+        )
     if after.high >= before.low:
         return (
             f"the intervals of p90 meet ({after.low:.3g} to {after.high:.3g} and {before.low:.3g} to "

@@ -61,7 +61,7 @@ def bench(
         runtime: What runs the model: onnxruntime, openvino, openvino-bf16; what it prefers if not given.
         runtimes: Compare these: all, or names with commas between.
         batch_size: Pictures per call when comparing, with commas between; 1,8,32 if not given.
-        write: Prefer the winner from now on; compares all runtimes if --runtimes is not given.
+        write: Prefer the winner from now on; compares what can be preferred if --runtimes is not given.
         seconds: Time of the measurement, warm-up excluded; when comparing of each row.
     """
     if runtimes is None and not write:
@@ -72,7 +72,7 @@ def bench(
     if runtime is not None:
         raise InputError("--runtime measures one and --runtimes compares; give one of them")
     sizes = _sizes(batch_size)
-    _compare(artifact, runtimes or ALL, threads=threads, sizes=sizes, write=write, seconds=seconds, output=output)
+    _compare(artifact, runtimes, threads=threads, sizes=sizes, write=write, seconds=seconds, output=output)
 
 
 def _one(artifact: Path, *, threads: int | None, runtime: str | None, seconds: float, output: Output) -> None:
@@ -122,7 +122,7 @@ def _one(artifact: Path, *, threads: int | None, runtime: str | None, seconds: f
 
 def _compare(
     artifact: Path,
-    names: str,
+    names: str | None,
     *,
     threads: int | None,
     sizes: list[int],
@@ -159,7 +159,8 @@ def _compare(
             seconds=seconds,
             progress=console.progress,
         )
-        choice = found.choose(present) if any(each.batch == 1 for each in found.entries) else None
+        asked = [(each.runtime, each.threads, each.batch) for each in found.entries]
+        choice = found.choose(present) if (runtime, count, 1) in asked else None
         document: dict[str, Any] = {
             "artifact": str(bundle.folder),
             "size_bytes": bundle.size_bytes,
@@ -182,7 +183,8 @@ def _compare(
             console.result(document, "\n".join([*lines, *_advice(choice, bundle)]))
             return
         assert choice is not None
-        typed = ["bench", str(artifact), "--write", "--runtimes", names, "--seconds", f"{seconds:g}"]
+        typed = ["bench", str(artifact), "--write", "--seconds", f"{seconds:g}"]
+        typed += [] if names is None else ["--runtimes", names]
         typed += [] if threads is None else ["--threads", str(threads)]
         try:
             prefer(bundle, choice, command=typed, seconds=seconds, progress=console.progress)
@@ -195,12 +197,15 @@ def _compare(
         console.result(document, "\n".join(lines))
 
 
-def _contenders(bundle: "Bundle", names: str, *, present: str | None) -> "list[Contender]":
-    """Those that are asked for, and `present`."""
+def _contenders(bundle: "Bundle", names: str | None, *, present: str | None) -> "list[Contender]":
+    """Those that are asked for, or all that can be preferred; and `present`."""
     from netsmith.artifact.comparison import own_contenders
     from netsmith.export.torch_session import in_torch
 
-    known = {each.runtime: each for each in [*own_contenders(bundle), *in_torch(bundle)]}
+    own = own_contenders(bundle)
+    if names is None:
+        return own
+    known = {each.runtime: each for each in [*own, *in_torch(bundle)]}
     asked = list(known) if names.strip() == ALL else [name.strip() for name in names.split(",")]
     for name in asked:
         if name not in known:
