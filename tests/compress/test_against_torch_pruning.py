@@ -1,4 +1,8 @@
-"""Classes of tied channels are the groups that Torch-Pruning finds by tracing the network (Fang et al. 2023, DepGraph)."""
+"""Classes of tied channels are the groups that Torch-Pruning finds by tracing the network (Fang et al. 2023, DepGraph).
+
+It takes zero padding for an element-wise operation, so behind a shortcut that pads, its groups are not what the network
+adds up: networks with such shortcuts are compared at widths where nothing is padded.
+"""
 
 import warnings
 from typing import Any

@@ -25,6 +25,7 @@ from netsmith.compress.prune.pools import ROUND_TO, Pools, find_pools
 from netsmith.compress.prune.spending import LABELS, Kept, Measure, Spending
 from netsmith.data.cache import Prepared
 from netsmith.errors import CheckError, InputError
+from netsmith.run.budget import format_count, format_latency
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.progress import Progress, silent
@@ -46,6 +47,17 @@ class Milliseconds:
     """A latency: the upper 95 % bound of p90, as budgets have it."""
 
     limit: float
+
+
+def in_words(target: Target | Milliseconds) -> str:
+    """A target as it can be typed."""
+    match target:
+        case Milliseconds():
+            return format_latency(target.limit)
+        case Times():
+            return f"{target.factor:g}x"
+        case _:
+            return format_count(target)
 
 
 @dataclass(frozen=True, kw_only=True)

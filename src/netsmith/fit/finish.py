@@ -93,6 +93,7 @@ class Finisher:
         recipe: Recipe,
         thresholds: tuple[float, ...] | None = None,
         threads: int | None = None,
+        provenance: Provenance | None = None,
     ) -> Bundle:
         """Write an artifact of `network` into `folder`, replacing the one that is there.
 
@@ -102,6 +103,7 @@ class Finisher:
             preprocess, recipe: it was trained with.
             thresholds: of tags, chosen on validation.
             threads: it prefers; measured when None.
+            provenance: where it comes from; that of a training by `recipe` on the run's pictures when None.
 
         Raises:
             CheckError: the graph's answers are not PyTorch's.
@@ -128,7 +130,7 @@ class Finisher:
             activation=activation,
             thresholds=thresholds,
             preferred=Preferred(threads=chosen),
-            provenance=self._provenance(recipe),
+            provenance=provenance or self._provenance(recipe),
             overwrite=True,
         )
 

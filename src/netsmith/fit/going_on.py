@@ -187,6 +187,7 @@ def make_twin(stage: Stage, made: Bundle, training: Training, *, measure: Measur
         return load_bundle(folder), how
     run = RunFolder(stage.run.path / TWIN)
     make_folder(run.path)
+    own.save(run.recipe)
     network = start.network(own, stage.dataset, progress=stage.session.progress)
     stage.session.say(f"{spec.name}, scaled down to as much, is trained for {how}")
     trained = training.train(network, run, Plan(run.plan), recipe=own)

@@ -23,7 +23,7 @@ from netsmith.arch.scale_to import Times, resolve
 from netsmith.artifact.bundle import CONFIG, Bundle
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.composing import UNNORMALISED, compose_recipe
-from netsmith.fit.cutting import Channels, CostLimit, Cut, LatencyLimit, Milliseconds, SingleWeights, Wish
+from netsmith.fit.cutting import Channels, CostLimit, Cut, LatencyLimit, Milliseconds, SingleWeights, Wish, in_words
 from netsmith.fit.finish import what_it_shows
 from netsmith.fit.going_on import Training, make_twin, refuse_without_twin
 from netsmith.fit.judged import Judged, verdict
@@ -96,7 +96,7 @@ class PruneJob:
         if wish is None:
             return {"--unstructured": self.sparsity, "--per-layer": self.per_layer, "--steps": self.steps}
         return {
-            f"--{wish.measure}": str(wish.target), "--importance": wish.importance,
+            f"--{wish.measure}": in_words(wish.target), "--importance": wish.importance,
             "--per-layer": wish.spread == "per-layer", "--round-to": wish.round_to, "--min-width": wish.min_width,
             "--steps": self.steps,
         }  # fmt: skip
@@ -251,15 +251,17 @@ class _Pruning:
         finished = [number for number in range(1, steps) if (stage.candidate(f"round-{number}") / CONFIG).is_file()]
         done = max(finished, default=0)
         network = _load(stage.candidate(f"round-{done}")) if done else parent.network()
+        origin = parent.bundle.config.provenance
         weights = f"{parent.bundle.layout.name} of artifact {parent.artifact}, pruned"
-        finisher = replace(stage.finisher, weights=weights, licence=parent.bundle.config.provenance.licence)
+        finisher = replace(stage.finisher, weights=weights, licence=origin.licence)
+        provenance = None if self.job.trains else origin.model_copy(update={"weights": weights})
         made: Bundle | None = None
         for number in range(done + 1, steps + 1):
             network, val = self._round(stage, network, training, number)
             name, threads = (f"round-{number}", 1) if number < steps else ("pruned", None)
             made = finisher.export(
                 network, stage.candidate(name), preprocess=training.preprocess, recipe=training.recipe,
-                thresholds=val.thresholds, threads=threads,
+                thresholds=val.thresholds, threads=threads, provenance=provenance,
             )  # fmt: skip
             network = _load(made.folder)
         assert made is not None, "the last round is always made"
