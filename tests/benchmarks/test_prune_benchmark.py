@@ -1,4 +1,4 @@
-"""`benchmarks/prune.py`: the halves of the test batch, the widths that are read off pruned modules, and what is printed."""
+"""`benchmarks/prune.py`: halves of the test batch, widths that are read off pruned modules, what is printed."""
 
 import numpy as np
 import prune
