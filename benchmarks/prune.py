@@ -224,7 +224,7 @@ def cut_by_torch_pruning(network: "Network", *, most: int, inner: bool) -> "Netw
     from netsmith.models.build import load_weights
 
     worked = copy.deepcopy(network)
-    protected = [
+    protected: list[nn.Module] = [
         module
         for name, module in worked.named_modules()
         if isinstance(module, nn.Linear) or (inner and (name == "conv1" or name.endswith(".conv2")))
@@ -253,7 +253,7 @@ def layout_as_wide_as(worked: "nn.Module", layout: Layout) -> Layout:
     drop: list[int] = []
     kept: dict[str, int] = {}
     for pool in pools.pools:
-        width = worked.get_submodule(pool.name).weight.shape[0]
+        width = len(worked.get_parameter(f"{pool.name}.weight"))
         others = sum(kept[other.name] for other in pools.pools if other.name in kept and pool.name in other.counts)
         kept[pool.name] = width - others
         drop += pool.classes[kept[pool.name] :]

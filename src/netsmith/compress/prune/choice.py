@@ -111,7 +111,7 @@ class Losses:
         )
         share = self._each * (after - before)[self._pool] / there[self._place]
         lost = -self._weight[self._place] * np.log1p(np.maximum(share, _LEAST - 1.0))
-        return np.bincount(self._pool, weights=lost, minlength=len(self.pools.pools))
+        return np.asarray(np.bincount(self._pool, weights=lost, minlength=len(self.pools.pools)), dtype=np.float64)
 
     def _values(self, kept: Kept) -> NDArray[np.float64]:
         return np.array([sums[count - 1] for sums, count in zip(self._sums, kept, strict=True)])
