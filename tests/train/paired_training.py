@@ -104,6 +104,7 @@ AUXILIARY = {"layer_decay": 0.7, "sync_bn": True, "epochs": 0.6}
 SHARDED = {
     "mixed": MIXED,
     "rmsprop": {"opt": "rmsprop", "lr": 0.003, "momentum": 0.8, "epochs": 1.0},
+    "bfloat16": {"dtype": "bfloat16", "grad_accum": 2, "epochs": 1.0},
     "lamb": {"opt": "lamb", "lr": 0.01, "head_first": 0.4, "weight_decay": 0.02, "epochs": 1.0},
 }
 

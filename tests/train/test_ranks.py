@@ -121,7 +121,8 @@ def test_every_validation_picture_is_answered_once_in_order(pair: Found, alone: 
 
 
 @pytest.mark.parametrize(
-    ("name", "tolerance"), [("mixed", 1e-5), ("rmsprop", 1e-5), ("lamb", 1e-5), ("sync", 1e-4), ("auxiliary", 1e-4)]
+    ("name", "tolerance"),
+    [("mixed", 1e-5), ("rmsprop", 1e-5), ("lamb", 1e-5), ("bfloat16", 1e-2), ("sync", 1e-4), ("auxiliary", 1e-4)],
 )
 def test_a_divided_network_comes_to_the_weights_of_one_process(
     pair: Found, folder: Path, alone: Alone, name: str, tolerance: float
@@ -138,7 +139,8 @@ def test_a_divided_network_comes_to_the_weights_of_one_process(
     for row, other in zip(rows, others, strict=True):
         for layer, its in zip(row["layers"], other["layers"], strict=True):
             assert layer["name"] == its["name"]
-            assert layer["gradient"] == pytest.approx(its["gradient"], rel=1e-2, abs=1e-6)
+            within = 0.1 if name == "bfloat16" else 0.01
+            assert layer["gradient"] == pytest.approx(its["gradient"], rel=within, abs=1e-6)
 
 
 def test_each_process_holds_half_of_weights_averages_and_optimizer(pair: Found, alone: Alone) -> None:

@@ -10,6 +10,7 @@ Choices made on purpose:
 - The optimizer moves plain tensors that share the memory of the parts: what acts element by element (SGD, AdamW,
   RMSProp) computes what it computes on wholes, with the same fused kernels. Norms over a whole tensor (clipping, LAMB)
   are added up. What needs whole matrices (Muon) is refused.
+- Autocast's copies of weights, which autograd would keep for the backward pass, are made again (`recasting`).
 - Buffers are whole everywhere: running statistics are small, and exchanged as without parts.
 - Networks begin in the host's memory and come to the device unit by unit; checkpoints are gathered tensor by tensor. So
   no device ever holds a whole network, and a checkpoint is that of one process: runs go on with any number of them.
@@ -32,6 +33,7 @@ from netsmith.models.network import Network
 from netsmith.train.division import Whole
 from netsmith.train.objectives import Objective
 from netsmith.train.ranks import Ranks
+from netsmith.train.recasting import recast
 
 # What a unit gives may be a view (logits after a flatten); torch warns of changing such in place, and nothing does.
 warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
@@ -76,6 +78,7 @@ class Sharded(Whole):
     @torch.no_grad()
     def divide(self, trained: nn.Module, *others: nn.Module) -> None:
         self._skeleton = _skeleton(trained)
+        recast(trained)
         for network in (trained, *others):
             self._divide(network)
         self._held = {each: Parameter(self.local(each), requires_grad=False) for each in trained.parameters()}
