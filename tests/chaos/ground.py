@@ -114,6 +114,7 @@ class Attempt:
     def troubles_at_the_end(self) -> list[str]:
         """What is wrong with a finished run, its cache and its temporary folder."""
         left = wholeness.temporaries(self.run, self.cache, self.scratch)
+        left = [path for path in left if not path.name.startswith(wholeness.MEASURED)]
         found = wholeness.damages(self.run, ended=True) + [f"{path} was left" for path in left]
         found += [f"process {number} was left" for number in watched.left_running(f"TMPDIR={self.scratch}")]
         if not (self.run / "results.json").exists():

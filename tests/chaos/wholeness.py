@@ -17,7 +17,9 @@ from netsmith.artifact.bundle import load_bundle
 from netsmith.errors import InputError
 from netsmith.run.files import sha256_file
 
-TEMPORARY = re.compile(r"^\..*\.tmp$|\.filling$|\.filled$|^netsmith-measure-")
+MEASURED = "netsmith-measure-"
+"""Folders of the system's for temporary files; of one that dies before its worker is there the system takes care."""
+TEMPORARY = re.compile(rf"^\..*\.tmp$|\.filling$|\.filled$|^{MEASURED}")
 VOLATILE = ("time", "seconds", "images_per_s")
 """Fields of a row of metrics that another clock gives another value."""
 

@@ -13,7 +13,8 @@ from netsmith.run.recipe import Recipe
 
 PAPERS = [name for name in RECIPES if name.startswith(("paper/", "strikes"))]
 OF_THE_RUN = {"model", "pretrained", "img_size", "time_s", "seed", "device", "dtype", "channels_last", "threads"}
-OF_THE_RUN |= {"workers", "class_balance", "grad_accum", "on_nan", "compile", "sync_bn", "sharded", "parent", "teachers"}
+OF_THE_RUN |= {"workers", "class_balance", "grad_accum", "on_nan", "compile", "sync_bn", "sharded"}
+OF_THE_RUN |= {"parent", "teachers"}
 OF_TEACHERS = {"distill_loss", "temperature", "alpha", "beta", "label_weight", "hints", "hint_weight"}
 
 

@@ -137,7 +137,10 @@ def test_a_resumed_training_records_what_the_undisturbed_one_does(tmp_path: Path
     second = make(tmp_path / "cut", network=tiny_network(seed=4, dropout=0.0))
     assert second.resume()
     second.advance()
-    second.evaluate()
+    second.save()
+    third = make(tmp_path / "cut", network=tiny_network(seed=5, dropout=0.0))
+    assert third.resume()  # after the last update, before its evaluation
+    third.evaluate()
 
     def rows(name: str, file: str) -> list[dict[str, Any]]:
         measured = ("time", "seconds", "images_per_s")

@@ -27,14 +27,10 @@ class Metrics:
     Args:
         state: its tally is brought up to date.
         tags: pictures have any number of labels, so none of them is the answer.
-
-    Attributes:
-        side: of the pictures of the newest batch, pixels; None before the first.
     """
 
     def __init__(self, state: State, *, tags: bool = False) -> None:
         self._state, self._tags = state, tags
-        self.side: int | None = None
         self._pending: list[Tensor] = []  # [loss, right, seen] of the newest updates, not yet in the tally
         self._norms: list[Tensor] = []  # of gradients, not yet in the tally
         self._newest: deque[tuple[float, float, float]] = deque(maxlen=KEPT)
@@ -51,7 +47,7 @@ class Metrics:
 
     def add(self, outcome: Outcome, batch: Batch) -> None:
         """Enter an update: its outcome on its batch."""
-        self.side = int(batch.images.shape[-1])
+        self._state.tally.side = float(batch.images.shape[-1])
         loss = outcome.loss.detach()
         none = torch.zeros_like(loss)
         right, seen = (none, none) if self._tags else (_right(outcome, batch), _labelled(batch))
@@ -90,10 +86,10 @@ class Metrics:
         self._newest.clear()
 
     def row(self) -> dict[str, Any]:
-        """The means since the last row; the next begins."""
+        """The side, and the means since the last row; the next begins."""
         self.settle()
-        row = {"side": self.side, **self._state.tally.row()}
-        self._state.tally = Tally()
+        row = self._state.tally.row()
+        self._state.tally = Tally(side=self._state.tally.side)
         return row
 
 

@@ -15,6 +15,7 @@ class Tally:
         loss_sum, loss_steps: of the training loss.
         right, seen: pictures answered rightly, of how many; of a mixed picture the share of the label it was given.
         grad_norm_sum, grad_norms: norms of the whole gradient, of the updates at which it was taken.
+        side: of the newest update's pictures, pixels; 0 before the first.
     """
 
     loss_sum: float = 0.0
@@ -23,6 +24,7 @@ class Tally:
     seen: float = 0.0
     grad_norm_sum: float = 0.0
     grad_norms: float = 0.0
+    side: float = 0.0
 
     def numbers(self) -> dict[str, float]:
         """As a checkpoint holds them."""
@@ -34,8 +36,9 @@ class Tally:
         return cls(**{field.name: numbers.get(field.name, 0.0) for field in fields(cls)})
 
     def row(self) -> dict[str, float | None]:
-        """The means; None of nothing, and of what is not finite, which on a GPU shows a few updates late."""
+        """Side and means; None of nothing, and of what is not finite, which on a GPU shows a few updates late."""
         return {
+            "side": int(self.side) or None,
             "loss": mean(self.loss_sum, self.loss_steps),
             "top1": mean(self.right, self.seen),
             "grad_norm": mean(self.grad_norm_sum, self.grad_norms),
