@@ -5,7 +5,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,8 +189,3 @@ def starved(attempt: Attempt, mebibytes: int) -> Blow:
     elif "memory ran out" not in said:
         blow.wrong.append("it is not said")
     return blow
-
-
-def chained(blows: Sequence[Blow | None]) -> list[Blow]:
-    """Those that struck."""
-    return [blow for blow in blows if blow is not None]

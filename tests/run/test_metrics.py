@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from netsmith.run.metrics import (
     Interval,
     cross_entropy,
-    indistinguishable,
     mcnemar,
     quantile_interval,
     samples_for_quantile,
@@ -110,10 +109,3 @@ def test_mcnemar_against_exact_sums(only_a, only_b):
     exact = min(1.0, 2 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n)
     assert mcnemar(*flags(only_a, only_b)) == pytest.approx(exact, rel=1e-9)
     assert mcnemar(*flags(only_b, only_a)) == mcnemar(*flags(only_a, only_b))
-
-
-def test_indistinguishable():
-    assert indistinguishable(*flags(0, 0))
-    assert indistinguishable(*flags(0, 5))  # p = 0.0625
-    assert not indistinguishable(*flags(0, 6))  # p = 0.03125
-    assert indistinguishable(*flags(0, 6), confidence=0.99)

@@ -163,11 +163,6 @@ def mcnemar(a: "Flags", b: "Flags") -> float:
     return min(1.0, 2 * float(_binomial(n, 0.5)[: min(only_a, only_b) + 1].sum()))
 
 
-def indistinguishable(a: "Flags", b: "Flags", *, confidence: float = 0.95) -> bool:
-    """Whether the difference in accuracy of two models on the same items is within noise, see `mcnemar`."""
-    return mcnemar(a, b) > 1 - confidence
-
-
 def _binomial(n: int, p: float) -> "NDArray[np.float64]":
     """Probabilities of 0..n successes, by the ratio of neighbours in logarithms (no overflow for any n)."""
     import numpy as np
