@@ -210,6 +210,19 @@ def test_pictures_without_a_label_have_the_teachers_term_only(loss: str) -> None
     close(both(images, none).loss, alone(images, none).loss.item())
 
 
+def test_tags_are_taught_one_by_one() -> None:
+    """Labels and answers of every tag by itself, as `Tag` sums them."""
+    tags = np.random.default_rng(0).random((24, 3)) < 0.4
+    taught, of = knowledge(), recipe(label_weight=0.5, alpha=0.5, temperature=2.0, flip=True)
+    objective = teaching(data(), taught)(tiny(0), of, STUDENT, labels=tags).eval()
+    images, wanted = batch()[0], torch.from_numpy(tags[:6]).float()
+    outcome = objective(images, wanted)
+    theirs = taught.network(Normalize(taught.preprocess.mean, taught.preprocess.std)(images))
+    of_tags = soft_tags(outcome.logits, averaged_tags(theirs[None], 2.0), temperature=2.0)
+    of_labels = nn.functional.binary_cross_entropy_with_logits(outcome.logits, wanted, reduction="sum") / 6
+    close(outcome.loss, (0.5 * of_labels + 0.5 * of_tags).item())
+
+
 def test_a_mixture_with_a_picture_without_label_has_no_whole_label() -> None:
     shares = mixed_targets(np.array([0, UNLABELLED, 2]), Mixture(0.75, None), classes=3)
     torch.testing.assert_close(shares, torch.tensor([[0.75, 0, 0.25], [0.25, 0, 0], [0, 0, 0.75]]))

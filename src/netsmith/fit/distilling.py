@@ -177,7 +177,7 @@ class _Lesson:
             session=self._session,
             audited=at.opened.audited,
             finisher=at.finisher,
-        )  # fmt: skip
+        )
         before, after = stage.judge(twin, student)
         found = verdict(before, after, max_drop=0.0)
         compute = f"{recipe.time_s:g} s each" if recipe.time_s is not None else f"{recipe.epochs:.3g} epochs for it"

@@ -126,9 +126,7 @@ class Fresh(_New):
         """With fresh weights; strides suit the side."""
         from netsmith.models.build import build
 
-        layout = find_layout(
-            self.file or self.model, num_classes=len(dataset.classes), img_size=recipe.img_size
-        )  # fmt: skip
+        layout = find_layout(self.file or self.model, num_classes=len(dataset.classes), img_size=recipe.img_size)
         return build(layout, seed=recipe.seed, dropout=recipe.drop_rate or None, drop_path=recipe.drop_path or None)
 
 

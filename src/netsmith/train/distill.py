@@ -111,9 +111,7 @@ class Distill(Objective):
         hints: Sequence[Hint] = (),
         partly: bool = False,
     ) -> None:
-        super().__init__(
-            labelled.network, mean=preprocess.mean, std=preprocess.std, auxiliary=labelled.auxiliary
-        )  # fmt: skip
+        super().__init__(labelled.network, mean=preprocess.mean, std=preprocess.std, auxiliary=labelled.auxiliary)
         self.labelled, self.teachers = labelled, teachers
         self.regressors = _regressors(hints, seed=recipe.seed)
         self._recipe, self._answers, self._hints, self._partly = recipe, answers, tuple(hints), partly

@@ -147,9 +147,7 @@ def _write(path: Path, teacher: Teacher, images: Images, augmentation: Augmentat
                 chosen = np.arange(start, min(start + AT_ONCE, len(images)))
                 sources = [images[index] for index in chosen.tolist()]
                 shapes = np.array([source.shape[:2] for source in sources], dtype=np.int64)
-                shown = augmentation.render(
-                    sources, augmentation.draw(shapes, seed=0, epoch=0, positions=chosen)
-                )  # fmt: skip
+                shown = augmentation.render(sources, augmentation.draw(shapes, seed=0, epoch=0, positions=chosen))
                 file["view"][chosen] = _views(shown)
                 file["logits"][chosen] = teacher(shown).numpy()
             file.flush()
