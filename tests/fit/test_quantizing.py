@@ -17,7 +17,7 @@ from netsmith.artifact.latency import Measurement
 from netsmith.artifact.verify import verify
 from netsmith.data.items import Dataset, Item
 from netsmith.data.prepare import Pixels
-from netsmith.errors import CheckError
+from netsmith.errors import CheckError, InputError
 from netsmith.fit import stage
 from netsmith.fit.quantizing import QuantizeJob, calibration_pictures, quantize_run
 from netsmith.fit.session import Session
@@ -107,6 +107,8 @@ def test_where_the_first_rungs_collapse_the_ladder_goes_on_to_one_that_holds(gro
         quantize_run(job, typed(ground, tmp_path / "out", stop))
     assert len(rows(tmp_path / "out", "rung")) == 3
     assert not (tmp_path / "out" / "model").exists()
+    with pytest.raises(InputError, match=r"was begun with --max-drop 5\.0, not 1\.0"):
+        quantize_run(replace(job, resume=True, max_drop=1.0), typed(ground, tmp_path / "out"))
     result = quantize_run(replace(job, resume=True), typed(ground, tmp_path / "out"))
 
     tried = rows(tmp_path / "out", "rung")

@@ -174,7 +174,7 @@ RUNTIMES = {
 def precision_in(bundle: Bundle, runtime: str) -> Precision:
     """The coarsest arithmetic in which a runtime carries out an artifact: its graph's, or the runtime's own."""
     own = bundle.config.precision
-    return RUNTIMES[runtime].precision if own == "float32" and runtime in RUNTIMES else own
+    return RUNTIMES[runtime].precision if own in ("float32", "float16") and runtime in RUNTIMES else own
 
 
 def refuse_runtime(name: str) -> None:

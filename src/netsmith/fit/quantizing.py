@@ -96,6 +96,7 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
         raise InputError(f"{parent.path} has no convolution or linear layer that could be rounded")
 
     def work(stage: Stage) -> Result:
+        _same_job(stage, job)
         row = stage.ledger.newest(STAGE)
         if row is None:
             row = _Ladder(stage, job, graph).climb() if job.precision == "int8" else _halve(stage, job, graph)
@@ -108,6 +109,25 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
         return stage.ship(made)
 
     return run_stage(STAGE, parent, session, work, resume=job.resume, seed=job.seed, measure_s=job.measure_s)
+
+
+def _same_job(stage: Stage, job: QuantizeJob) -> None:
+    """Refuse a folder in which something else was asked for: verdicts belong to their limits."""
+    asked = {
+        "precision": job.precision,
+        "max_drop": job.max_drop,
+        "calibration": job.calibration,
+        "calibration_size": job.pictures,
+        "seed": job.seed,
+    }
+    recorded = stage.finisher.plan.decide("quantize", at=0, compute=lambda: asked, why="as typed")
+    for key, value in asked.items():
+        if recorded.get(key) != value:
+            flag = f"--{key.replace('_', '-')}"
+            raise InputError(
+                f"{stage.run.path} was begun with {flag} {recorded.get(key)}, not {value}; go on with that, or name "
+                "another folder with -o"
+            )
 
 
 @dataclass(frozen=True)
@@ -198,9 +218,15 @@ class _Ladder:
                 self._observed(source).ranges(rung.calibration),
                 rounding,
                 self._pixels[:SENSITIVITY_PICTURES],
+                threads=self._threads,
                 progress=self.stage.session.progress,
             )
         return replace(rounding, excluded=frozenset(name for name, _ in self._known[key][: rung.excluded]))
+
+    @property
+    def _threads(self) -> int:
+        """Of the float model, for all that is computed and not timed."""
+        return self.stage.parent.bundle.config.preferred.threads
 
     @cached_property
     def _bits(self) -> Literal[7, 8]:
@@ -226,6 +252,7 @@ class _Ladder:
                 graph,
                 self._pixels,
                 counted=self.job.calibration != "minmax",
+                threads=self._threads,
                 progress=self.stage.session.progress,
             )
         return self._known[key]
@@ -279,7 +306,10 @@ def _halve(stage: Stage, job: QuantizeJob, graph: Graph) -> LedgerRow:
     threads = stage.parent.bundle.config.preferred.threads
     made = _write(stage, job, halve(graph, job.precision), threads=threads, quantization=None)
     before, after = stage.judge(stage.parent.bundle, made)
-    return stage.enter(before, after, verdict(before, after, max_drop=job.max_drop))
+    found = verdict(before, after, max_drop=job.max_drop)
+    if not found.kept:
+        shutil.rmtree(made.folder)
+    return stage.enter(before, after, found)
 
 
 def _write(stage: Stage, job: QuantizeJob, model: bytes, *, threads: int, quantization: Quantization | None) -> Bundle:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from netsmith.artifact.bundle import Config
 from netsmith.report.evidence import Evidence
 from netsmith.report.markup import Content, Markup, code, folded, join, name, number, numbers, sentence, table, tag
 from netsmith.report.wording import SPLIT_NAMES, brief, figures, memory, plural
@@ -167,12 +168,22 @@ def _model(evidence: Evidence) -> Markup | None:
     facts: list[tuple[str, Content]] = [
         ("Input", f"{rules.size} × {rules.size} pixels; {how}; {rules.interpolation}"),
         ("Runs in", f"{model.preferred.runtime}, {plural(model.preferred.threads, 'thread')}, {model.precision}"),
+        *_rounded(model),
         ("Temperature", figures(model.temperature)),
         ("Starting weights", model.provenance.weights or "none: trained from scratch"),
     ]
     if model.provenance.licence:
         facts.append(("Licence of the weights", model.provenance.licence))
     return join([tag("h3", "The artifact"), _facts(facts)])
+
+
+def _rounded(model: Config) -> Iterable[tuple[str, Content]]:
+    """How a graph of integers was made."""
+    made = model.quantization
+    if made is not None:
+        yield "Rounded", f"{made.rung}; ranges from {plural(made.pictures, 'training picture')}"
+        if made.excluded:
+            yield "Left in float", brief(", ".join(made.excluded), longest=1000)
 
 
 def _recipe(evidence: Evidence) -> Markup | None:

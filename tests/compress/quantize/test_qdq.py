@@ -88,6 +88,16 @@ def test_the_runtimes_fused_kernels_compute_what_the_written_graph_says():
     assert np.abs(found - logits(model)).max() < 0.02 * np.abs(found).max()
 
 
+def test_answers_are_activated_and_cooled_in_float():
+    layout = find_layout("resnet20_cifar@0.5", num_classes=10, img_size=32)
+    graph = Graph(
+        write_onnx(layout, probe_weights(layout), preprocess=Preprocess(size=32), activation="sigmoid", temperature=2.0)
+    )
+    model = quantize(graph, observe(graph, PIXELS, counted=False).ranges("minmax"), Rounding())
+    found = open_model(model).run(PIXELS)
+    np.testing.assert_allclose(found.probabilities, 1 / (1 + np.exp(-found.logits / 2)), atol=1e-6)
+
+
 def test_excluded_nodes_stay_float_and_only_named_ones_are_rounded(tmp_path):
     graph, observed = made("resnet20_cifar@0.5")
     ranges, layers = observed.ranges("minmax"), graph.layers()

@@ -175,9 +175,9 @@ class Graph:
         """Names of all float tensors that any rounding may need the range of."""
         found: dict[str, None] = {}
         for node in self.nodes:
-            if self._can(node) or self.moves(node, cuts=True):
-                for name in (*self.activations(node), node.output[0]):
-                    if name not in OUTPUTS and name not in self._before_image and node.name not in self._after_logits:
+            if self._can(node) or (self.moves(node) and node.name not in self._after_logits):
+                for name in (*self.activations(node), (self.cut(node) or node).output[0]):
+                    if name not in OUTPUTS and name not in self._before_image:
                         found[name] = None
         return list(found)
 
