@@ -1,5 +1,6 @@
 """PyTorch behind the protocol of the runtimes: an artifact's own weights, preprocessing and activation."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_all_runtimes_side_by_side(tmp_path):
     bundle = exported(tmp_path / "model")
     found = compare(bundle, [*own_contenders(bundle), *in_torch(bundle)], threads=[1], batches=[1, 2], seconds=0.3)
     measured = {each.runtime for each in found.entries if each.measurement is not None}
-    assert {"onnxruntime", TORCH} <= measured
+    assert {"onnxruntime", TORCH, *([COMPILED] if shutil.which("g++") else [])} <= measured
     for each in found.entries:
         assert each.measurement is None or (found.agrees(each) and each.same_answers == found.pictures), each
         assert each.measurement is not None or each.reason
