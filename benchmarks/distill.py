@@ -51,9 +51,9 @@ def write_data(source: Path, path: Path) -> None:
     if path.exists():
         return
     arrays = cifar10(Sums(source))
-    images, labels, given = (arrays[name] for name in ("images", "labels", "split"))
-    split = given.astype("<U5")
-    held_out = np.flatnonzero(given == "test")
+    images, labels = arrays["images"].astype(np.uint8), arrays["labels"].astype(np.int64)
+    split = arrays["split"].astype("<U5")
+    held_out = np.flatnonzero(split == "test")
     split[held_out[halves(images[held_out], labels[held_out])]] = "val"
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, temporary.open("wb") as handle:
