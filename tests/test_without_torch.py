@@ -58,10 +58,12 @@ WITHOUT_TORCH: dict[str, list[str]] = {
 
 # Verbs that train or touch float weights: they say how to get torch, in one sentence.
 NEEDS_TORCH: dict[str, list[str]] = {
+    "distill": ["resnet20_cifar", "--teacher", "artifact", "--data", "photos", "--epochs", "1", "-o", "out"],
     "export": ["resnet20_cifar", "-o", "out"],
     "extend": ["artifact", "--width", "1.5", "-o", "out"],
     "fit": ["photos", "--time", "10s", "-o", "out"],
     "import-weights": ["weights.pt", "--model", "resnet20_cifar", "-o", "out"],
+    "prune": ["artifact", "--macs", "0.5", "--data", "photos", "--epochs", "1", "-o", "out"],
     "train": ["photos", "--model", "resnet20_cifar", "--epochs", "1", "-o", "out"],
 }
 
