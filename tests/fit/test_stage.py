@@ -176,6 +176,10 @@ def test_the_verdict_asks_for_the_drop_and_the_speed_that_were_asked_for():
     assert "p50 1 -> 1.01 ms (0.99x)" in slow.reason
     late = replace(worse, latency=Latency(p50=0.5, p90=3.0, low=2.9, high=3.1, noise=0.0))
     assert not verdict(before, late, faster=True).kept, "quick on average and late now and then"
+    chance = verdict(before, judged([True] * 200, p50=0.96), faster=True)
+    assert "it is not faster by more than 5%: top-1" in chance.reason, "of many candidates one is, by chance"
+    uneven = replace(worse, latency=Latency(p50=0.8, p90=0.9, low=0.9, high=0.9, noise=0.3))
+    assert "faster by 25%, within the noise of the machine, 30%" in verdict(before, uneven, faster=True).reason
 
 
 def test_a_change_has_the_interval_of_paired_answers():

@@ -5,14 +5,15 @@
 
 A drop is judged by the estimate on the validation pictures, and its interval is said: the interval is that of paired
 answers, because both models answer the same pictures. "Faster" is judged by the medians of calls that took turns in one
-process; p90 must not be worse beyond its own interval, because a model that is quick on average and late now and then
-is not faster where it runs.
+process: their gain has to be more than `ALIKE` and more than the noise of the machine, because of many candidates one
+is always quicker by chance. p90 must not be worse beyond its own interval: a model that is quick on average and late
+now and then is not faster where it runs.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from netsmith.artifact.latency import Measurement
+from netsmith.artifact.latency import ALIKE, Measurement
 from netsmith.run.metrics import Interval
 from netsmith.run.result import Latency
 from netsmith.run.scores import METRIC_NAMES, Answers, Metric, change
@@ -108,10 +109,22 @@ def verdict(before: Judged, after: Judged, *, max_drop: float | None = None, fas
     # The smallest share of pictures is far above the rounding of two shares.
     if max_drop is not None and lost > max_drop + 1e-9:
         problems.append(f"it loses {lost:.2f} points, more than the {max_drop:g} allowed")
-    if faster and (after.latency.p50 >= before.latency.p50 or after.latency.low > before.latency.high):
-        problems.append("it is not faster")
+    if faster and (slow := _slow(before.latency, after.latency)):
+        problems.append(slow)
     numbers = f"{moved}, {timed}, {size}"
     return Found(not problems, f"{' and '.join(problems)}: {numbers}" if problems else numbers)
+
+
+def _slow(before: Latency, after: Latency) -> str | None:
+    """Why `after` is not faster; None where it is."""
+    gain, noise = before.p50 / after.p50 - 1, max(before.noise, after.noise)
+    if gain <= 0 or after.low > before.high:
+        return "it is not faster"
+    if gain <= ALIKE - 1:
+        return f"it is not faster by more than {ALIKE - 1:.0%}"
+    if gain <= noise:
+        return f"it is faster by {gain:.0%}, within the noise of the machine, {noise:.0%}; measure when it is quiet"
+    return None
 
 
 def as_latency(measured: Measurement) -> Latency:

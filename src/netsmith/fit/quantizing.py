@@ -194,7 +194,8 @@ class _Ladder:
         """The row of the outcome: the rung that was kept, or the one that came nearest."""
         kept = rows[-1].verdict == "kept"
         best = rows[-1] if kept else max(rows, key=_nearness)
-        reason = best.reason if kept else f"none of {len(rows)} rungs will do; the nearest, {best.reason}"
+        tried = f"{len(rows)} rung{'s' if len(rows) > 1 else ''}"
+        reason = f"{best.reason}; of {tried} tried" if kept else f"none of {tried} will do; the nearest, {best.reason}"
         return self.stage.ledger.add(
             STAGE,
             verdict=best.verdict,
