@@ -1,6 +1,7 @@
 """What a run starts from: which rows of a classifier stay, what is refused, and what a run that goes on is held to."""
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,22 @@ import torch
 
 from netsmith.arch.names import find_layout
 from netsmith.artifact.bundle import artifact_hash, load_bundle
-from netsmith.data.items import Split, fingerprint
+from netsmith.data.items import Dataset, Split, fingerprint
 from netsmith.errors import InputError
 from netsmith.export.network import export_network
+from netsmith.fit import distilling
+from netsmith.fit.distilling import DistillJob, distill_run
+from netsmith.fit.parent import open_parent
 from netsmith.fit.session import Session
 from netsmith.fit.single import Opened, TrainJob, open_job
-from netsmith.fit.starting import Continued, find_start
+from netsmith.fit.starting import Continued, find_start, keeping_splits
 from netsmith.models.build import build, continue_model, load_model
 from netsmith.models.extend import Growth, extend
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.progress import silent
+from netsmith.run.result import Result
 
 NAME = "resnet20_cifar@width=0.25,depth=0.5"
 KNOWN = ("ant", "bee", "cow")
@@ -89,26 +94,68 @@ def test_an_extended_network_which_no_name_means_is_gone_on_with(parent: Path, p
     assert torch.equal(found.network.state_dict()["conv1.weight"], larger.state_dict()["conv1.weight"])
 
 
-def test_pictures_that_the_artifacts_run_knew_keep_their_splits(pictures: str, tmp_path: Path) -> None:
-    """Or what was trained on would be validated on."""
-    first = opened(pictures, model=NAME)
-    items = first.dataset.items
-    turned: dict[str, Split] = {"train": "val", "val": "test", "test": "train"}
-    run = tmp_path / "run"
-    export(run / "model", seed=1)
+def run_that_knew(run: Path, dataset: Dataset, sides: Mapping[str, Split], *, labels: Sequence[str] = KNOWN) -> Path:
+    """A run with an artifact and, by key, the pictures that it knew."""
+    network = build(find_layout(NAME, num_classes=len(labels), img_size=16), seed=len(run.name))
+    export_network(network.eval(), run / "model", labels=labels, preprocess=OWN)
+    items, names = [item for item in dataset.items if item.key in sides], dataset.classes
     rows = {
-        item.key: {"label": item.label, "split": turned[str(item.split)], "group": item.group, "name": item.name}
-        for item in items[4:]
+        item.key: {"label": item.label, "split": sides[item.key], "group": item.group, "name": item.name}
+        for item in items
     }
-    names = first.dataset.classes
-    mark = fingerprint((item.key, names[item.label], turned[str(item.split)]) for item in items[4:])
+    mark = fingerprint((item.key, names[item.label], sides[item.key]) for item in items)
     record = {"format": 1, "source": "s", "fingerprint": mark, "classes": list(names), "seed": 0, "items": rows}
     write_json(run / "data.json", record)
     write_json(run / "run.json", {"format": 1, "command": ["train"]})
-    again = opened(pictures, parent=run)
-    splits = {item.key: item.split for item in again.dataset.items}
-    assert {key: splits[key] for key in rows} == {key: row["split"] for key, row in rows.items()}
-    assert len(splits) == len(items), "new pictures are welcome"
+    return run
+
+
+def test_pictures_that_the_artifacts_run_knew_keep_their_splits(pictures: str, tmp_path: Path) -> None:
+    """Or what was trained on would be validated on."""
+    first = opened(pictures, model=NAME).dataset
+    turned: dict[str, Split] = {"train": "val", "val": "test", "test": "train"}
+    sides: dict[str, Split] = {item.key: turned[str(item.split)] for item in first.items[4:]}
+    again = opened(pictures, parent=run_that_knew(tmp_path / "run", first, sides)).dataset
+    splits = {item.key: item.split for item in again.items}
+    assert {key: splits[key] for key in sides} == sides
+    assert len(splits) == len(first.items), "new pictures are welcome"
+
+
+def test_what_any_of_several_runs_used_a_picture_for_counts(
+    pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A student that goes on and its teachers, each of which knew the pictures in other splits."""
+    first = opened(pictures, model=NAME).dataset
+    used: tuple[Split, ...] = ("train", "val", "test")
+    keys = [item.key for item in first.items]
+    student = run_that_knew(tmp_path / "student", first, {key: used[at % 3] for at, key in enumerate(keys[:36])})
+    teachers = [
+        run_that_knew(tmp_path / name, first, {key: used[at // step % 3] for at, key in enumerate(keys)},
+                      labels=first.classes)
+        for name, step in (("one", 3), ("the_other", 9))
+    ]  # fmt: skip
+    found: list[Dataset] = []
+
+    def only_open(job: TrainJob, session: Session, work: Any, *, check: Callable[[Opened], Opened]) -> Result:
+        found.append(check(open_job(job, session, None)).dataset)
+        raise KeyboardInterrupt
+
+    def split_for(*named: Path) -> list[str | None]:
+        train = TrainJob(flags={"epochs": 1.0})
+        job = DistillJob(student=str(student), teachers=[str(each) for each in named], train=train)
+        with pytest.raises(KeyboardInterrupt):
+            distill_run(job, Session(data=pictures, output=tmp_path / "out", command=["distill"]))
+        return [item.split for item in found.pop().items]
+
+    monkeypatch.setattr(distilling, "run_job", only_open)
+    expected = [used[min(at % 3 if at < 36 else 2, at // 3 % 3, at // 9 % 3)] for at in range(len(keys))]
+    assert split_for(*teachers) == split_for(*reversed(teachers)) == expected
+    greedy = run_that_knew(tmp_path / "greedy", first, dict.fromkeys(keys, "train"), labels=first.classes)
+    with pytest.raises(InputError, match="no picture that may be used for 'val'"):
+        split_for(greedy)
+    parents = [open_parent(run_that_knew(tmp_path / "none", first, dict.fromkeys(keys[1::4], "val")))]
+    with pytest.raises(InputError, match="no picture that may be used of 'cat' for 'train'"):
+        keeping_splits(first, parents)
 
 
 def test_a_run_that_goes_on_is_held_to_the_artifact_it_began_with(parent: Path, pictures: str, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ seconds as `--time` says, or under `--epochs` as many multiply-adds. Both are ex
 validation pictures; a student below its twin is refused, because all that its teachers cost was for nothing. Only what
 is kept ever sees the test pictures.
 
-Teachers are recorded in the recipe by hash, so a run that goes on refuses others. Pictures that a teacher's run knew
-keep the split that they had there: what it was trained on says nothing about what it does not know.
+Teachers are recorded in the recipe by hash, so a run that goes on refuses others. Pictures that the runs of teachers
+and student knew keep the split that they had there: what one was trained on says nothing about what it does not know.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from netsmith.fit.judged import Found, verdict
 from netsmith.fit.session import Session
 from netsmith.fit.single import AtWork, Opened, TrainJob, run_job, told
 from netsmith.fit.stage import Parent, Stage, open_parent
-from netsmith.fit.starting import keeping_splits
+from netsmith.fit.starting import Continued, keeping_splits
 from netsmith.fit.teaching import Source, open_teacher, refuse_other
 from netsmith.run.folder import RunFolder
 from netsmith.run.plan import Plan
@@ -127,7 +127,7 @@ class _Lesson:
         self._knowledge: list[Knowledge] = []
 
     def check(self, opened: Opened) -> Opened:
-        """Refuse what does not go together; pictures keep the splits that teachers' runs had them in."""
+        """Refuse what does not go together; pictures keep the splits that the runs of all of them had them in."""
         from netsmith.train.distill import find_hints
         from netsmith.train.teachers import Knowledge
 
@@ -135,8 +135,9 @@ class _Lesson:
         _refuse_unlike(recipe, dataset, unlabelled=self._job.unlabelled)
         for teacher in self._teachers:
             refuse_other(teacher, dataset)
-            if teacher.parent is not None:
-                dataset = keeping_splits(dataset, teacher.parent)
+        known = [opened.start.parent] if isinstance(opened.start, Continued) else []
+        known += [teacher.parent for teacher in self._teachers if teacher.parent is not None]
+        dataset = keeping_splits(dataset, known)
         self._knowledge = [
             Knowledge(
                 network=teacher.network(),

@@ -18,7 +18,7 @@ from netsmith.arch.names import find_layout, is_layout_file
 from netsmith.arch.pretrained import Weights, find_weights, split_tag
 from netsmith.artifact.bundle import Bundle
 from netsmith.data.audit import Audit
-from netsmith.data.items import Dataset
+from netsmith.data.items import Dataset, Split, listed
 from netsmith.data.pretrained import weights_preprocess
 from netsmith.data.splits import split
 from netsmith.errors import InputError
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 FROM = "--from"
 TASKS = {"classify": "one class per picture", "tag": "any number of labels per picture"}
+USED: Sequence[Split] = ("train", "val", "test")
+"""What a picture was used for, the most first."""
 Layers = Sequence[tuple[str, Mapping[str, Any]]]
 """(origin for messages, fields of a recipe), the strongest last."""
 
@@ -224,7 +226,7 @@ class Continued:
 
     def pictures(self, audited: Audit, *, seed: int) -> Dataset:
         """Split as its run had those that it knew, others by the seed."""
-        return keeping_splits(split(audited.dataset, seed=seed), self.parent)
+        return keeping_splits(split(audited.dataset, seed=seed), [self.parent])
 
     def ledger(self, run: RunFolder, session: Session) -> Ledger:
         """It begins with the rows of the artifact's run."""
@@ -284,27 +286,36 @@ class Continued:
         )
 
 
-def keeping_splits(dataset: Dataset, parent: Parent) -> Dataset:
-    """The pictures with the splits that a model's run had them in, where it knew them; others keep theirs.
+def keeping_splits(dataset: Dataset, parents: Sequence[Parent]) -> Dataset:
+    """The pictures with the splits that models' runs had them in, where these knew them; others keep theirs.
+
+    A picture that any of them was trained on stays for training, and one that any of them was validated on is no test.
 
     Args:
         dataset: with splits.
-        parent: the model.
+        parents: the models, in any order.
 
     Raises:
-        InputError: nothing is left to train or to validate on.
+        InputError: nothing is left to train on, of a class or at all, or to validate on.
     """
-    known = parent.splits()
+    known: dict[str, Split] = {}
+    for parent in parents:
+        for group, side in parent.splits().items():
+            before = known.get(group, side)
+            known[group] = before if USED.index(before) < USED.index(side) else side
     items = tuple(replace(item, split=known.get(item.group, item.split)) for item in dataset.items)
     moved = sum(after.split != before.split for after, before in zip(items, dataset.items, strict=True))
     if not moved:
         return dataset
-    if lacking := next((side for side in ("train", "val") if all(item.split != side for item in items)), None):
+    names = " and ".join(str(parent.path) for parent in parents)
+    trained = {label for item in items if item.split == "train" for label in item.labels}
+    lacking = [f"of {name!r} for 'train'" for label, name in enumerate(dataset.classes) if label not in trained]
+    if lacking := [*lacking, *(["for 'val'"] if all(item.split != "val" for item in items) else [])]:
         raise InputError(
-            f"{dataset.source} holds no picture that may be used for {lacking!r}: {parent.path} knew them all in other "
+            f"{dataset.source} holds no picture that may be used {listed(lacking)}: {names} knew them all in other "
             "splits; give other pictures, or all of those that it was made with"
         )
-    note = f"{moved:,} pictures keep the split that they had in {parent.path}"
+    note = f"{moved:,} pictures keep the split that they had in {names}"
     return replace(dataset, items=items, notes=(*dataset.notes, note))
 
 
