@@ -106,6 +106,10 @@ class _Reference:
             np.matmul(self._a, self._a, out=self._out)
         return (self._clock.perf() - begin) / 1e9
 
+    def of_a_product(self) -> list[float]:
+        """Seconds of one product by each reading, which readings of several lengths have in common."""
+        return [time / self._products for time in self.times]
+
     def tick(self) -> None:
         """Take a reading if the last one was a while ago."""
         since_s = (self._clock.perf() - self._newest) / 1e9
@@ -174,8 +178,8 @@ def time_batches(visit: Visit, emit: Callable[[dict[str, Any]], None], *, opens:
     """Time a model at several sizes of batch.
 
     Emits {"threads", "probabilities", "logits"} where there are golden pictures, answered one by one, and for each
-    batch {"batch", "samples", "reference", "warmup", "memory"}: milliseconds of each call, seconds of each reading of
-    the reference workload, calls before them, largest resident memory so far.
+    batch {"batch", "samples", "reference", "warmup", "memory"}: milliseconds of each call, seconds of a product of the
+    reference workload by each reading, calls before them, largest resident memory so far.
 
     Raises:
         InputError: the model cannot be opened.
@@ -193,7 +197,7 @@ def time_batches(visit: Visit, emit: Callable[[dict[str, Any]], None], *, opens:
             {
                 "batch": batch,
                 "samples": model.samples,
-                "reference": model.reference.times,
+                "reference": model.reference.of_a_product(),
                 "warmup": model.warmup,
                 "memory": _peak_memory(),
             }
