@@ -12,13 +12,13 @@ from striped import LABELS, Weights, solved, stripes, write_solved, write_stripe
 
 from netsmith.arch.graph import Conv, Norm
 from netsmith.arch.layout import Layout, layout_graph
-from netsmith.artifact.bundle import artifact_hash, load_bundle
-from netsmith.artifact.latency import Measurement
+from netsmith.artifact.bundle import Preferred, artifact_hash, load_bundle, write_preferred
+from netsmith.artifact.latency import Measurement, ThreadChoice
 from netsmith.artifact.verify import verify
 from netsmith.data.items import Dataset, Item
 from netsmith.data.prepare import Pixels
 from netsmith.errors import CheckError, InputError
-from netsmith.fit import stage
+from netsmith.fit import finish, stage
 from netsmith.fit.quantizing import QuantizeJob, calibration_pictures, quantize_run
 from netsmith.fit.session import Session
 from netsmith.run.clock import FakeClock
@@ -74,6 +74,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
             threads=1, runtime="onnxruntime", warmup=1, runs=40, resize_ms=None,
         )  # fmt: skip
 
+    def best(model: bytes, *, runtime: str, **asked: Any) -> ThreadChoice:
+        return ThreadChoice(threads=2, measurements=())
+
+    monkeypatch.setattr(finish, "preferred_threads", best)
     monkeypatch.setattr(stage, "measure_many", timed)
     monkeypatch.setattr(stage, "measure", lambda folder, **asked: one(1.0))
 
@@ -116,6 +120,7 @@ def test_where_the_first_rungs_collapse_the_ladder_goes_on_to_one_that_holds(gro
     assert names[:3] == [f"per channel, {method}" for method in ("minmax", "entropy", "percentile")]
     assert names[3].startswith("per tensor, ")
     assert [row.verdict for row in tried] == ["refused"] * (len(tried) - 1) + ["kept"]
+    assert all(row.before["threads"] == row.after["threads"] for row in tried), "nothing wins by its threads"
     assert all(row.after["top1"]["value"] < 0.7 for row in tried[:4]), "every rung that rounds that map collapses"
     assert tried[-1].before["top1"]["value"] > 0.8
     first, _, second = neighbours(load_bundle(ground / "apart").layout)
@@ -160,8 +165,11 @@ def test_where_int8_is_slower_the_float_model_stays(ground, tmp_path):
 
 @pytest.mark.usefixtures("quick")
 def test_weights_in_sixteen_bits_keep_the_answers(ground, tmp_path):
+    preferred = Preferred(runtime="openvino")  # said and replaced where it is not installed, never forgotten
+    write_preferred(load_bundle(ground / "good"), preferred)
     result = quantized(ground, "good", tmp_path / "out", precision="float16")
     config = load_bundle(tmp_path / "out").config
+    assert config.preferred == preferred
     assert (config.format, config.precision, config.quantization) == (1, "float16", None)
     assert result.final.size_bytes < 0.55 * load_bundle(ground / "good").size_bytes
     (row,) = rows(tmp_path / "out", "quantize")

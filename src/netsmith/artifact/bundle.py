@@ -60,6 +60,9 @@ class Preferred(BaseModel):
     runtime: str = "onnxruntime"
     threads: int = Field(default=1, ge=1)
 
+    def __str__(self) -> str:
+        return f"{self.runtime} with {self.threads} thread{'s' if self.threads > 1 else ''}"
+
 
 class Provenance(BaseModel):
     """Where the artifact comes from; None where there was no such thing.

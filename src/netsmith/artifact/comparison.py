@@ -127,7 +127,7 @@ class Comparison:
         agreeing = [each for each in single if self.agrees(each)]
         now = next((each for each in single if _is(each, present)), None)
         if now is None or now.measurement is None:
-            reason = f"{_shown(present)} could not be measured, so nothing can be held against it"
+            reason = f"{present} could not be measured, so nothing can be held against it"
             return Choice(verdict="refused", preferred=present, before=None, after=None, reason=reason)
         near = _alike([*agreeing, now])
         order = list(RUNTIMES)
@@ -139,7 +139,7 @@ class Comparison:
         assert after is not None
         if best is not now:
             refusal = _within_noise(before, after)
-            gain = f"{_shown(_preference(best))} takes {_times(after)} and {_shown(present)} {_times(before)}"
+            gain = f"{_preference(best)} takes {_times(after)} and {present} {_times(before)}"
             if refusal is not None:
                 reason = f"{gain}: {refusal}"
                 return Choice(verdict="refused", preferred=present, before=before, after=after, reason=reason)
@@ -148,11 +148,11 @@ class Comparison:
         if faster:
             other = min(faster, key=lambda each: each.measurement.p90_ms if each.measurement else 0.0)
             reason = (
-                f"{_shown(_preference(other))} is faster than {_shown(present)}, and its probabilities are up to "
+                f"{_preference(other)} is faster than {present}, and its probabilities are up to "
                 f"{other.probability_difference:.2g} from {REFERENCE}'s, more than {self.tolerances[other.runtime]:g}"
             )
             return Choice(verdict="refused", preferred=present, before=before, after=other.measurement, reason=reason)
-        reason = f"nothing is faster than {_shown(present)} by more than {ALIKE - 1:.0%}"
+        reason = f"nothing is faster than {present} by more than {ALIKE - 1:.0%}"
         return Choice(verdict="unchanged", preferred=present, before=before, after=before, reason=reason)
 
     def agrees(self, entry: Entry) -> bool:
@@ -257,7 +257,7 @@ class _Turns:
     @property
     def name(self) -> str:
         """For people."""
-        return _shown(Preferred(runtime=self.contender.runtime, threads=self.threads))
+        return str(Preferred(runtime=self.contender.runtime, threads=self.threads))
 
     def visit(
         self,
@@ -357,7 +357,3 @@ def _within_noise(before: Measurement, after: Measurement) -> str | None:
 
 def _times(measured: Measurement) -> str:
     return f"p50 {measured.p50_ms:.3g} ms, p90 {measured.p90_ms:.3g} ms"
-
-
-def _shown(preferred: Preferred) -> str:
-    return f"{preferred.runtime} with {preferred.threads} thread{'s' if preferred.threads > 1 else ''}"

@@ -172,7 +172,7 @@ def _compare(
             "machine": here.model_dump(mode="json"),
             "versions": versions(),
         }
-        lines = [f"{bundle.folder}: {bundle.size_bytes / 1e6:.2f} MB, prefers {_pair(present)}", "", _table(found)]
+        lines = [f"{bundle.folder}: {bundle.size_bytes / 1e6:.2f} MB, prefers {present}", "", _table(found)]
         lines += [f"{each.runtime} {each.reason}" for each in found.entries if each.threads is None]
         lines += [
             f"{each.runtime}, {_threads(each.threads)}, batch {each.batch}: {each.reason}"
@@ -193,7 +193,7 @@ def _compare(
             raise
         document["written"] = choice.verdict == "kept"
         outcome = "now prefers" if choice.verdict == "kept" else "keeps preferring"
-        lines += ["", f"{bundle.folder} {outcome} {_pair(choice.preferred)}: {choice.reason}"]
+        lines += ["", f"{bundle.folder} {outcome} {choice.preferred}: {choice.reason}"]
         console.result(document, "\n".join(lines))
 
 
@@ -249,10 +249,6 @@ def _advice(choice: "Choice | None", bundle: "Bundle") -> list[str]:
         return []
     mend = f"; netsmith bench {bundle.folder} --write prefers it" if choice.verdict == "kept" else ""
     return ["", f"single pictures: {choice.reason}{mend}"]
-
-
-def _pair(preferred: Any) -> str:
-    return f"{preferred.runtime} with {_threads(preferred.threads)}"
 
 
 def _threads(count: int | None) -> str:

@@ -21,7 +21,7 @@ from netsmith.artifact.evaluate import evaluate
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.measure import measure, preferred_threads
 from netsmith.artifact.predictions import Predictions
-from netsmith.artifact.runtimes import open_session
+from netsmith.artifact.runtimes import REFERENCE, open_session
 from netsmith.artifact.verify import verify_fresh
 from netsmith.data.cache import Prepared, prepared
 from netsmith.data.items import Dataset
@@ -134,15 +134,20 @@ class Finisher:
             overwrite=True,
         )
 
-    def threads(self, model: bytes) -> int:
-        """The number of threads that the run's artifact prefers, by a plan row: measured on `model` where there is
-        none."""
+    def threads(self, model: bytes, *, runtime: str = REFERENCE, of: str = "artifact") -> int:
+        """The number of threads that a model prefers here, by a plan row: measured on `model` where there is none.
+
+        Args:
+            model: content of an ONNX file.
+            runtime: in which.
+            of: whose row it is; the run's own artifact's if not given.
+        """
 
         def choose() -> int:
-            return preferred_threads(model, seconds_each=1.0, progress=self.progress).threads
+            return preferred_threads(model, seconds_each=1.0, runtime=runtime, progress=self.progress).threads
 
         why = "the fastest p90, the fewer where alike"
-        return int(self.plan.decide("artifact.threads", at=0, compute=choose, why=why))
+        return int(self.plan.decide(f"{of}.threads", at=0, compute=choose, why=why))
 
     def _provenance(self, recipe: Recipe) -> Provenance:
         return Provenance(

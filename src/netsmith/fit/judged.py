@@ -13,6 +13,7 @@ now and then is not faster where it runs.
 from dataclasses import dataclass, field
 from typing import Any
 
+from netsmith.artifact.bundle import Preferred
 from netsmith.artifact.latency import ALIKE, Measurement
 from netsmith.run.metrics import Interval
 from netsmith.run.result import Latency
@@ -54,6 +55,11 @@ class Judged:
     runtime: str
     threads: int
     answers: Answers = field(repr=False, compare=False)
+
+    @property
+    def runs_in(self) -> Preferred:
+        """With which it was measured."""
+        return Preferred(runtime=self.runtime, threads=self.threads)
 
     def record(self) -> dict[str, Any]:
         """As `before` and `after` of a ledger row hold it: the names of `results.json`, the score under its own."""
@@ -104,6 +110,8 @@ def verdict(before: Judged, after: Judged, *, max_drop: float | None = None, fas
         f"p50 {before.latency.p50:.3g} -> {after.latency.p50:.3g} ms ({speed:.2f}x), "
         f"p90 {before.latency.p90:.3g} -> {after.latency.p90:.3g} ms"
     )
+    if before.runs_in != after.runs_in:
+        timed += f", {before.runs_in} -> {after.runs_in}"
     size = f"{before.size_bytes / 1e6:.3g} -> {after.size_bytes / 1e6:.3g} MB"
     problems: list[str] = []
     # The smallest share of pictures is far above the rounding of two shares.

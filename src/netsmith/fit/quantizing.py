@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from netsmith.artifact.bundle import WEIGHTS, Bundle, Preferred, external_files, write_bundle
 from netsmith.artifact.golden import make_golden
 from netsmith.artifact.quantization import Calibration, Quantization
-from netsmith.artifact.runtimes import open_model
+from netsmith.artifact.runtimes import choose_runtime, open_model
 from netsmith.compress.quantize.calibrate import METHODS, Observed, observe
 from netsmith.compress.quantize.equalize import equalize
 from netsmith.compress.quantize.half import halve
@@ -155,12 +155,12 @@ class _Ladder:
         source = self._equalized if rung.equalized else self.graph
         observed = self._observed(source)
         model = quantize(source, observed.ranges(rung.calibration), rounding, means=observed.means)
-        threads = stage.finisher.threads(model)
+        runtime = self._float.config.preferred.runtime
         made = _write(
             stage,
             self.job,
             model,
-            threads=threads,
+            preferred=Preferred(runtime=runtime, threads=stage.finisher.threads(model, runtime=runtime)),
             quantization=Quantization(
                 source=sha256(self.graph.model).hexdigest(),
                 rung=str(rung),
@@ -172,7 +172,7 @@ class _Ladder:
                 equalized=rung.equalized,
             ),
         )
-        before, after = stage.judge(stage.parent.bundle, made)
+        before, after = stage.judge(self._float, made)
         found = verdict(before, after, max_drop=self.job.max_drop, faster=True)
         if not found.kept:
             shutil.rmtree(made.folder)
@@ -228,6 +228,16 @@ class _Ladder:
     def _threads(self) -> int:
         """Of the float model, for all that is computed and not timed."""
         return self.stage.parent.bundle.config.preferred.threads
+
+    @cached_property
+    def _float(self) -> Bundle:
+        """The model that is begun with, in the runtime that it prefers and runs in here, with the threads that are best
+        for it: what is made of it must not win by those."""
+        bundle, finisher = self.stage.parent.bundle, self.stage.finisher
+        runtime, _ = choose_runtime(bundle, warn=self.stage.session.warn)
+        threads = finisher.threads(self.graph.model, runtime=runtime, of="parent")
+        preferred = Preferred(runtime=runtime, threads=threads)
+        return replace(bundle, config=bundle.config.model_copy(update={"preferred": preferred}))
 
     @cached_property
     def _bits(self) -> Literal[7, 8]:
@@ -304,8 +314,8 @@ def calibration_pictures(dataset: Dataset, count: int, *, seed: int) -> list[Ite
 def _halve(stage: Stage, job: QuantizeJob, graph: Graph) -> LedgerRow:
     """The model with its weights in sixteen bits, judged; gives the row of the outcome."""
     assert job.precision != "int8", "the ladder does that"
-    threads = stage.parent.bundle.config.preferred.threads
-    made = _write(stage, job, halve(graph, job.precision), threads=threads, quantization=None)
+    preferred = stage.parent.bundle.config.preferred
+    made = _write(stage, job, halve(graph, job.precision), preferred=preferred, quantization=None)
     before, after = stage.judge(stage.parent.bundle, made)
     found = verdict(before, after, max_drop=job.max_drop)
     if not found.kept:
@@ -313,11 +323,13 @@ def _halve(stage: Stage, job: QuantizeJob, graph: Graph) -> LedgerRow:
     return stage.enter(before, after, found)
 
 
-def _write(stage: Stage, job: QuantizeJob, model: bytes, *, threads: int, quantization: Quantization | None) -> Bundle:
+def _write(
+    stage: Stage, job: QuantizeJob, model: bytes, *, preferred: Preferred, quantization: Quantization | None
+) -> Bundle:
     """A candidate: the parent's artifact with another graph."""
     bundle = stage.parent.bundle
     config, weights = bundle.config, bundle.folder / WEIGHTS
-    session = open_model(model, threads=threads)
+    session = open_model(model, threads=preferred.threads)
     examples = bundle.golden().encoded
     return write_bundle(
         stage.candidate(job.precision),
@@ -332,7 +344,7 @@ def _write(stage: Stage, job: QuantizeJob, model: bytes, *, threads: int, quanti
         temperature=config.temperature,
         precision=job.precision,
         quantization=quantization,
-        preferred=Preferred(threads=threads),
+        preferred=preferred,
         provenance=config.provenance.model_copy(update={"data": stage.dataset.fingerprint}),
         overwrite=True,
     )
