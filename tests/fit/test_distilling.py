@@ -1,5 +1,6 @@
 """distill as a person types it: a student kept beside its twin, one refused, and what does not go together."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,28 @@ def test_what_does_not_go_together_is_told_and_nothing_is_written(
     assert "has no stage 'stage9'" in refused("--hints", "stage9")
     assert "--temperature is 0; it must be above 0" in refused("--temperature", "0")
     assert "are of none" in refused("--unlabelled", str(tmp_path), "--class-balance", "sampling")
+
+
+def test_no_run_is_written_into_what_it_is_made_of(
+    teacher: Path, few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, pictures = tmp_path / "own", few / "more"
+    shutil.copytree(teacher, own)
+    before = sorted(tmp_path.rglob("*"))
+
+    def refused(out: Path, *typed: str) -> str:
+        assert run([*typed, "--epochs", "1", "-o", str(out), "-q"]) == 2
+        return capsys.readouterr().err
+
+    taught = ("distill", STUDENT, "--data", "digits", "--teacher", str(teacher))
+    assert "a model that is only read" in refused(teacher / "run", *taught)
+    assert "a model that is only read" in refused(own / "run", *taught[:1], str(own), *taught[2:])
+    assert "lies in the folder of the pictures" in refused(pictures / "run", *taught, "--unlabelled", str(pictures))
+    inside = refused(pictures / "run", *taught[:2], "--data", str(pictures), *taught[4:])
+    assert "lies in the folder of the pictures" in inside
+    assert "a model that is only read" in refused(own / "run", "train", "digits", "--from", str(own))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not [*few.rglob("run"), *teacher.rglob("run")]
 
 
 def test_pictures_without_labels_are_those_that_the_data_does_not_hold(tmp_path: Path) -> None:

@@ -136,8 +136,8 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(ground, tmp_path):
     for path, data, out, words in (
         (run, "more", "out", "has classes that the model does not know (fox)"),
         (run, "fewer", "out", "lacks classes of the model"),
-        (run, "", str(ground / "run" / "model" / "out"), "the model that is begun with and stays as it is"),
-        (run, "", str(ground / "run"), "the model that is begun with and stays as it is"),
+        (run, "", str(ground / "run" / "model" / "out"), "a model that is only read"),
+        (run, "", str(ground / "run"), "a model that is only read"),
         (tmp_path / "lonely", "", "out", "say with --data which pictures to use"),
         (run, "nothing", "out", "nothing"),
     ):

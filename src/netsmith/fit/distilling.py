@@ -24,6 +24,7 @@ from netsmith.data.items import Dataset
 from netsmith.data.unlabelled import with_unlabelled
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.judged import Found, verdict
+from netsmith.fit.opening import refuse_inside
 from netsmith.fit.session import Session
 from netsmith.fit.single import AtWork, Opened, TrainJob, run_job, told
 from netsmith.fit.stage import Parent, Stage, open_parent
@@ -84,6 +85,11 @@ def distill_run(job: DistillJob, session: Session) -> Result:
     twice = [one.name for at, one in enumerate(teachers) if one.sha256 in {each.sha256 for each in teachers[:at]}]
     if twice:
         raise InputError(f"--teacher {twice[0]} is there twice; name each once")
+    for teacher in teachers:
+        if teacher.parent is not None:
+            teacher.parent.refuse_onto(session.output)
+    if job.unlabelled is not None:
+        refuse_inside(str(job.unlabelled), session.output)
     student = Path(job.student)
     flags = {**job.train.flags, "teachers": tuple(teacher.sha256 for teacher in teachers)}
     train = replace(job.train, under=_defaults(job.train), flags=flags)

@@ -86,6 +86,17 @@ class Parent:
 
         return load_model(self.bundle.folder)
 
+    def refuse_onto(self, output: Path) -> None:
+        """Refuse to write into its folder or that of its run.
+
+        Raises:
+            InputError: `output` is one of them, or lies in it.
+        """
+        target = output.resolve()
+        for folder in (self.bundle.folder, *([self.run.path] if self.run is not None else [])):
+            if target.is_relative_to(folder.resolve()):
+                raise InputError(f"-o {output} lies in {folder}, a model that is only read; name another folder")
+
     def refuse_quantized(self, verb: str) -> None:
         """Refuse a model whose graph holds rounded numbers; what it was made of can still be worked on.
 

@@ -28,7 +28,7 @@ from netsmith.fit.named import Layer, as_network_takes, recipe_layer, refuse_oth
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.recipes import look_at
 from netsmith.fit.session import Session, commands
-from netsmith.fit.starting import Start, find_start
+from netsmith.fit.starting import Continued, Start, find_start
 from netsmith.run.budget import Budget
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
@@ -102,7 +102,6 @@ def train_run(job: TrainJob, session: Session) -> Result | None:
         CheckError: loss or weights are not finite, another process ended, or the finished run does not keep its word.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the folder can be resumed.
     """
-    refuse_inside(session.data, session.output)
     world = World.here()
     if not world.several:
         return run_job(job, session, _conclude)
@@ -142,8 +141,11 @@ def run_job(
 
     def opened_for(begun: RunFolder | None) -> Opened:
         found = open_job(job, session, begun)
+        if isinstance(found.start, Continued):
+            found.start.parent.refuse_onto(session.output)
         return found if check is None else check(found)
 
+    refuse_inside(session.data, session.output)
     begun = session.share(lambda: session.output.is_dir() and any(session.output.iterdir()))
     opened = None if begun else opened_for(None)
     held: list[RunFolder] = []  # by the leading process

@@ -265,7 +265,7 @@ def run_stage(
     session = replace(session, data=session.data or parent.source)
     if not session.data:
         raise InputError(f"{parent.path} is a model without its run; say with --data which pictures to use")
-    _refuse_onto(parent, session.output)
+    parent.refuse_onto(session.output)
     refuse_inside(session.data, session.output)
     begun = session.output.is_dir() and any(session.output.iterdir())
     opened = None if begun else _opened(parent, session, seed=seed)
@@ -294,15 +294,6 @@ def run_stage(
 def _opened(parent: Parent, session: Session, *, seed: int) -> tuple[Audit, Dataset]:
     audited = session.read(seed=seed)
     return audited, parent.pictures(audited, seed=seed)
-
-
-def _refuse_onto(parent: Parent, output: Path) -> None:
-    target = output.resolve()
-    for folder in (parent.bundle.folder, *([parent.run.path] if parent.run is not None else [])):
-        if target.is_relative_to(folder.resolve()):
-            raise InputError(
-                f"-o {output} lies in {folder}, the model that is begun with and stays as it is; name another folder"
-            )
 
 
 def _refuse_other_parent(run: RunFolder, ledger: Ledger, parent: Parent) -> None:
