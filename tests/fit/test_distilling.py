@@ -145,7 +145,7 @@ def test_what_does_not_go_together_is_told_and_nothing_is_written(
     assert "a mixture has two" in refused("--loss", "dkd", "--mixup", "0.2")
     assert "has no stage 'stage9'" in refused("--hints", "stage9")
     assert "--temperature is 0; it must be above 0" in refused("--temperature", "0")
-    assert "are of none" in refused("--unlabelled", str(tmp_path), "--class-balance", "sampling")
+    assert "are of none" in refused("--unlabelled", str(other), "--class-balance", "sampling")
 
 
 def test_no_run_is_written_into_what_it_is_made_of(
