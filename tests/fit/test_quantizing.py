@@ -111,6 +111,9 @@ def test_where_the_first_rungs_collapse_the_ladder_goes_on_to_one_that_holds(gro
         quantize_run(job, typed(ground, tmp_path / "out", stop))
     assert len(rows(tmp_path / "out", "rung")) == 3
     assert not (tmp_path / "out" / "model").exists()
+    half_removed = tmp_path / "out" / "candidates" / "int8"
+    half_removed.mkdir(parents=True)
+    (half_removed / "model.onnx").write_bytes(b"")
     with pytest.raises(InputError, match=r"was begun with --max-drop 5\.0, not 1\.0"):
         quantize_run(replace(job, resume=True, max_drop=1.0), typed(ground, tmp_path / "out"))
     result = quantize_run(replace(job, resume=True), typed(ground, tmp_path / "out"))

@@ -331,8 +331,10 @@ def _write(
     config, weights = bundle.config, bundle.folder / WEIGHTS
     session = open_model(model, threads=preferred.threads)
     examples = bundle.golden().encoded
+    folder = stage.candidate(job.precision)
+    shutil.rmtree(folder, ignore_errors=True)  # a removal that was stopped leaves what is no artifact
     return write_bundle(
-        stage.candidate(job.precision),
+        folder,
         model=model,
         layout=bundle.layout,
         labels=config.labels,
@@ -346,7 +348,6 @@ def _write(
         quantization=quantization,
         preferred=preferred,
         provenance=config.provenance.model_copy(update={"data": stage.dataset.fingerprint}),
-        overwrite=True,
     )
 
 
