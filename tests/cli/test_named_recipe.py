@@ -54,6 +54,16 @@ def test_flags_stand_above_a_file_above_the_recipe_and_it_is_said(
     assert "was made for 24 to 64 pixels; these are 16" in said
 
 
+@pytest.mark.parametrize("taught", ["teachers: [" + "a" * 64 + "]", "hints: [layer2]"])
+def test_the_recipe_of_a_distillation_is_not_trained_without_its_teachers(
+    taught: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"epochs: 1\n{taught}\n")
+    assert typed(pictures, tmp_path / "run", "-c", str(tmp_path / "recipe.yaml"), "-b", "16") == 2
+    assert "nobody teaches here" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("side", "kept"), [(16, None), (24, (0.5, 0.75))])
 def test_fast_lets_pictures_grow_where_the_network_can_be_trained_so(side: int, kept: object) -> None:
     network = build(find_layout("resnet20_cifar@0.25", num_classes=2, img_size=side), seed=0)

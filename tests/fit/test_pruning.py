@@ -206,6 +206,7 @@ def test_what_loses_too_much_is_refused(unmeasured: None, ground: Path, tmp_path
     ({"steps": 2, "flags": {}}, "--steps cuts little by little"),
     ({"twin": True, "flags": {}}, "--baseline trains for as long as"),
     ({"flags": {**QUICK, "opt": "muon"}, "wish": None, "sparsity": 0.5}, "muon turns zeros"),
+    ({"flags": {**QUICK, "teachers": ("0" * 64,)}}, "nobody teaches here"),
 ])  # fmt: skip
 def test_bad_input_is_told_before_anything_is_written(
     ground: Path, tmp_path: Path, asked: dict[str, Any], says: str

@@ -87,6 +87,24 @@ def compose_recipe(
     return recipe
 
 
+def refuse_taught(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Refuse a recipe of distillation where nobody teaches: its training would not be what it says.
+
+    Args:
+        layers: as of `compose_recipe`.
+
+    Raises:
+        InputError: one names teachers or hints.
+    """
+    for where, values in layers:
+        for key in ("teachers", "hints"):
+            if values.get(key):
+                raise InputError(
+                    f"{where}: {key} are for netsmith distill, and nobody teaches here; take teachers and hints out "
+                    "of a copy of it, or type netsmith distill"
+                )
+
+
 def _refuse_for_tags(recipe: Recipe) -> None:
     if recipe.class_balance == "sampling":
         raise InputError(

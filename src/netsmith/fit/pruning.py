@@ -22,7 +22,7 @@ from netsmith.arch.layout import layout_graph
 from netsmith.arch.scale_to import Times, resolve
 from netsmith.artifact.bundle import CONFIG, Bundle
 from netsmith.errors import CheckError, InputError
-from netsmith.fit.composing import UNNORMALISED, compose_recipe
+from netsmith.fit.composing import UNNORMALISED, compose_recipe, refuse_taught
 from netsmith.fit.cutting import Channels, CostLimit, Cut, LatencyLimit, Milliseconds, SingleWeights, Wish, in_words
 from netsmith.fit.finish import what_it_shows
 from netsmith.fit.going_on import Training, make_twin, refuse_without_twin
@@ -122,6 +122,7 @@ def prune_run(job: PruneJob, session: Session, *, measure_s: float = 2.0) -> Res
     """
     parent = open_parent(job.source)
     parent.refuse_quantized(PRUNE)
+    refuse_taught(job.layers)
     if job.steps > 1 and not job.trains:
         raise InputError(
             "--steps cuts little by little, with training between; give --epochs or --time, or leave it out"

@@ -22,7 +22,7 @@ from netsmith.arch.names import is_layout_file
 from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset
 from netsmith.errors import InputError
-from netsmith.fit.composing import compose_recipe
+from netsmith.fit.composing import compose_recipe, refuse_taught
 from netsmith.fit.finish import Finisher, reported, what_it_shows
 from netsmith.fit.named import Layer, as_network_takes, recipe_layer, refuse_other_name, replaced
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
@@ -104,7 +104,7 @@ def train_run(job: TrainJob, session: Session) -> Result | None:
     """
     world = World.here()
     if not world.several:
-        return run_job(job, session, _conclude)
+        return run_job(job, session, _conclude, check=_untaught)
     # Lazily: torch takes seconds to import, which only several processes need before anything else.
     from netsmith.train.ranks import joined
 
@@ -112,7 +112,11 @@ def train_run(job: TrainJob, session: Session) -> Result | None:
         ranks.same(shlex.join(session.command), "the same command, with the same --output")
         again = world.restarts > 0  # after a process was lost
         return run_job(
-            replace(job, resume=job.resume or again), session.among(world, ranks.once), _conclude, ranks=ranks
+            replace(job, resume=job.resume or again),
+            session.among(world, ranks.once),
+            _conclude,
+            check=_untaught,
+            ranks=ranks,
         )
 
 
@@ -363,6 +367,11 @@ def told(name: str, trained: "Trained") -> str:
 def _conclude(at: AtWork) -> Result | None:
     trained = at.train(at.data())
     return None if trained is None else at.conclude(trained)
+
+
+def _untaught(opened: Opened) -> Opened:
+    refuse_taught([("the recipe", opened.recipe.model_dump())])
+    return opened
 
 
 def refuse_other_recipe(run: RunFolder, before: Recipe, now: Recipe) -> None:
