@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import safetensors.numpy
 from striped import LABELS, solved, stripes, write_solved, write_stripes
@@ -12,7 +13,6 @@ from striped import LABELS, solved, stripes, write_solved, write_stripes
 from netsmith.artifact.bundle import artifact_hash, load_bundle, write_bundle
 from netsmith.artifact.quantization import Quantization
 from netsmith.cli.main import run
-from netsmith.run.files import sha256_file
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +41,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     again("int8", precision="int8", quantization=quantization)
     again("unlike", weights=safetensors.numpy.save({"conv1.weight": np.zeros((3, 3), np.float32)}))
-    shutil.copytree(root / "model", root / "damaged")
-    (root / "damaged" / "model.onnx").write_bytes(b"no graph")
-    document = json.loads((root / "damaged" / "config.json").read_text())
-    document["files"]["model.onnx"] = sha256_file(root / "damaged" / "model.onnx")
-    (root / "damaged" / "config.json").write_text(json.dumps(document))
+    again("damaged", model=b"no graph")
+    graph = onnx.load(bundle.model_path)
+    graph.graph.node[-1].op_type = "Softmx"
+    again("unheard", model=graph.SerializeToString())
+    graph = onnx.load(bundle.model_path)
+    weight = next(each for each in graph.graph.initializer if each.name == "fc.weight")
+    weight.raw_data = np.full(len(weight.raw_data) // 4, np.nan, np.float32).tobytes()
+    again("nan", model=graph.SerializeToString())
+    weight.raw_data = weight.raw_data[:-3]
+    again("cut", model=graph.SerializeToString())
     return root
 
 
@@ -55,6 +60,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("int8", "stripes.npz", [], "is int8 already; quantize the float32 model that it was made from"),
         ("unlike", "stripes.npz", [], "does not hold the weights of resnet20_cifar@0.25"),
         ("damaged", "stripes.npz", [], "model.onnx is not an ONNX file"),
+        ("unheard", "stripes.npz", [], "is refused by ONNX Runtime"),
+        ("nan", "stripes.npz", [], "fc has weights that are not finite numbers; export or train the model again"),
+        ("cut", "stripes.npz", [], "model.onnx is damaged in fc.weight"),
         ("nowhere", "stripes.npz", [], "there is no"),
         ("model", "others.npz", [], "has classes that the model does not know (cat, dog, fox and 1 more)"),
         ("model", "fewer.npz", [], "lacks classes of the model (steep, up)"),

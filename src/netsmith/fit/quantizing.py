@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from netsmith.artifact.bundle import WEIGHTS, Bundle, Preferred, external_files, write_bundle
 from netsmith.artifact.golden import make_golden
 from netsmith.artifact.quantization import Calibration, Quantization
-from netsmith.artifact.runtimes import choose_runtime, open_model
+from netsmith.artifact.runtimes import choose_runtime, open_model, open_session
 from netsmith.compress.quantize.calibrate import METHODS, Observed, observe
 from netsmith.compress.quantize.equalize import equalize
 from netsmith.compress.quantize.half import halve
@@ -94,6 +94,7 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
     graph = Graph(parent.bundle.model_path.read_bytes())
     if not graph.layers():
         raise InputError(f"{parent.path} has no convolution or linear layer that could be rounded")
+    open_session(parent.bundle, warn=session.warn)  # refuses a graph that cannot run before a folder is made
 
     def work(stage: Stage) -> Result:
         _same_job(stage, job)

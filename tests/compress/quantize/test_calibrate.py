@@ -8,6 +8,7 @@ from netsmith.artifact.insides import Insides
 from netsmith.compress.quantize.calibrate import BINS, entropy_range, observe, percentile_range
 from netsmith.compress.quantize.numbers import Affine
 from netsmith.compress.quantize.qdq import Graph
+from netsmith.errors import InputError
 from netsmith.export.probe import probe_onnx
 from netsmith.run.preprocess import Preprocess
 
@@ -35,6 +36,9 @@ def test_what_is_observed_is_what_the_tensors_held():
         for name, (low, high) in observed.ranges(method).items():
             assert observed.extremes[name][0] - 1e-6 <= max(low, observed.extremes[name][0])
             assert high <= observed.extremes[name][1] + 1e-6
+    overflowing = graph.with_constants({layer.input[1]: np.full_like(graph.constants[layer.input[1]], 3e38)})
+    with pytest.raises(InputError, match="is not a finite number for a calibration picture"):
+        observe(Graph(overflowing), pixels, counted=False)
 
 
 @pytest.mark.parametrize("choose", [percentile_range, entropy_range])

@@ -20,6 +20,7 @@ from netsmith.artifact.insides import Insides
 from netsmith.artifact.quantization import Calibration
 from netsmith.compress.quantize.numbers import Floats
 from netsmith.compress.quantize.qdq import Graph
+from netsmith.errors import InputError
 from netsmith.run.progress import Progress, silent
 
 METHODS: tuple[Calibration, ...] = get_args(Calibration)
@@ -73,6 +74,9 @@ def observe(
         counted: whether percentile and entropy will be asked for.
         threads: of the runtime.
         progress: told the number of pictures that are done.
+
+    Raises:
+        InputError: the model computes what is no number.
     """
     names = graph.tensors()
     insides = Insides(graph.model, names, threads=threads)
@@ -86,8 +90,10 @@ def observe(
     for start in range(0, len(pixels), batch):
         found = insides.run(np.ascontiguousarray(pixels[start : start + batch]))
         for name, tensor in found.items():
-            lows[name] = min(lows[name], float(tensor.min()))
-            highs[name] = max(highs[name], float(tensor.max()))
+            low, high = float(tensor.min()), float(tensor.max())
+            if not np.isfinite(high - low):
+                raise InputError(f"{name} is not a finite number for a calibration picture; train the model again")
+            lows[name], highs[name] = min(lows[name], low), max(highs[name], high)
             if name in read_by_layers:
                 by_channel = tensor.reshape(*tensor.shape[:2], -1).mean(axis=2, dtype=np.float64).sum(axis=0)
                 sums[name] = sums.get(name, 0.0) + by_channel

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from netsmith.compress.quantize.numbers import Affine, Floats, round_layer
-from netsmith.errors import InputError
+from netsmith.errors import InputError, first_line
 
 LAYERS = ("Conv", "Gemm")
 COMPUTES = (*LAYERS, "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid")
@@ -63,7 +63,8 @@ class Graph:
         model: content of `model.onnx`, all tensors inside.
 
     Raises:
-        InputError: no ONNX file, or one whose nodes are not named, so that it was not written here.
+        InputError: no ONNX file, a damaged one, one whose nodes are not named, so that it was not written here, or one
+            with weights that are not finite.
     """
 
     def __init__(self, model: bytes) -> None:
@@ -79,8 +80,13 @@ class Graph:
                 "model.onnx has nodes without names of their own; only graphs that netsmith wrote are rounded"
             )
         self.constants: dict[str, NDArray[Any]] = {
-            tensor.name: numpy_helper.to_array(tensor) for tensor in self.proto.graph.initializer
+            tensor.name: _numbers(tensor) for tensor in self.proto.graph.initializer
         }
+        for node in self.nodes:
+            if node.op_type in LAYERS and any(not _finite(self.constants.get(name)) for name in node.input):
+                raise InputError(
+                    f"{node.name} has weights that are not finite numbers; export or train the model again"
+                )
         self.readers: dict[str, list[NodeProto]] = {}
         for node in self.nodes:
             for name in node.input:
@@ -180,6 +186,19 @@ class Graph:
                     if name not in OUTPUTS and name not in self._before_image:
                         found[name] = None
         return list(found)
+
+
+def _numbers(tensor: TensorProto) -> NDArray[Any]:
+    try:
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"model.onnx is damaged in {tensor.name} ({first_line(error)}); export the model again"
+        ) from error
+
+
+def _finite(values: NDArray[Any] | None) -> bool:
+    return values is None or bool(np.isfinite(values).all())
 
 
 def quantize(
