@@ -75,6 +75,7 @@ PARTS = {
         "from netsmith.arch.cost import cost; from netsmith.arch.names import find_layout;"
         "assert cost(find_layout('resnet18')).params == 11_689_512"
     ),
+    "quantizing": "from netsmith.fit.quantizing import QuantizeJob, quantize_run",
     "predictor": (
         "import netsmith; rows = netsmith.Predictor('artifact').predict('picture.png');"
         "assert rows[0].labels[0] == 'red', rows"

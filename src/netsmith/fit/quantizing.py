@@ -101,7 +101,6 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
         row = stage.ledger.newest(STAGE)
         if row is None:
             row = _Ladder(stage, job, graph).climb() if job.precision == "int8" else _halve(stage, job, graph)
-        stage.session.say(f"{STAGE}: {row.verdict}, {row.reason}")
         if row.verdict == "refused":
             raise CheckError(stage.refusal(row.reason))
         made = stage.made(row.output or "")
@@ -319,6 +318,7 @@ def _halve(stage: Stage, job: QuantizeJob, graph: Graph) -> LedgerRow:
     made = _write(stage, job, halve(graph, job.precision), preferred=preferred, quantization=None)
     before, after = stage.judge(stage.parent.bundle, made)
     found = verdict(before, after, max_drop=job.max_drop)
+    stage.session.say(f"{STAGE}: {found.word}, {found.reason}")
     if not found.kept:
         shutil.rmtree(made.folder)
     return stage.enter(before, after, found)
