@@ -96,7 +96,7 @@ def effects_of(network: Network, pools: Pools, *, batch_size: int) -> tuple[Effe
     recipe = Recipe(model="any", img_size=SIDE, epochs=1.0, smoothing=0.1)
     layers = layers_that_read(pools)
     for read in channel_effects(
-        network, layers, pixels, labels, preprocess=PREPROCESS, recipe=recipe, batch_size=batch_size
+        network, layers, pixels, labels, every=labels, preprocess=PREPROCESS, recipe=recipe, batch_size=batch_size
     ):
         effects = effects.seen(read)
         for name, derivative in read.items():

@@ -26,7 +26,7 @@ from netsmith.compress.prune.choice import path
 from netsmith.compress.prune.spending import Spending
 from netsmith.errors import CheckError, InputError
 from netsmith.export.network import export_network, normalised
-from netsmith.fit import cutting, finish, stage
+from netsmith.fit import cutting, finish, going_on, stage
 from netsmith.fit.cutting import LatencyLimit, Milliseconds, Wish, all_alike, arrays_of
 from netsmith.fit.going_on import Training
 from netsmith.fit.pruning import PruneJob, prune_run
@@ -112,10 +112,15 @@ def rows_of(out: Path) -> tuple[LedgerRow, ...]:
     return Ledger(RunFolder(out).ledger, clock=FakeClock()).rows
 
 
-def test_half_the_work_in_two_rounds_beside_a_twin(unmeasured: None, ground: Path, tmp_path: Path) -> None:
+def test_half_the_work_in_two_rounds_beside_a_twin(
+    unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranked by pictures among which not every class is; classes weigh as in all that is trained on."""
+    monkeypatch.setattr(going_on, "SAMPLE", 2)
+    weighed = {**QUICK, "class_balance": "loss"}
     before = artifact_hash(ground / "model")
     whole = load_bundle(ground / "model")
-    result = prune(ground, tmp_path / "out", steps=2, twin=True, wish=half(importance="hessian"))
+    result = prune(ground, tmp_path / "out", steps=2, twin=True, flags=weighed, wish=half(importance="hessian"))
     assert artifact_hash(ground / "model") == before
     made = load_bundle(tmp_path / "out" / "model", check_hashes=True)
     assert made.layout.name == f"{NAME}+pruned"

@@ -24,6 +24,7 @@ from netsmith.compress.prune.masks import Masks, magnitude_masks, zeros
 from netsmith.compress.prune.pools import ROUND_TO, Pools, find_pools
 from netsmith.compress.prune.spending import LABELS, Kept, Measure, Spending
 from netsmith.data.cache import Prepared
+from netsmith.data.items import Targets
 from netsmith.errors import CheckError, InputError
 from netsmith.run.budget import format_count, format_latency
 from netsmith.run.plan import Plan
@@ -232,11 +233,13 @@ class Asked:
 
     Attributes:
         pictures: prepared; read when they are first needed.
+        labels: of all training pictures.
         recipe: whose loss counts.
         progress: told how far it is.
     """
 
     pictures: Callable[[], Prepared]
+    labels: Targets
     recipe: Recipe
     preprocess: Preprocess
     progress: Progress = silent
@@ -300,6 +303,7 @@ class Channels:
                 layers_that_read(pools),
                 pictures.pixels,
                 pictures.labels,
+                every=asked.labels,
                 preprocess=asked.preprocess,
                 recipe=asked.recipe,
                 progress=asked.progress,

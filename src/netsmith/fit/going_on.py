@@ -86,8 +86,10 @@ class Training:
     @property
     def asked(self) -> Asked:
         """Pictures by which channels are ranked."""
+        dataset = self.stage.dataset
         return Asked(
             pictures=lambda: self.sample,
+            labels=dataset.targets(dataset.subset("train")),
             recipe=self.recipe,
             preprocess=self.preprocess,
             progress=self.stage.session.progress,

@@ -26,6 +26,7 @@ def channel_effects(
     pixels: NDArray[np.uint8],
     labels: Targets,
     *,
+    every: Targets,
     preprocess: Preprocess,
     recipe: Recipe,
     batch_size: int = 64,
@@ -38,6 +39,7 @@ def channel_effects(
         layers: names of the convolutions and linear layers whose inputs are asked about.
         pixels: uint8 [N,R,R,3], as `prepare` gives them.
         labels: int64 [N], or bool [N,C] of tags.
+        every: labels of all training pictures, by which classes are weighed where the loss weighs them.
         preprocess: of the network.
         recipe: whose loss it is.
         batch_size: pictures per pass.
@@ -46,7 +48,7 @@ def channel_effects(
     Yields:
         Layer -> float64 [pictures of the batch, channels that it reads].
     """
-    objective = objective_of(network.eval(), recipe, preprocess, labels=labels)
+    objective = objective_of(network.eval(), recipe, preprocess, labels=every)
     objective.auxiliary = {}  # classifiers for training do not ship
     found: dict[str, NDArray[np.float64]] = {}
 
