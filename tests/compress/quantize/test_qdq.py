@@ -150,6 +150,21 @@ def test_equalizing_keeps_the_function_and_makes_channels_alike():
     assert "Clip" not in between, "ReLU6 does not commute with a factor"
 
 
+def test_equalizing_does_not_blow_up_what_is_all_but_its_bias():
+    graph, _ = made("vgg11_bn@0.1")
+    layer = pairs(graph)[2].first
+    weight = graph.constants[layer.input[1]].copy()
+    weight[0] = 1e-20
+    bias = graph.constants[layer.input[2]].copy()
+    bias[0] = 1.0
+    dead = Graph(graph.with_constants({layer.input[1]: weight, layer.input[2]: bias}))
+    equal = Graph(equalize(dead))
+    np.testing.assert_allclose(logits(equal.model), logits(dead.model), rtol=1e-3, atol=1e-4)
+    extremes = [observe(each, PIXELS, counted=False).extremes.values() for each in (dead, equal)]
+    before, after = (max(high for _, high in found) for found in extremes)
+    assert after < 100 * before
+
+
 @pytest.mark.parametrize(("kind", "most"), [("float16", 1e-3), ("bfloat16", 1e-2)])
 def test_weights_in_sixteen_bits_are_half_the_file(kind, most):
     graph, _ = made("resnet20_cifar")

@@ -2,7 +2,8 @@
 
 Where a layer's output reaches one other layer through nothing but what commutes with a positive factor (ReLU, pools),
 a channel may be divided by s and the weights that read it multiplied by s. s = sqrt(r1 / r2) makes both ranges the
-geometric mean of the two, so that neither layer has channels that a common step would round away. ReLU6 and SiLU do not
+geometric mean of the two, so that neither layer has channels that a common step would round away. r1 is that of the
+weights, except where a channel is all but its bias, which would be blown up without end. ReLU6 and SiLU do not
 commute, so networks with those are left as they are.
 """
 
@@ -17,6 +18,9 @@ from netsmith.compress.quantize.qdq import LAYERS, Graph, group_count
 COMMUTING = ("Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten")
 ROUNDS = 20
 """Passes over all pairs: chains of layers settle in a few."""
+
+BIAS = 1000.0
+"""A bias so many times the weights is what its channel is."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ def equalize(graph: Graph) -> bytes:
             first, second = constant(pair.first.input[1]), constant(pair.second.input[1])
             groups = group_count(pair.second)
             ours = np.abs(first.reshape(len(first), -1)).max(axis=1)
+            if len(pair.first.input) > 2:
+                ours = np.maximum(ours, np.abs(constant(pair.first.input[2])) / BIAS)
             theirs = _by_input(second, groups)
             useful = (ours > 0) & (theirs > 0)
             factor = np.ones(len(ours), np.float32)
