@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,12 +21,14 @@ from netsmith.data.splits import split
 from netsmith.data.unlabelled import with_unlabelled
 from netsmith.errors import InputError
 from netsmith.export.network import export_network
+from netsmith.fit.finish import Finisher
 from netsmith.models.build import build
 from netsmith.run.clock import FakeClock, SystemClock
 from netsmith.run.ledger import Ledger
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
+from netsmith.train import loop
 from netsmith.train.feed import TrainingData
 from netsmith.train.trainer import Trainer
 
@@ -76,14 +79,23 @@ def distilled(teacher: Path, out: Path, *flags: str, student: str = STUDENT, dat
     return run([*typed, *flags])
 
 
+def interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_student_is_kept_beside_its_twin_and_tells_whom_it_learned_from(
-    teacher: Path, few: Path, tmp_path: Path
+    teacher: Path, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Because it may learn on pictures without labels; always shown alike, so the teacher is asked about each once."""
     out = tmp_path / "run"
     still = ["--no-flip", "--pad", "0", "--img-size", "16", "--epochs", "3", "--lr", "0.1", "--temperature", "1"]
     more = ["--unlabelled", str(few / "more"), "--label-weight", "1"]
-    assert distilled(teacher, out, *still, *more, data=str(few / "few.npz")) == 0
+    with monkeypatch.context() as patch:  # killed when it is kept already, and only measured
+        patch.setattr(Finisher, "complete", interrupted)
+        assert distilled(teacher, out, *still, *more, data=str(few / "few.npz")) == 130
+    with monkeypatch.context() as patch:  # nothing is trained again
+        patch.setattr(loop, "train", interrupted)
+        assert distilled(teacher, out, *still, *more, "--resume", data=str(few / "few.npz")) == 0
     recipe = Recipe.load(out / "recipe.yaml")
     assert recipe.teachers == (artifact_hash(teacher),)
     assert (recipe.distill_loss, recipe.temperature, recipe.label_weight) == ("kd", 1.0, 1.0)

@@ -27,7 +27,7 @@ from netsmith.fit.judged import Found, verdict
 from netsmith.fit.opening import refuse_inside
 from netsmith.fit.session import Session
 from netsmith.fit.single import AtWork, Opened, TrainJob, run_job, told
-from netsmith.fit.stage import Parent, Stage, open_parent
+from netsmith.fit.stage import Parent, Stage, made_in, open_parent
 from netsmith.fit.starting import Continued, keeping_splits
 from netsmith.fit.teaching import Source, open_teacher, refuse_other
 from netsmith.run.folder import RunFolder
@@ -162,6 +162,8 @@ class _Lesson:
         ledger = at.finisher.ledger
         if (row := ledger.newest(STAGE)) is not None and row.verdict == "refused":
             raise CheckError(f"{STAGE} was refused, {row.reason}; see {ledger.path}")
+        if row is not None and row.output is not None and (kept := made_in(at.run, row.output)) is not None:
+            return self._stage(at, kept).ship(kept)
         trained, pictures = self._taught(at)
         if not self._job.twin:
             self._session.say("the student is not compared with a twin without a teacher (--no-twin)")
@@ -178,19 +180,23 @@ class _Lesson:
         folder, recipe = RunFolder(at.run.candidates / "twin"), self._twin_recipe(at, pictures)
         alone = self._alone(at, folder, recipe)
         twin = self._exported(at, folder.model, alone, recipe)
-        stage = Stage(
-            name=STAGE,
-            parent=Parent(folder.model, twin, None),
-            session=self._session,
-            audited=at.opened.audited,
-            finisher=at.finisher,
-        )
+        stage = self._stage(at, twin)
         before, after = stage.judge(twin, student)
         found = verdict(before, after, max_drop=0.0)
         compute = f"{recipe.time_s:g} s each" if recipe.time_s is not None else f"{recipe.epochs:.3g} epochs for it"
         reason = f"beside its twin without a teacher ({compute}): {found.reason}"
         stage.settle(before, after, Found(found.kept, reason))
         return stage.ship(student)
+
+    def _stage(self, at: AtWork, beside: Bundle) -> Stage:
+        """What judges and ships, beside another model of this run."""
+        return Stage(
+            name=STAGE,
+            parent=Parent(beside.folder, beside, None),
+            session=self._session,
+            audited=at.opened.audited,
+            finisher=at.finisher,
+        )
 
     def _taught(self, at: AtWork) -> "tuple[Trained, int]":
         """The student, trained, and how many pictures on."""

@@ -50,7 +50,7 @@ from netsmith.run.plan import Plan
 from netsmith.run.result import Result
 from netsmith.run.scores import METRICS
 
-__all__ = ["Parent", "Stage", "open_parent", "run_stage"]
+__all__ = ["Parent", "Stage", "made_in", "open_parent", "run_stage"]
 
 OPENING_S = 15.0
 """For opening one model on a busy machine."""
@@ -99,9 +99,7 @@ class Stage:
 
     def made(self, artifact: str) -> Bundle | None:
         """What this run has of this hash: shipped, or a candidate of an earlier session; None where it is gone."""
-        folders = [self.run.model, *(sorted(self.run.candidates.iterdir()) if self.run.candidates.is_dir() else [])]
-        found = (each for each in folders if (each / "config.json").is_file() and artifact_hash(each) == artifact)
-        return next(map(load_bundle, found), None)
+        return made_in(self.run, artifact)
 
     def judge(self, *bundles: Bundle) -> tuple[Judged, ...]:
         """Measure artifacts beside each other; what they are compared by is taken in turns.
@@ -232,6 +230,13 @@ class Stage:
             assert artifact_hash(shipped.folder) == artifact_hash(bundle.folder), "what was judged is what is shipped"
         shutil.rmtree(self.run.candidates, ignore_errors=True)
         return self.finisher.complete(shipped)
+
+
+def made_in(run: RunFolder, artifact: str) -> Bundle | None:
+    """What a run has of a hash, see `Stage.made`."""
+    folders = [run.model, *(sorted(run.candidates.iterdir()) if run.candidates.is_dir() else [])]
+    found = (each for each in folders if (each / "config.json").is_file() and artifact_hash(each) == artifact)
+    return next(map(load_bundle, found), None)
 
 
 def run_stage(
