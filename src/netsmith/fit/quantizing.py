@@ -314,7 +314,8 @@ def calibration_pictures(dataset: Dataset, count: int, *, seed: int) -> list[Ite
 def _halve(stage: Stage, job: QuantizeJob, graph: Graph) -> LedgerRow:
     """The model with its weights in sixteen bits, judged; gives the row of the outcome."""
     assert job.precision != "int8", "the ladder does that"
-    preferred = stage.parent.bundle.config.preferred
+    runtime, threads = choose_runtime(stage.parent.bundle, warn=stage.session.warn)
+    preferred = Preferred(runtime=runtime, threads=threads)
     made = _write(stage, job, halve(graph, job.precision), preferred=preferred, quantization=None)
     before, after = stage.judge(stage.parent.bundle, made)
     found = verdict(before, after, max_drop=job.max_drop)
