@@ -126,6 +126,12 @@ def test_a_kill_between_the_two_files_is_mended(run):
     assert content(run) == before
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(run, monkeypatch):
+    monkeypatch.setattr(preferring.os, "access", lambda path, mode: path != run.path)
+    with pytest.raises(InputError, match="cannot be written, so it cannot prefer another runtime"):
+        open_to_prefer(run.path)
+
+
 def test_a_model_that_is_not_the_runs_is_refused(run):
     write_colours(run.model, model=colour_model(work=1), overwrite=True)
     before = content(run)

@@ -6,6 +6,7 @@ process verifies all of it; recorded accuracy stays, and is held against the ans
 hold is taken back. Killed between its two files, the run is mended by the next call.
 """
 
+import os
 import shlex
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -38,11 +39,16 @@ def open_to_prefer(path: Path) -> Bundle:
     """Open an artifact whose preference may be changed, and mend a run in which a change was killed half way.
 
     Raises:
-        InputError: no artifact, files that are not those it describes, a run that is not finished, in use, or whose
-            results are of another model.
+        InputError: no artifact, files that are not those it describes, a folder that cannot be written, a run that is
+            not finished, in use, or whose results are of another model.
     """
     bundle = load_bundle(path, check_hashes=True)
     run = _run_with(bundle)
+    for folder in [bundle.folder] if run is None else [bundle.folder, run.path]:
+        if not os.access(folder, os.W_OK):
+            raise InputError(
+                f"{folder} cannot be written, so it cannot prefer another runtime; copy it, or give no --write"
+            )
     if run is None:
         return bundle
     if not run.finished:
