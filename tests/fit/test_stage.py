@@ -180,6 +180,10 @@ def test_the_verdict_asks_for_the_drop_and_the_speed_that_were_asked_for():
     assert "it is not faster by more than 5%: top-1" in chance.reason, "of many candidates one is, by chance"
     uneven = replace(worse, latency=Latency(p50=0.8, p90=0.9, low=0.9, high=0.9, noise=0.3))
     assert "faster by 25%, within the noise of the machine, 30%" in verdict(before, uneven, faster=True).reason
+    assert verdict(before, worse, share=0.48).kept, "alike"
+    assert "it takes 0.50 of the time, more than the 0.4 asked for" in verdict(before, worse, share=0.4).reason
+    assert verdict(before, uneven, share=0.65).kept, "within the noise"
+    assert not verdict(before, uneven, share=0.6).kept
 
 
 def test_a_change_has_the_interval_of_paired_answers():

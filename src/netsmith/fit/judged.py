@@ -90,13 +90,17 @@ class Found:
         return "kept" if self.kept else "refused"
 
 
-def verdict(before: Judged, after: Judged, *, max_drop: float | None = None, faster: bool = False) -> Found:
+def verdict(
+    before: Judged, after: Judged, *, max_drop: float | None = None, faster: bool = False, share: float | None = None
+) -> Found:
     """Whether `after` may take the place of `before`.
 
     Args:
         before, after: judged on the same pictures, their latencies taken in turns (`Stage.judge`).
         max_drop: points of the headline (hundredths) that it may lose on validation; None does not ask.
         faster: whether it must also be faster.
+        share: of the p50 of `before` that it may take; None does not ask. What is alike, or within the noise of the
+            machine, passes.
     """
     differs = change(before.answers, after.answers)
     name = METRIC_NAMES[before.metric]
@@ -119,6 +123,10 @@ def verdict(before: Judged, after: Judged, *, max_drop: float | None = None, fas
         problems.append(f"it loses {lost:.2f} points, more than the {max_drop:g} allowed")
     if faster and (slow := _slow(before.latency, after.latency)):
         problems.append(slow)
+    if share is not None:
+        timed += f", {1 / speed:.2f} of it where {share:g} was asked for"
+        if 1 / speed > share * max(ALIKE, 1 + before.latency.noise, 1 + after.latency.noise):
+            problems.append(f"it takes {1 / speed:.2f} of the time, more than the {share:g} asked for")
     numbers = f"{moved}, {timed}, {size}"
     return Found(not problems, f"{' and '.join(problems)}: {numbers}" if problems else numbers)
 

@@ -202,8 +202,10 @@ class _Pruning:
         before, after, *twins = stage.judge(stage.parent.bundle, made, *([beside] if beside is not None else []))
         if stage.ledger.newest(TWIN) is None:
             self._record_twin(stage, after, twins[0] if twins else None, left_out)
-        faster = self.job.wish is not None and self.job.wish.measure == "latency"
-        stage.settle(before, after, verdict(before, after, max_drop=self.job.max_drop, faster=faster))
+        target = self.job.wish.target if self.job.wish is not None and self.job.wish.measure == "latency" else None
+        share = target.factor if isinstance(target, Times) else None  # milliseconds are a budget of the whole run
+        found = verdict(before, after, max_drop=self.job.max_drop, faster=target is not None, share=share)
+        stage.settle(before, after, found)
 
     def _record_twin(self, stage: Stage, after: Judged, twin: Judged | None, how: str) -> None:
         name = METRIC_NAMES[after.metric]
