@@ -188,6 +188,28 @@ def test_train_has_no_race(tmp_path: Path) -> None:
     assert "no budget was given" in page.text
 
 
+def test_stages_show_both_sides_and_what_is_none_is_left_out(tmp_path: Path) -> None:
+    run = train_run(tmp_path / "r18")
+    ledger = Ledger(run.ledger, clock=FakeClock())
+    assert "Before and after" not in Page(write_report(run)).text
+    latency = {"p50": 4.0, "p90": 5.0, "low": 4.9, "high": 5.1, "noise": 0.01}
+    interval = {"value": 0.95, "low": 0.9, "high": 0.97, "n": 100}
+    before = {
+        "precision": "<i>float32", "runtime": "onnxruntime", "threads": 2, "size_bytes": 4_000_000, "macs": 1000,
+        "latency_ms": latency, "top1": interval, "memory_bytes": None, "model": "resnet18",
+    }  # fmt: skip
+    after = before | {"precision": "int8", "size_bytes": 1_100_000, "latency_ms": latency | {"p50": 1.5}}
+    ledger.add("quantize", verdict="kept", reason="smaller and faster", before=before, after=after)
+    ledger.add("prune", verdict="refused", reason="damaged", before=before, after=after | {"size_bytes": "small"})
+    page = Page(write_report(run))
+    shown = page.sections["stages"]
+    assert all(
+        each in shown for each in ("quantize", "4.00 ms", "1.50 ms", "1.10 MB", "<i>float32, onnxruntime × 2", "kept")
+    )
+    assert "prune" not in shown
+    assert "i" not in page.tags
+
+
 def test_a_missed_budget_and_a_failed_verification_are_said_first(tmp_path: Path) -> None:
     run = fit_run(tmp_path / "pets", train=60, val=30, test=30, budget="latency=4.1ms")
     Ledger(run.ledger, clock=FakeClock()).add("verify", verdict="failed", reason="33 checks; not held: size")

@@ -205,6 +205,8 @@ def learning(evidence: Evidence) -> Markup:
     marks, pictures = evidence.marks, validation_pictures(evidence)
     curve = curve_of(evidence, pictures=pictures)
     if curve is None:
+        if not evidence.rows("train") and any(row.stage == "parent" for row in evidence.ledger):
+            return sentence("Nothing was trained here.")
         return sentence(evidence.gaps.get("metrics.jsonl"), "No learning curve is recorded.")
     trained = next((row for row in reversed(evidence.rows("train"))), None)
     return join(
