@@ -1,6 +1,7 @@
 """A run takes another runtime: its artifact, results, ledger and report say so together, or nothing changes."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,6 +125,26 @@ def test_a_kill_between_the_two_files_is_mended(run):
     write_preferred(load_bundle(run.model), OTHER)
     assert open_to_prefer(run.path / "model").config.preferred == PRESENT
     assert content(run) == before
+
+
+@pytest.mark.usefixtures("timed")
+@pytest.mark.parametrize(("failed", "preferred"), [([], OTHER), (["top1 val"], PRESENT)])
+def test_a_change_that_was_killed_before_it_was_verified_is_verified_or_undone(run, monkeypatch, failed, preferred):
+    def killed(*args: object, **more: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    answers = iter([failed, []])
+    with monkeypatch.context() as patch:
+        patch.setattr(preferring, "_taken_back", lambda *paths: nullcontext())
+        patch.setattr(preferring, "verified", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prefer(open_to_prefer(run.path), KEPT, command=COMMAND, seconds=0.1)
+    assert load_bundle(run.model).config.preferred == OTHER
+    monkeypatch.setattr(preferring, "verified", lambda *args, **more: next(answers))
+    assert open_to_prefer(run.path).config.preferred == load_bundle(run.model).config.preferred == preferred
+    final = Result.load(run.results)
+    assert (final.final.runtime, final.artifact) == (preferred.runtime, artifact_hash(run.model))
+    assert [*answers] == ([] if failed else [[]]), "verified once, or once more as it was before"
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(run, monkeypatch):

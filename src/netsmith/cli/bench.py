@@ -140,7 +140,9 @@ def _compare(
     from netsmith.run.machine import machine, versions
 
     with Console(output) as console:
-        bundle = open_to_prefer(artifact) if write else load_bundle(artifact)
+        bundle = (
+            open_to_prefer(artifact, seconds=seconds, progress=console.progress) if write else load_bundle(artifact)
+        )
         runtime, count = choose_runtime(bundle, warn=console.warn)
         present = Preferred(runtime=runtime, threads=count)
         contenders = _contenders(bundle, names, present=runtime if write else None)

@@ -339,7 +339,7 @@ def reported(run: RunFolder, ledger: Ledger) -> Result | None:
     Raises:
         InputError: the run is finished, its report too.
     """
-    if not _is_concluded(run, ledger):
+    if not is_concluded(run, ledger):
         return None
     if run.report.exists():
         what = "fit" if run.command[0] == "fit" else "run"
@@ -348,7 +348,7 @@ def reported(run: RunFolder, ledger: Ledger) -> Result | None:
     return Result.load(run.results)
 
 
-def _is_concluded(run: RunFolder, ledger: Ledger) -> bool:
+def is_concluded(run: RunFolder, ledger: Ledger) -> bool:
     """Whether a fresh process found the results of a run to hold for the artifact it has."""
     verified = ledger.newest("verify")
     if not run.finished or verified is None or verified.verdict != "done":

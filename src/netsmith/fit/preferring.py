@@ -3,7 +3,7 @@
 Where the model is a run's, the run says so everywhere: the ledger has a row before anything is changed, `results.json`
 gets the runtime, the latency measured with it and the artifact's new hash, the report is written again, and a fresh
 process verifies all of it; recorded accuracy stays, and is held against the answers of the new runtime. What does not
-hold is taken back. Killed between its two files, the run is mended by the next call.
+hold is taken back. Killed between its two files or before it was verified, the run is mended by the next call.
 """
 
 import os
@@ -20,7 +20,7 @@ from netsmith.artifact.measure import measure
 from netsmith.artifact.validate import run_of
 from netsmith.artifact.verify import verify_fresh
 from netsmith.errors import CheckError, InputError
-from netsmith.fit.finish import ATTEMPTS, explain, verified
+from netsmith.fit.finish import ATTEMPTS, explain, is_concluded, verified
 from netsmith.fit.judged import as_latency
 from netsmith.run.budget import BudgetRow
 from netsmith.run.clock import SystemClock
@@ -35,12 +35,17 @@ STAGE = "runtime"
 """Of the rows in the ledger."""
 
 
-def open_to_prefer(path: Path) -> Bundle:
+def open_to_prefer(path: Path, *, seconds: float = 2.0, progress: Progress = silent) -> Bundle:
     """Open an artifact whose preference may be changed, and mend a run in which a change was killed half way.
+
+    Args:
+        path: of the artifact or its run.
+        seconds, progress: as `prefer`, for a change that was not verified.
 
     Raises:
         InputError: no artifact, files that are not those it describes, a folder that cannot be written, a run that is
             not finished, in use, or whose results are of another model.
+        CheckError: the run keeps its word neither with a change that was killed nor as it was before.
     """
     bundle = load_bundle(path, check_hashes=True)
     run = _run_with(bundle)
@@ -55,7 +60,7 @@ def open_to_prefer(path: Path) -> Bundle:
         raise InputError(f"{run.path} is not finished; go on with --resume, then measure its runtimes")
     result = Result.load(run.results)
     if result.artifact == artifact_hash(bundle.folder):
-        return bundle
+        return _settled(run, bundle, seconds=seconds, progress=progress)
     with _locked(run), _taken_back(bundle.folder / CONFIG):
         recorded = Preferred(runtime=result.final.runtime, threads=result.final.threads)
         mended = write_preferred(bundle, recorded)
@@ -64,6 +69,25 @@ def open_to_prefer(path: Path) -> Bundle:
                 f"{bundle.folder} is not the model of {run.results}; netsmith verify {run.path} says what differs"
             )
         return mended
+
+
+def _settled(run: RunFolder, bundle: Bundle, *, seconds: float, progress: Progress) -> Bundle:
+    """The artifact, verified where a change of it was killed before that; a change that does not hold is undone."""
+    ledger = Ledger(run.ledger, clock=SystemClock())
+    row, here = ledger.newest(STAGE), artifact_hash(bundle.folder)
+    if row is None or row.verdict != "kept" or row.inputs == [here] or is_concluded(run, ledger):
+        return bundle
+    with _locked(run):
+        failed = verified(run, ledger, here, seconds=seconds, progress=progress)
+        if not failed:
+            explain(run)
+            return bundle
+        killed, back = bundle.config.preferred, Preferred(runtime=row.before["runtime"], threads=row.before["threads"])
+        reason = f"back to {back}: a change to {killed} was killed, and does not hold ({', '.join(failed)})"
+        ledger.add(STAGE, verdict="kept", reason=reason, inputs=[here], before=killed.model_dump())
+        choice = Choice(verdict="kept", preferred=back, before=None, after=None, reason=reason)
+        command = ["bench", str(run.path), "--write"]
+        return _in_run(run, ledger, bundle, choice, command=command, seconds=seconds, progress=progress)
 
 
 def prefer(
