@@ -1,6 +1,7 @@
 """distill as a person types it: a student kept beside its twin, one refused, and what does not go together."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from netsmith.data.splits import split
 from netsmith.data.unlabelled import with_unlabelled
 from netsmith.errors import InputError
 from netsmith.export.network import export_network
+from netsmith.fit import single
 from netsmith.fit.finish import Finisher
 from netsmith.models.build import build
 from netsmith.run.clock import FakeClock, SystemClock
@@ -72,6 +74,12 @@ def few(digits: tuple[NDArray[np.uint8], NDArray[np.int64]], tmp_path_factory: p
     for at in rest[400:1400].tolist():
         Image.fromarray(images[at]).save(folder / "more" / f"{at}.png")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latencies are measured for a moment: these tests are not about them."""
+    monkeypatch.setattr(single, "Finisher", partial(Finisher, measure_s=0.2))
 
 
 def distilled(teacher: Path, out: Path, *flags: str, student: str = STUDENT, data: str = "digits") -> int:
