@@ -172,8 +172,8 @@ def test_a_run_that_was_stopped_between_its_rounds_goes_on(
         prune(ground, tmp_path / "stopped", steps=2)
     with pytest.raises(InputError, match=r"begun with --round-to 8, not 4"):
         prune(ground, tmp_path / "stopped", steps=2, resume=True, wish=half(round_to=4))
-    with pytest.raises(InputError, match=r"begun with lr 0\.01, not 0\.02"):
-        prune(ground, tmp_path / "stopped", steps=2, resume=True, flags={**QUICK, "lr": 0.02})
+    with pytest.raises(InputError, match=r"begun with lr 0\.02, not 0\.03"):
+        prune(ground, tmp_path / "stopped", steps=2, resume=True, flags={**QUICK, "lr": 0.03})
     resumed = prune(ground, tmp_path / "stopped", steps=2, resume=True)
     assert calls[0] == 3, "the first round is not trained again"
     assert resumed.artifact == straight.artifact

@@ -50,7 +50,7 @@ PRUNE, CUT, TWIN = "prune", "cut", "baseline"
 """Rows of the ledger."""
 ROUNDS = "rounds"
 """Folder of the rounds before the last, in the run."""
-RATES = {"sgd": 0.01, "adamw": 1e-3, "rmsprop": 2e-3, "muon": 1e-3, "lamb": 2e-3}
+RATES = {"sgd": 0.02, "adamw": 1e-3, "rmsprop": 2e-3, "muon": 1e-3, "lamb": 2e-3}
 """Rate after a cut, by optimizer: above that of `train --from`, because what was cut has to be made up for."""
 MAX_DROP = 1.0
 """Points of the headline that pruning may cost on validation."""
