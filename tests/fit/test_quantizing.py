@@ -28,6 +28,8 @@ from netsmith.run.ledger import Ledger
 from netsmith.run.result import Result
 
 NETWORK = "resnet20_cifar@1.0,depth=0.34"
+OTHER = Preferred(runtime=REFERENCE if RUNTIMES["openvino"].obstacle() else "openvino")
+"""Than int8 is made for, where there is another one here."""
 APART = 1e5
 """Between the ranges of two channels of one map: no step is right for both."""
 
@@ -99,6 +101,7 @@ def rows(folder: Path, name: str) -> list[Any]:
 @pytest.mark.usefixtures("quick")
 def test_where_the_first_rungs_collapse_the_ladder_goes_on_to_one_that_holds(ground, tmp_path):
     """Also when it is stopped between two of them."""
+    write_preferred(load_bundle(ground / "apart"), OTHER)
     before = artifact_hash(ground / "apart")
     told: list[str] = []
 
@@ -124,6 +127,8 @@ def test_where_the_first_rungs_collapse_the_ladder_goes_on_to_one_that_holds(gro
     assert names[:3] == [f"per channel, {method}" for method in ("minmax", "entropy", "percentile")]
     assert names[3].startswith("per tensor, ")
     assert [row.verdict for row in tried] == ["refused"] * (len(tried) - 1) + ["kept"]
+    assert any(f"prefers {OTHER.runtime} and is timed in it" in text for text in told) == (OTHER.runtime != REFERENCE)
+    assert {(row.before["runtime"], row.after["runtime"]) for row in tried} == {(OTHER.runtime, REFERENCE)}
     assert all(row.before["threads"] == row.after["threads"] for row in tried), "nothing wins by its threads"
     assert all(row.after["top1"]["value"] < 0.7 for row in tried[:4]), "every rung that rounds that map collapses"
     assert tried[-1].before["top1"]["value"] > 0.8
@@ -171,11 +176,10 @@ def test_where_int8_is_slower_the_float_model_stays(ground, tmp_path):
 def test_weights_in_sixteen_bits_keep_the_answers(ground, tmp_path, monkeypatch):
     made: list[Bundle] = []
     monkeypatch.setattr(stage.Stage, "ship", lambda self, bundle: made.append(bundle))  # how a run ends is seen above
-    preferred = Preferred(runtime=REFERENCE if RUNTIMES["openvino"].obstacle() else "openvino")
-    write_preferred(load_bundle(ground / "good"), preferred)
+    write_preferred(load_bundle(ground / "good"), OTHER)
     quantized(ground, "good", tmp_path / "out", precision="float16")
     config = made[0].config
-    assert config.preferred == preferred
+    assert config.preferred == OTHER
     assert (config.format, config.precision, config.quantization) == (1, "float16", None)
     assert made[0].size_bytes < 0.55 * load_bundle(ground / "good").size_bytes
     (row,) = rows(tmp_path / "out", "quantize")

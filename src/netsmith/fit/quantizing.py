@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from netsmith.artifact.bundle import WEIGHTS, Bundle, Preferred, external_files, write_bundle
 from netsmith.artifact.golden import make_golden
 from netsmith.artifact.quantization import Calibration, Quantization
-from netsmith.artifact.runtimes import choose_runtime, open_model, open_session
+from netsmith.artifact.runtimes import REFERENCE, choose_runtime, open_model, open_session
 from netsmith.compress.quantize.calibrate import METHODS, Observed, observe
 from netsmith.compress.quantize.equalize import equalize
 from netsmith.compress.quantize.half import halve
@@ -141,6 +141,11 @@ class _Ladder:
 
     def climb(self) -> LedgerRow:
         """Try rungs until one is kept or none is left; gives the row of the outcome."""
+        if (runtime := self._float.config.preferred.runtime) != REFERENCE:
+            self.stage.session.say(
+                f"{self.stage.parent.path} prefers {runtime} and is timed in it; int8 in {REFERENCE}, since runtimes "
+                "round in ways of their own: netsmith bench --write tries the others on what is shipped"
+            )
         rows = [row for row in self.stage.ledger.own if row.stage == RUNG]
         methods = METHODS if self.job.calibration is None else (self.job.calibration,)
         layers = len(self.graph.layers())
@@ -155,12 +160,11 @@ class _Ladder:
         source = self._equalized if rung.equalized else self.graph
         observed = self._observed(source)
         model = quantize(source, observed.ranges(rung.calibration), rounding, means=observed.means)
-        runtime = self._float.config.preferred.runtime
         made = _write(
             stage,
             self.job,
             model,
-            preferred=Preferred(runtime=runtime, threads=stage.finisher.threads(model, runtime=runtime)),
+            preferred=Preferred(threads=stage.finisher.threads(model)),
             quantization=Quantization(
                 source=sha256(self.graph.model).hexdigest(),
                 rung=str(rung),
