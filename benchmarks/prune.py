@@ -315,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of cifar10 and the weights")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--time", default="20m", help="of training after the cut")
-    parser.add_argument("--importance", default="l2", help="of netsmith's cell")
+    parser.add_argument("--importance", default="hessian", help="of netsmith's cell, see LOG.md")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS[:2]))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--results", type=Path, default=RESULTS, help="file that rows are added to")
