@@ -38,7 +38,7 @@ def bench(
     seconds: float = 2.0,
     output: Output = PLAIN,
 ) -> None:
-    """Measure the latency of an artifact in a fresh process.
+    """Measure how fast an artifact is here, in one runtime or all.
 
     One prepared picture per call; the time to prepare it is shown apart.
     Noise is how uneven the machine was while measuring: 0.05 is quiet, above

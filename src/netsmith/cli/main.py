@@ -61,7 +61,9 @@ VERBS = {
     "predict": Verb("netsmith.cli.predict:predict", "Name the most probable classes of pictures."),
     "profile": Verb("netsmith.cli.profile:profile", "Show where a network's parameters, work, memory and time go."),
     "prune": Verb("netsmith.cli.prune:prune", "Make a trained network smaller by leaving out what matters least."),
-    "quantize": Verb("netsmith.cli.quantize:quantize", "Round a trained network to int8 where that pays."),
+    "quantize": Verb(
+        "netsmith.cli.quantize:quantize", "Round a trained network to int8, and keep it only where that pays."
+    ),
     "report": Verb("netsmith.cli.report:report", "Write the report of a run, finished or not, as one HTML file."),
     "scale": Verb("netsmith.cli.scale:scale", "Scale a network to a cost: as near as it gets, never above."),
     "train": Verb("netsmith.cli.train:train", "Train one network and finish it like a fit."),
