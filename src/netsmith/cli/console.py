@@ -7,7 +7,9 @@ first, ever fewer as the work grows longer, one a minute in the end. `--quiet` l
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -18,6 +20,8 @@ from netsmith.run.files import FULL_DISK
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from netsmith.fit.session import Session
 
 INTERVAL, LONGEST_INTERVAL = 2.0, 60.0  # seconds between plain lines of progress
 LINES = 60  # of one piece of work, about, before the interval is longest
@@ -66,6 +70,20 @@ class Console:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end()
+
+    def session(self, data: str, *, output: Path, command: Sequence[str], strict: bool = False) -> "Session":
+        """A command at work on a run, shown here; see `netsmith.fit.session.Session`."""
+        from netsmith.fit.session import Session
+
+        return Session(
+            data=data,
+            output=output,
+            command=command,
+            strict=strict,
+            progress=self.progress,
+            say=self.say,
+            warn=self.warn,
+        )
 
     def say(self, text: str) -> None:
         """A remark on stderr, unless `--quiet`."""

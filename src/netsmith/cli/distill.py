@@ -114,7 +114,6 @@ def distill(
     command += flags.typed(**own)
 
     from netsmith.fit.distilling import DistillJob, distill_run
-    from netsmith.fit.session import Session
     from netsmith.fit.single import TrainJob
 
     job = DistillJob(
@@ -125,14 +124,6 @@ def distill(
         twin=twin,
     )
     with Console(output) as console:
-        session = Session(
-            data=data or "",
-            output=out,
-            command=command,
-            strict=strict,
-            progress=console.progress,
-            say=console.say,
-            warn=console.warn,
-        )
+        session = console.session(data or "", output=out, command=command, strict=strict)
         result = distill_run(job, session)
         console.result(result.model_dump(mode="json"), outcome(result, session.output))

@@ -56,7 +56,6 @@ def fit(
     from netsmith.fit.pipeline import Job
     from netsmith.fit.pipeline import fit as fit_job
     from netsmith.fit.replay import Replay
-    from netsmith.fit.session import Session
     from netsmith.run.budget import Budget, parse_duration
     from netsmith.run.recipe import Recipe
 
@@ -76,14 +75,6 @@ def fit(
     command += ["--strict"] if strict else []
     command += ["--replay", str(replay)] if replay is not None else []
     with Console(output) as console:
-        session = Session(
-            data=data,
-            output=output_folder,
-            command=command,
-            strict=strict,
-            progress=console.progress,
-            say=console.say,
-            warn=console.warn,
-        )
+        session = console.session(data, output=output_folder, command=command, strict=strict)
         result = fit_job(job, session)
         console.result(result.model_dump(mode="json"), outcome(result, output_folder))

@@ -107,7 +107,6 @@ def prune(
             raise InputError(f"{flag} cannot change here: the network keeps its own; leave it out")
 
     from netsmith.fit.pruning import MAX_DROP, PruneJob, prune_run
-    from netsmith.fit.session import Session
 
     job = PruneJob(
         source=source,
@@ -130,14 +129,11 @@ def prune(
     }
     command = ["prune", str(source), "-o", str(out), *flags.typed(**own, **more, time=time, epochs=epochs)]
     with Console(output) as console:
-        session = Session(
-            data=data,
+        session = console.session(
+            data,
             output=out,
             command=[*command, *(["--resume"] if resume else []), *(["--strict"] if strict else [])],
             strict=strict,
-            progress=console.progress,
-            say=console.say,
-            warn=console.warn,
         )
         result = prune_run(job, session)
         if unstructured is not None:

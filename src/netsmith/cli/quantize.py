@@ -58,7 +58,6 @@ def quantize(
     """
     from netsmith.errors import InputError
     from netsmith.fit.quantizing import QuantizeJob, quantize_run
-    from netsmith.fit.session import Session
     from netsmith.run.world import refuse_several
 
     refuse_several("quantize", "type it without torchrun")
@@ -82,13 +81,6 @@ def quantize(
         resume=resume,
     )
     with Console(output) as console:
-        session = Session(
-            data=data or "",
-            output=out,
-            command=[*command, *(["--resume"] if resume else [])],
-            progress=console.progress,
-            say=console.say,
-            warn=console.warn,
-        )
+        session = console.session(data or "", output=out, command=[*command, *(["--resume"] if resume else [])])
         result = quantize_run(job, session)
         console.result(result.model_dump(mode="json"), outcome(result, out))

@@ -91,7 +91,6 @@ def train(
     own = {"model": model, "pretrained": pretrained or None, "time": time, "epochs": epochs}
     given = flags.values(**own)
 
-    from netsmith.fit.session import Session
     from netsmith.fit.single import TrainJob, train_run
     from netsmith.fit.starting import FROM
 
@@ -116,15 +115,7 @@ def train(
         board=tensorboard,
     )
     with Console(output) as console:
-        session = Session(
-            data=data,
-            output=out or Path(),
-            command=command,
-            strict=strict,
-            progress=console.progress,
-            say=console.say,
-            warn=console.warn,
-        )
+        session = console.session(data, output=out or Path(), command=command, strict=strict)
         if find_lr:
             from netsmith.fit.rate import find_rate
 

@@ -123,7 +123,8 @@ class Parent:
         expected = {name: shape for name, shape, _ in state(layout_graph(layout))}
         try:
             with safe_open(str(path), framework="numpy") as file:
-                found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+                names = file.keys()
+                found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
         except SafetensorError as error:
             raise InputError(f"{path} is not a safetensors file ({error}); export the model again") from error
         unlike = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))

@@ -169,7 +169,7 @@ class _Pruning:
 
     def work(self, stage: Stage) -> Result:
         """From the opened model to the shipped one."""
-        self._refuse_other_wish(stage)
+        stage.hold_to(self.job.wishes())
         row = stage.ledger.newest(PRUNE)
         if row is not None and row.verdict == "refused":
             raise CheckError(stage.refusal(row.reason))
@@ -180,17 +180,6 @@ class _Pruning:
             if row is None:
                 self._settle(stage, made, training)
         return stage.ship(made)
-
-    def _refuse_other_wish(self, stage: Stage) -> None:
-        """Hold what is asked for against what the run began with: it obeys its plan, and would not heed another."""
-        plan, wish = stage.finisher.plan, self.job.wishes()
-        begun = plan.decide("asked", at=0, compute=lambda: wish, why="what was typed")
-        for flag, value in wish.items():
-            if begun.get(flag) != value:
-                raise InputError(
-                    f"{stage.run.path} was begun with {flag} {begun.get(flag)}, not {value}; go on with that, or name "
-                    "another folder with -o"
-                )
 
     def _settle(self, stage: Stage, made: Bundle, training: "Training") -> None:
         """Judge what was made, and the twin beside it."""

@@ -71,6 +71,16 @@ class QuantizeJob:
     resume: bool = False
     measure_s: float = 2.0
 
+    def wishes(self) -> dict[str, Any]:
+        """What a run is held to: flag -> value. Verdicts belong to their limits."""
+        return {
+            "--precision": self.precision,
+            "--max-drop": self.max_drop,
+            "--calibration": self.calibration,
+            "--calibration-size": self.pictures,
+            "--seed": self.seed,
+        }
+
 
 def quantize_run(job: QuantizeJob, session: Session) -> Result:
     """Do the job in the session's folder, or go on with it where it was interrupted.
@@ -97,7 +107,7 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
     open_session(parent.bundle, warn=session.warn)  # refuses a graph that cannot run before a folder is made
 
     def work(stage: Stage) -> Result:
-        _same_job(stage, job)
+        stage.hold_to(job.wishes())
         row = stage.ledger.newest(STAGE)
         if row is None:
             row = _Ladder(stage, job, graph).climb() if job.precision == "int8" else _halve(stage, job, graph)
@@ -109,25 +119,6 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
         return stage.ship(made)
 
     return run_stage(STAGE, parent, session, work, resume=job.resume, seed=job.seed, measure_s=job.measure_s)
-
-
-def _same_job(stage: Stage, job: QuantizeJob) -> None:
-    """Refuse a folder in which something else was asked for: verdicts belong to their limits."""
-    asked = {
-        "precision": job.precision,
-        "max_drop": job.max_drop,
-        "calibration": job.calibration,
-        "calibration_size": job.pictures,
-        "seed": job.seed,
-    }
-    recorded = stage.finisher.plan.decide("quantize", at=0, compute=lambda: asked, why="as typed")
-    for key, value in asked.items():
-        if recorded.get(key) != value:
-            flag = f"--{key.replace('_', '-')}"
-            raise InputError(
-                f"{stage.run.path} was begun with {flag} {recorded.get(key)}, not {value}; go on with that, or name "
-                "another folder with -o"
-            )
 
 
 @dataclass(frozen=True)

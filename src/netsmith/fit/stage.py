@@ -93,6 +93,23 @@ class Stage:
         """The pictures with their splits."""
         return self.finisher.dataset
 
+    def hold_to(self, asked: Mapping[str, Any]) -> None:
+        """Refuse a folder in which something else was asked for: it obeys its plan, and would not heed another wish.
+
+        Args:
+            asked: flag -> value, JSON.
+
+        Raises:
+            InputError: the run was begun with another value.
+        """
+        begun = self.finisher.plan.decide("asked", at=0, compute=lambda: dict(asked), why="as typed")
+        for flag, value in asked.items():
+            if begun.get(flag) != value:
+                raise InputError(
+                    f"{self.run.path} was begun with {flag} {begun.get(flag)}, not {value}; go on with that, or name "
+                    "another folder with -o"
+                )
+
     def candidate(self, name: str) -> Path:
         """Folder of an artifact that has not been judged yet."""
         return self.run.candidates / name

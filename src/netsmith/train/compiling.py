@@ -17,13 +17,12 @@ from torch import nn
 
 from netsmith.arch.cost import cost
 from netsmith.arch.layout import Layout
-from netsmith.errors import InputError
+from netsmith.errors import InputError, first_line
 from netsmith.run.recipe import Recipe
 from netsmith.train.batch import Batch
 from netsmith.train.devices import synchronize
 from netsmith.train.planning import Planner
 from netsmith.train.precision import Precision
-from netsmith.train.shortage import first_line
 from netsmith.train.state import State
 
 BREAK_EVEN = 1200.0

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import torch
 
-from netsmith.errors import CheckError
+from netsmith.errors import CheckError, first_line
 
 Result = TypeVar("Result")
 
@@ -56,8 +56,3 @@ def enough_memory(make: Callable[[], Result], *, of: str) -> Result:
             f"there is no memory for {of} ({first_line(error)}); go on with fewer --workers, or take a smaller "
             "--batch-size"
         ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without the lines of advice and traces that torch adds."""
-    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from netsmith.errors import CheckError
+from netsmith.errors import CheckError, first_line
 from netsmith.train.devices import flush, release
 from netsmith.train.feed import Batch
 from netsmith.train.objectives import Outcome
 from netsmith.train.precision import Precision
-from netsmith.train.shortage import OutOfMemory, first_line, says_out_of_memory
+from netsmith.train.shortage import OutOfMemory, says_out_of_memory
 
 
 class NonFiniteLoss(ArithmeticError):
