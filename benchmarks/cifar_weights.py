@@ -5,13 +5,14 @@ of it selects (split "val"), and the other half reports (split "test"). Fine-tun
 images.
 """
 
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 from make_npz import Sums, cifar10
+
+from netsmith.run.files import replacing
 
 FILES = {"resnet20_cifar": "resnet20-12fca82f.th", "resnet56_cifar": "resnet56-4bfd9763.th"}
 
@@ -30,10 +31,10 @@ def halves_npz(data: Path, work: Path, *, train: int | None = None) -> Path:
     work.mkdir(parents=True, exist_ok=True)
     arrays = cifar10(Sums(data))
     labels, split = arrays["labels"], arrays["split"].astype("<U5")
+    rng = np.random.default_rng(0)
     for label in range(len(arrays["classes"])):
-        own = np.flatnonzero((labels == label) & (split == "test"))
-        order = sorted(own, key=lambda index: hashlib.sha256(arrays["images"][index].tobytes()).digest())
-        split[order[: len(order) // 2]] = "val"
+        own = rng.permutation(np.flatnonzero((labels == label) & (split == "test")))
+        split[own[: len(own) // 2]] = "val"
     kept = np.ones(len(labels), bool)
     if train is not None:
         each = train // len(arrays["classes"])
@@ -45,7 +46,7 @@ def halves_npz(data: Path, work: Path, *, train: int | None = None) -> Path:
         "split": split[kept],
         "classes": arrays["classes"],
     }
-    with path.open("wb") as handle:
+    with replacing(path) as temporary, temporary.open("wb") as handle:
         np.savez(handle, allow_pickle=False, **arrays)
     return path
 

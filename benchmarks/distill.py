@@ -4,7 +4,7 @@ A student learns CIFAR-10 from the published ResNet-56 (93.39 %), and beside it 
 recipe, on the labels alone, each for the same time; the student's holds its teacher's answers. Three seeds.
 
 The weights of ResNet-56 saw all 50,000 training pictures, so all of these are trained on here and none is validated on:
-of the 10,000 test pictures a fixed half, 500 of each class by a hash of their pixels, is the validation split on which
+of the 10,000 test pictures a fixed half, 500 of each class (`cifar_weights.py`), is the validation split on which
 `netsmith distill` gives its verdict, and the other half is what is reported.
 
 Each cell is two commands with the same recipe: `netsmith distill STUDENT --teacher resnet56_cifar.akamaster --no-twin`
@@ -15,49 +15,22 @@ stopped one gone on with. Half an hour a way at ten minutes a cell, an hour with
 """
 
 import argparse
-import hashlib
 import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-import numpy as np
-from make_npz import Sums, cifar10
-from numpy.typing import NDArray
+from cifar_weights import FILES, halves_npz
 from results import RESULTS, Row, append, of_run, origin, run
 
-from netsmith.run.files import read_jsonl, replacing
+from netsmith.run.files import read_jsonl
 
-TEACHER, WEIGHTS = "resnet56_cifar.akamaster", "resnet56-4bfd9763.th"
+TEACHER = "resnet56_cifar.akamaster"
 NONE = "none"
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 """Student's t for a two-sided 95 % interval of the mean of so many."""
 SHOWN = ("subject", "val_top1", "test_top1", "n", "note")
-
-
-def halves(pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which pictures are to select on: of every class the half whose pixels have the smaller hashes, bool [N]."""
-    keys = np.array([hashlib.sha256(picture.tobytes()).hexdigest() for picture in pixels])
-    chosen = np.zeros(len(labels), np.bool_)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        chosen[members[np.argsort(keys[members])][: len(members) // 2]] = True
-    return chosen
-
-
-def write_data(source: Path, path: Path) -> None:
-    """CIFAR-10 as `.npz` with the splits of this module's docstring; one that is there is left alone."""
-    if path.exists():
-        return
-    arrays = cifar10(Sums(source))
-    images, labels = arrays["images"].astype(np.uint8), arrays["labels"].astype(np.int64)
-    split = arrays["split"].astype("<U5")
-    held_out = np.flatnonzero(split == "test")
-    split[held_out[halves(images[held_out], labels[held_out])]] = "val"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("wb") as handle:
-        np.savez(handle, images=images, labels=labels, split=split, classes=arrays["classes"])
 
 
 def interval(values: Sequence[float]) -> str:
@@ -100,11 +73,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--note", default="", help="what else the rows should say, such as what ran beside")
     options = parser.parse_args()
-    pictures = options.output / "data" / "cifar10.npz"
-    write_data(options.data, pictures)
+    pictures = halves_npz(options.data, options.output)
     weights = options.output / "weights"
     weights.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(options.data / "weights-cifar10-resnet" / WEIGHTS, weights / f"{TEACHER}.pth")
+    shutil.copyfile(options.data / "weights-cifar10-resnet" / FILES["resnet56_cifar"], weights / f"{TEACHER}.pth")
 
     time = f"{60 * options.minutes:g}s"
     common = origin(f"distill cifar10 {time}") | {"model": options.student}

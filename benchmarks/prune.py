@@ -28,8 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from cifar_weights import halves_npz, published
 from results import RESULTS, Row, append, of_run, origin, run
 
 from netsmith.arch.cost import cost
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     from netsmith.models.network import Network
 
 HERE = Path(__file__).resolve()
-WEIGHTS, MODEL = "weights-cifar10-resnet/resnet56-4bfd9763.th", "resnet56_cifar"
+MODEL = "resnet56_cifar"
 CELLS = ("netsmith", "torch-pruning", "torch-pruning-inner")
 SEEDS = (0, 1, 2)
 ROUND_TO, SHARE = 8, 0.5
@@ -61,41 +60,14 @@ RECIPE: dict[str, Any] = {
 # What both begin with
 
 
-def halves(labels: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.bool_]:
-    """Which of the test pictures are for choosing, bool [N]: of every class half, drawn once."""
-    rng = np.random.default_rng(seed)
-    chosen = np.zeros(len(labels), dtype=np.bool_)
-    for label in np.unique(labels):
-        places = rng.permutation(np.flatnonzero(labels == label))
-        chosen[places[: len(places) // 2]] = True
-    return chosen
-
-
 def pictures(options: argparse.Namespace) -> Path:
     """CIFAR-10 with the test batch divided: half of it for validation, the rest the test pictures."""
-    path = options.output / "cifar10-halves.npz"
-    if not path.exists():
-        command = [sys.executable, str(HERE.parent / "make_npz.py"), "-o", str(options.output)]
-        subprocess.run([*command, "--data", str(options.data), "cifar10"], check=True, stdout=subprocess.DEVNULL)
-        with np.load(options.output / "cifar10.npz") as found:
-            arrays = {name: found[name] for name in found.files}
-        test = arrays["split"] == "test"
-        validation = np.zeros(len(test), dtype=np.bool_)
-        validation[test] = halves(arrays["labels"][test])
-        arrays["split"] = np.where(validation, "val", arrays["split"])
-        np.savez(path, allow_pickle=False, **arrays)
-    return path
+    return halves_npz(options.data, options.output)
 
 
 def model(options: argparse.Namespace) -> Path:
     """The published network as a model folder."""
-    folder = options.output / "resnet56"
-    if not folder.exists():
-        classes = (options.data / "cifar10" / "classes.txt").read_text().split()
-        command = ["import-weights", str(options.data / WEIGHTS), "--model", MODEL, "--num-classes", "10"]
-        command += ["--labels", ",".join(classes), "-o", str(folder), "--quiet"]
-        subprocess.run([sys.executable, "-m", "netsmith", *command], check=True)
-    return folder
+    return published(MODEL, options.data, options.output)
 
 
 def recipe_file(options: argparse.Namespace) -> Path:
