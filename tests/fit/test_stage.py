@@ -13,6 +13,7 @@ from netsmith.artifact.bundle import Provenance, artifact_hash, write_bundle
 from netsmith.artifact.golden import make_golden
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.runtimes import open_model
+from netsmith.data.record import from_data_json
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.judged import Judged, verdict
 from netsmith.fit.parent import open_parent
@@ -150,6 +151,35 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(ground, tmp_path):
     damaged.write_bytes(damaged.read_bytes() + b"x")
     with pytest.raises(InputError, match=r"is not the file that config\.json describes"):
         open_parent(tmp_path / "lonely")
+
+
+def test_a_step_ends_with_its_model_and_the_next_one_begins_there(ground, tmp_path):
+    """The test pictures, the verification and the report are left to the run that it is a step of."""
+    parent = open_parent(ground / "run")
+    audited = typed(ground, tmp_path, str(ground / "data")).read(seed=0)
+    whole = replace(audited, dataset=parent.pictures(audited, seed=0))
+    assert whole.dataset.subset("test")
+    said: list[str] = []
+    for source, out in ((parent, "one"), (None, "two")):
+        session = replace(typed(ground, tmp_path / out, str(ground / "data")), whole=whole, say=said.append)
+
+        def work(stage: Stage) -> Result:
+            with pytest.raises(AssertionError):
+                stage.finisher.prepared("test", stage.parent.bundle.config.preprocess)
+            return stage.ship(stage.parent.bundle)
+
+        result = run_stage("prune", source or open_parent(tmp_path / "one"), session, work, measure_s=0.2)
+        assert result.final.top1 is not None
+        assert (result.final.top1.test, result.final.top1.val is not None) == (None, True)
+        run = RunFolder(tmp_path / out)
+        assert run.finished
+        assert not run.report.exists()
+        assert not run.predictions("test").exists()
+        rows = Ledger(run.ledger, clock=FakeClock()).own
+        assert [row.stage for row in rows] == ["session", "audit", "split"]
+        assert not any("test" in row.splits_read for row in rows)
+        assert from_data_json(json.loads(run.data.read_text()), whole.dataset) == whole.dataset
+    assert said == [], "what was read is told by the whole run"
 
 
 def judged(right: list[bool], *, p50: float = 1.0, spread: float = 0.1) -> Judged:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from netsmith.artifact.bundle import MODEL, WEIGHTS, Bundle, external_files, write_bundle
+from netsmith.artifact.bundle import MODEL, WEIGHTS, Bundle, Provenance, external_files, write_bundle
 from netsmith.artifact.golden import make_golden, synthetic_examples
 from netsmith.artifact.runtimes import REFERENCE, Warn, open_session
 from netsmith.errors import InputError
@@ -14,6 +14,7 @@ def repack(
     *,
     synthetic: bool = False,
     with_weights: bool = True,
+    provenance: Provenance | None = None,
     overwrite: bool = False,
     warn: Warn | None = None,
 ) -> Bundle:
@@ -24,6 +25,7 @@ def repack(
         folder: see `write_bundle`; may be the artifact's own, with `overwrite`.
         synthetic: replace the golden examples with generated ones, so that no picture of the data is shipped.
         with_weights: keep the float weights, where they are there.
+        provenance: in place of the artifact's own.
         overwrite: replace an artifact that is already there.
         warn: see `open_session`.
 
@@ -59,6 +61,6 @@ def repack(
         precision=config.precision,
         quantization=config.quantization,
         preferred=config.preferred,
-        provenance=config.provenance,
+        provenance=provenance or config.provenance,
         overwrite=overwrite,
     )

@@ -70,6 +70,7 @@ class Finisher:
         progress: told how far the longer stages are.
         replay: of which run the weights must be, if of any.
         weights, licence: those that training began with, for the artifact's provenance; None of fresh ones.
+        step: whether the run is a step of a larger one, which alone reads the test pictures, verifies and reports.
     """
 
     run: RunFolder
@@ -83,6 +84,7 @@ class Finisher:
     replay: Replay | None = None
     weights: str | None = None
     licence: str | None = None
+    step: bool = False
 
     def export(
         self,
@@ -198,7 +200,12 @@ class Finisher:
         return self.complete(bundle)
 
     def complete(self, bundle: Bundle) -> Result:
-        """`finish`, and the report, also where a limit was missed: it says so."""
+        """`finish`, and the report, also where a limit was missed: it says so. A step ends with its results."""
+        if self.step:
+            artifact = artifact_hash(bundle.folder)
+            result = self._result(bundle, artifact, self._scores(bundle, artifact))
+            result.save(self.run.results)
+            return result
         try:
             return self.finish(bundle)
         finally:
@@ -215,9 +222,7 @@ class Finisher:
             CheckError: a limit of the budget or a check of the verification does not hold; `results.json` says so too.
         """
         artifact = artifact_hash(bundle.folder)
-        val = self._answers(bundle, artifact, "val")
-        test = self._answers(bundle, artifact, "test") if self.dataset.subset("test") else {}
-        scores = {name: Top1(val=found, test=test.get(name)) for name, found in val.items() if name in RECORDED}
+        scores = self._scores(bundle, artifact)
         failed: list[str] = []
         for _ in range(ATTEMPTS):
             result = self._result(bundle, artifact, scores)
@@ -231,6 +236,12 @@ class Finisher:
             if not all(name.startswith("latency") for name in failed):
                 break  # only a latency may differ because the machine did: it is measured and verified again
         raise CheckError(f"the run does not keep its word: {', '.join(failed)}; see `netsmith verify {self.run.path}`")
+
+    def _scores(self, bundle: Bundle, artifact: str) -> dict[str, Top1]:
+        """What the artifact answers on validation and, but for a step, on test."""
+        val = self._answers(bundle, artifact, "val")
+        test = self._answers(bundle, artifact, "test") if self.dataset.subset("test") and not self.step else {}
+        return {name: Top1(val=found, test=test.get(name)) for name, found in val.items() if name in RECORDED}
 
     def _result(self, bundle: Bundle, artifact: str, scores: dict[str, Top1]) -> Result:
         """The artifact measured once more, with what is known of it."""
@@ -304,6 +315,7 @@ class Finisher:
 
     def prepared(self, split: Split, preprocess: Preprocess) -> Prepared:
         """Evaluation pixels of a split, from the cache where they are there."""
+        assert not (self.step and split == "test"), "the larger run reads them"
         items = self.dataset.subset(split)
         return prepared(self.dataset, items, preprocess, progress=self._counting(f"preparing {split} pictures"))
 

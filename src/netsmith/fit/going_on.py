@@ -151,8 +151,8 @@ class Training:
 
 def refuse_without_twin(parent: Parent, *, trains: bool) -> None:
     """Raise InputError where a parent has no table to scale down by, or its twin no time to train."""
-    _spec_of(parent)
-    if not trains and _trained_before(parent) is None:
+    spec_of(parent)
+    if not trains and trained_before(parent) is None:
         raise InputError(
             "--baseline trains for as long as the pruned network was trained, which is not known here; give --epochs "
             "or --time, or leave it out"
@@ -174,7 +174,7 @@ def make_twin(stage: Stage, made: Bundle, training: Training, *, measure: Measur
     spent = cost(made.layout)
     wanted = spent.macs if measure == "macs" else spent.params
     try:
-        spec = scale_to(_spec_of(stage.parent), **{measure: wanted}, rule="width")
+        spec = scale_to(spec_of(stage.parent), **{measure: wanted}, rule="width")
     except InputError as error:
         return None, f"left out, because {error}"
     start = Fresh(spec.name)
@@ -199,21 +199,25 @@ def make_twin(stage: Stage, made: Bundle, training: Training, *, measure: Measur
     ), how  # fmt: skip
 
 
-def _spec_of(parent: Parent) -> Spec:
+def spec_of(parent: Parent) -> Spec:
     """The table that the parent was made by, for its classes and its side; what was pruned or grown has its origin's
-    name before a plus."""
+    name before a plus.
+
+    Raises:
+        InputError: it was made by none.
+    """
     layout = parent.bundle.layout
     name = layout.name.partition("+")[0]
     try:
         spec = find_spec(name)
     except InputError as error:
         raise InputError(
-            f"--baseline scales a network of netsmith models down, and {layout.name} is none; leave it out"
+            f"only networks of netsmith models can be scaled down, and {layout.name} is none; leave --baseline out"
         ) from error
     return for_size(with_classes(spec, layout.num_classes), layout.resolution[0])
 
 
-def _trained_before(parent: Parent) -> tuple[float, float] | None:
+def trained_before(parent: Parent) -> tuple[float, float] | None:
     """Seconds and epochs of the parent's own training, where its run tells them."""
     if parent.run is None or not parent.run.metrics.exists():
         return None
@@ -223,7 +227,7 @@ def _trained_before(parent: Parent) -> tuple[float, float] | None:
 
 def _length(parent: Parent, training: Training, *, macs: int, pruned: int) -> tuple[dict[str, float], str]:
     """How long the twin is trained, and that in words."""
-    before = _trained_before(parent)
+    before = trained_before(parent)
     unknown = "" if before is not None else "; how long its parent was trained is not known and not counted"
     seconds, epochs = before or (0.0, 0.0)
     recipe = training.recipe

@@ -10,7 +10,9 @@ is always quicker by chance. p90 must not be worse beyond its own interval: a mo
 now and then is not faster where it runs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 from netsmith.artifact.bundle import Preferred
@@ -129,6 +131,25 @@ def verdict(
             problems.append(f"it takes {1 / speed:.2f} of the time, more than the {share:g} asked for")
     numbers = f"{moved}, {timed}, {size}"
     return Found(not problems, f"{' and '.join(problems)}: {numbers}" if problems else numbers)
+
+
+def best(judged: Sequence[Judged]) -> Judged:
+    """The most accurate of some, or the smallest and fastest of those that are as good within chance.
+
+    As good is what answers at most one standard error of the paired difference worse than the most accurate.
+
+    Args:
+        judged: at least one, on the same pictures, their latencies taken in turns.
+    """
+    top = max(judged, key=lambda each: each.score.value)
+
+    def worse(each: Judged) -> float:
+        differs = change(top.answers, each.answers)
+        error = (differs.high - differs.value) / NormalDist().inv_cdf(0.975)
+        return -differs.value - error
+
+    alike = [each for each in judged if worse(each) <= 1e-9]  # the smallest share of pictures is far above that
+    return min(alike, key=lambda each: each.latency.p50 * each.size_bytes)
 
 
 def _slow(before: Latency, after: Latency) -> str | None:

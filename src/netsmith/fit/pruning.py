@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from netsmith.arch.cost import cost
 from netsmith.arch.graph import Norm
-from netsmith.arch.layout import layout_graph
+from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.scale_to import Times, resolve
 from netsmith.artifact.bundle import CONFIG, Bundle
 from netsmith.errors import CheckError, InputError
@@ -222,8 +222,7 @@ class _Pruning:
         """The recipe, composed anew or held against the one that the run began with, and the pictures."""
         start = Continued(stage.parent)
         opt = next((values["opt"] for _, values in reversed(self.job.layers) if values.get("opt")), "sgd")
-        normed = any(isinstance(op, Norm) for op in layout_graph(start.layout).ops)
-        rate = {"lr": RATES[opt]} if normed and opt in RATES else {"grad_clip": UNNORMALISED[1]}
+        rate = rate_after_cut(start.layout, opt)
         begun = Recipe.load(stage.run.recipe) if stage.run.recipe.exists() else None
         below = ("pruning", rate) if begun is None else (str(stage.run.recipe), begun.model_dump())
         layers = [below, *self.job.layers]
@@ -297,6 +296,12 @@ class _Pruning:
             for text in what_it_shows(run):
                 stage.session.say(text)
         return trained.network, trained.val
+
+
+def rate_after_cut(layout: Layout, opt: str) -> dict[str, float]:
+    """Fields of the recipe by which a network that was cut is trained on with an optimizer."""
+    normed = any(isinstance(op, Norm) for op in layout_graph(layout).ops)
+    return {"lr": RATES[opt]} if normed and opt in RATES else {"grad_clip": UNNORMALISED[1]}
 
 
 def _load(folder: Path) -> "Network":

@@ -55,6 +55,7 @@ class QuantizeJob:
         source: folder of the model.
         precision: of what is made.
         max_drop: points of the headline that it may lose on validation.
+        faster: whether int8 must also be faster than float.
         calibration: the only way of choosing ranges; all of them in turn when None.
         pictures: training pictures to calibrate on, at most.
         seed: of new splits and of which pictures those are.
@@ -65,6 +66,7 @@ class QuantizeJob:
     source: Path
     precision: Literal["int8", "float16", "bfloat16"] = "int8"
     max_drop: float = 0.5
+    faster: bool = True
     calibration: Calibration | None = None
     pictures: int = 256
     seed: int = 0
@@ -168,7 +170,7 @@ class _Ladder:
             ),
         )
         before, after = stage.judge(self._float, made)
-        found = verdict(before, after, max_drop=self.job.max_drop, faster=True)
+        found = verdict(before, after, max_drop=self.job.max_drop, faster=self.job.faster)
         if not found.kept:
             shutil.rmtree(made.folder)
         stage.session.say(f"{RUNG}: {found.word}, {found.reason}")
@@ -181,7 +183,7 @@ class _Ladder:
                 "rung": asdict(rung),
                 "excluded": sorted(rounding.excluded),
                 "drops": not verdict(before, after, max_drop=self.job.max_drop).kept,
-                "slow": not verdict(before, after, faster=True).kept,
+                "slow": not verdict(before, after, faster=self.job.faster).kept,
             },
         )
 

@@ -40,6 +40,8 @@ class Session:
         say: told what happens, a sentence a stage.
         warn: told what goes wrong without stopping.
         share: where several processes do the command together: what one does for all.
+        whole: of a session that is a step of a larger run, the pictures as that run read and split them. A step reads
+            none again and ends with its model: the test pictures, verification and report are the larger run's.
     """
 
     data: str
@@ -51,6 +53,12 @@ class Session:
     say: Callable[[str], None] = _unheard
     warn: Callable[[str], None] = _unheard
     share: Share = alone
+    whole: Audit | None = None
+
+    @property
+    def is_step(self) -> bool:
+        """Whether it is a step of a larger run."""
+        return self.whole is not None
 
     def among(self, world: World, share: Share) -> Self:
         """The same command as one of several processes, of which only the leading one speaks."""
@@ -59,7 +67,7 @@ class Session:
         return replace(self, share=share, progress=silent, say=_unheard, warn=_unheard)
 
     def read(self, *, seed: int) -> Audit:
-        """Read and audit all pictures.
+        """Read and audit all pictures; of a step those that were read.
 
         Args:
             seed: of the run.
@@ -67,11 +75,18 @@ class Session:
         Raises:
             InputError: data that cannot be used.
         """
+        if self.whole is not None:
+            return self.whole
 
         def progress(done: int, total: int) -> None:
             self.progress("reading", done, total)
 
         return audit(open_source(self.data), strict=self.strict, seed=seed, progress=progress)
+
+    def tell(self, audited: Audit) -> None:
+        """Say what was read; a step does not repeat it."""
+        for line in () if self.is_step else audited.summary():
+            self.say(line)
 
     def enter(self, run: RunFolder, ledger: Ledger) -> float:
         """Begin: a row of the ledger; gives the seconds that earlier sessions of the run spent."""

@@ -173,6 +173,7 @@ def run_job(
             progress=session.progress,
             weights=start.weights,
             licence=start.licence,
+            step=session.is_step,
         )
         return work(AtWork(job=job, session=session, run=run, opened=opened, finisher=finisher, ranks=ranks))
 
@@ -253,8 +254,7 @@ def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, open
         write_json(run.layout, layout_to_json(opened.start.layout))
     recipe.save(run.recipe)
     session.enter(run, ledger)
-    for line in opened.audited.summary():
-        session.say(line)
+    session.tell(opened.audited)
     if recipe.class_balance == "none" and any(finding.kind == "imbalance" for finding in opened.audited.findings):
         session.say(UNEQUAL if opened.audited.dataset.task == "classify" else UNEQUAL_TAGS)
     dataset = record_split(opened.audited, seed=recipe.seed, run=run, ledger=ledger, dataset=opened.dataset)

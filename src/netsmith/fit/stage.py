@@ -298,8 +298,7 @@ def run_stage(
             return result
         audited, dataset = opened or _opened(parent, session, seed=seed)
         session.enter(run, ledger)
-        for line in audited.summary():
-            session.say(line)
+        session.tell(audited)
         finisher = Finisher(
             run=run,
             dataset=record_split(audited, seed=seed, run=run, ledger=ledger, dataset=dataset),
@@ -309,6 +308,7 @@ def run_stage(
             commands=commands(ledger),
             measure_s=measure_s,
             progress=session.progress,
+            step=session.is_step,
         )
         return work(Stage(name=name, parent=parent, session=session, audited=audited, finisher=finisher))
 

@@ -124,9 +124,13 @@ class Ledger:
             reason=reason,
             splits_read=list(splits_read),
         )
+        self.adopt(row)
+        return row
+
+    def adopt(self, row: LedgerRow) -> None:
+        """Append a row as it is, such as one of the ledger of a step, and sync it."""
         append_jsonl(self.path, row.model_dump())
         self._rows.append(row)
-        return row
 
     def newest(self, stage: str) -> LedgerRow | None:
         """The last row of this stage in this run, or None."""
