@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?= ../shared/data
+# Processes of a test run: each computes with one thread and holds a network or two, so as many as there are cores.
+WORKERS ?= 2
 REFERENCES := torchvision timm huggingface_hub
 
 .DEFAULT_GOAL := help
@@ -42,11 +44,14 @@ PIL.Image.fromarray(pixels.round().astype(numpy.uint8)).save(sys.argv[1])
 endef
 export DIGIT
 
-test: .venv/dev.stamp  ## the tests of every change
-	$(BIN)/pytest
+# Whole files go to whoever is free next, in their order: what a file makes once is made once.
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test: .venv/dev.stamp  ## the tests of every change, by two processes; WORKERS=N for another number, 0 for none
+	$(BIN)/pytest $(PARALLEL)
 
 test-slow: .venv/dev.stamp  ## all tests that need no GPU, the ones that take minutes too
-	$(BIN)/pytest -m 'not gpu'
+	$(BIN)/pytest $(PARALLEL) -m 'not gpu'
 
 # KILLS and SEED may be given: make chaos KILLS=100 SEED=1
 chaos: .venv/dev.stamp  ## kill, stop, starve and rob real runs, and compare what they come to

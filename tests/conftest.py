@@ -1,6 +1,7 @@
 """What all tests share: one thread per process, a private cache, the data folder."""
 
 import os
+import signal
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -16,6 +17,10 @@ settings.load_profile("netsmith")
 
 # Tests run beside each other on few cores; also inherited by the commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What is started in the background ignores Ctrl-C, and its children inherit that; tests press it and expect it to work.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

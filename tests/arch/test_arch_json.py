@@ -172,13 +172,13 @@ def test_documents_that_are_no_layout(document: Any):
 def test_a_million_blocks_are_refused_at_once():
     block = LAYOUTS["resnet20_cifar"]["stages"][0]["blocks"][0]
     document = changed(LAYOUTS["resnet20_cifar"], ("stages", 0, "blocks"), [block] * 10**6)
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InputError, match=r"blocks: expected a list of at most 4096, found a list of 1000000"):
         layout_from_json(document)
     stage = changed(LAYOUTS["resnet20_cifar"]["stages"][0], ("blocks",), [block] * 100)
     with pytest.raises(InputError, match="5000 blocks are more than the 4096"):
         layout_from_json(changed(LAYOUTS["resnet20_cifar"], ("stages",), [stage] * 50))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_records_cannot_be_changed():

@@ -418,8 +418,8 @@ def test_a_probe_is_repeatable_and_takes_milliseconds() -> None:
     first = probe_onnx(layout, preprocess=preprocess)
     times: list[float] = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.process_time()
         assert probe_onnx(layout, preprocess=preprocess) == first
-        times.append(time.perf_counter() - began)
+        times.append(time.process_time() - began)
     assert min(times) < 0.1  # about 5 ms on an idle core
     assert probe_weights(layout, seed=1).keys() == probe_weights(layout).keys()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kept_word import broken
 
 from netsmith.run.result import Result
 
@@ -165,7 +166,8 @@ def check_killed(whole, pictures, tmp_path, *, kills, seed):
     assert done.returncode == 0 or "finished fit" in done.stderr, done.stderr
     assert content_hash(folder / "model") == content_hash(whole / "model")
     assert not list(folder.rglob("*.tmp"))
-    assert netsmith("verify", folder).returncode == 0
+    found = netsmith("verify", folder, "--seconds", "0.3", "--json")
+    assert not broken(json.loads(found.stdout)), found.stderr
 
 
 def test_replayed_killed_and_gone_on_with_gives_the_same_weights(whole, pictures, tmp_path):

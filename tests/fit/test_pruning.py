@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kept_word import broken
 from kinds_of_networks import settled
 from torch.nn import functional as F
 
@@ -277,5 +278,5 @@ def test_pruned_as_typed(ground: Path, tmp_path: Path) -> None:
         return
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["final"]["model"] == f"{NAME}+pruned"
-    again = subprocess.run([sys.executable, "-m", "netsmith", "verify", str(tmp_path / "out")], capture_output=True)
-    assert again.returncode == 0
+    verify = [sys.executable, "-m", "netsmith", "verify", str(tmp_path / "out"), "--json"]
+    assert not broken(json.loads(subprocess.run(verify, capture_output=True, text=True).stdout))
