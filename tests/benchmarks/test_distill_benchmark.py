@@ -1,20 +1,30 @@
-"""`benchmarks/distill.py`: what is selected on, and what its rows say."""
+"""`benchmarks/distill.py` and `cifar_weights.py`: what is selected on, and what the rows say."""
 
 import math
+from pathlib import Path
 
+import cifar_weights
 import numpy as np
 import pytest
-from distill import NONE, T_95, halves, interval, summary
+from distill import NONE, T_95, interval, summary
 
 
-def test_half_of_every_class_is_selected_on_whatever_the_order() -> None:
-    draw = np.random.default_rng(0)
-    pixels = draw.integers(0, 256, (60, 4, 4, 3), dtype=np.uint8)
-    labels = np.arange(60, dtype=np.int64) % 3
-    chosen = halves(pixels, labels)
-    assert np.bincount(labels[chosen]).tolist() == [10, 10, 10]
-    order = draw.permutation(60)
-    assert (halves(pixels[order], labels[order]) == chosen[order]).all()
+def test_half_of_every_class_of_the_test_batch_is_selected_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.arange(120) % 3
+    made = {
+        "images": np.arange(120, dtype=np.uint8)[:, None],
+        "labels": labels,
+        "split": np.where(np.arange(120) < 60, "train", "test"),
+        "classes": np.array(["a", "b", "c"]),
+    }
+    monkeypatch.setattr(cifar_weights, "Sums", lambda data: None)
+    monkeypatch.setattr(cifar_weights, "cifar10", lambda sums: made)
+    for train, kept in ((None, 60), (9, 9)):
+        with np.load(cifar_weights.halves_npz(tmp_path, tmp_path / "work", train=train)) as found:
+            counts = {name: np.bincount(found["labels"][found["split"] == name]).tolist() for name in ("val", "test")}
+            assert counts == {"val": [10, 10, 10], "test": [10, 10, 10]}
+            assert np.bincount(found["labels"][found["split"] == "train"]).tolist() == [kept // 3] * 3
+            assert (found["labels"] == labels[found["images"][:, 0]]).all()
 
 
 def test_intervals_are_students() -> None:
