@@ -345,6 +345,36 @@ def test_the_tolerance_of_latency_grows_with_noise_but_not_without_end():
     assert not holds(2.6, noise=0.0)
 
 
+def test_a_machine_that_is_slower_as_a_whole_is_no_false_claim():
+    """Its fixed workload takes longer too; up to twice as long is believed."""
+
+    def holds(slower, *, reference):
+        recorded = Latency(p50=1.0, p90=1.0, low=1.0, high=1.0, noise=0.0, reference_us=10.0)
+        found = replace(MEASURED, p50_ms=slower, p90_ms=slower, noise=0.0, reference_us=reference)
+        return latency_holds(recorded, found) == (True, True)
+
+    assert not holds(1.8, reference=None)
+    assert not holds(1.8, reference=10.0)
+    assert holds(1.8, reference=17.0)
+    assert not holds(1.8, reference=13.0)
+    assert holds(2.4, reference=40.0)
+    assert not holds(2.6, reference=40.0)
+    assert holds(0.3, reference=5.0)  # recorded when it was slow
+    assert not holds(0.3, reference=10.0)
+    assert holds(1.0, reference=20.0)  # the latency itself agrees: another reason is not asked for
+
+
+@pytest.mark.parametrize(("pace", "said"), [(1.6, True), (1.1, False)])
+def test_how_much_slower_the_machine_is_is_said(root, monkeypatch, pace, said):
+    now = replace(MEASURED, p50_ms=pace, p90_ms=1.1 * pace, low=1.05 * pace, high=1.2 * pace, reference_us=10.0 * pace)
+    monkeypatch.setattr("netsmith.artifact.verify_run.measure", lambda *_, **__: now)
+    edit(root / "run" / "results.json", final(lambda f: f["latency_ms"].update(reference_us=10.0)))
+    found = verify(root / "run")
+    assert found.ok
+    notes = {check.note for check in found.checks if check.name.startswith("latency")}
+    assert ("the machine takes 1.60 times as long for a fixed workload as when this was recorded" in notes) == said
+
+
 def test_what_is_neither_run_nor_artifact_is_refused(tmp_path):
     with pytest.raises(InputError, match="there is no"):
         verify(tmp_path / "nothing")

@@ -4,7 +4,8 @@ p90 is the 90th percentile of single calls; `low` and `high` are order statistic
 distribution of independent samples. From fewer than 36 samples there is no such upper bound; the largest sample then
 stands for it (and the smallest for the lower). `noise` says how uneven the machine was: a fixed numpy workload, each
 reading as long as a call of the model, runs between the calls, and noise = p90 / p50 - 1 of its times. 0.05 is a quiet
-machine; above 0.5 other work took the processor, and the latencies hold little.
+machine; above 0.5 other work took the processor, and the latencies hold little. What slows a machine evenly for longer
+than a measurement, such as a neighbour on a shared one, is no noise; `reference_us` tells it.
 """
 
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ class Measurement:
         warmup: calls before the first that counts.
         runs: calls that count.
         resize_ms: median time that `prepare` takes for one golden picture, None where none was at hand.
+        reference_us: median time of one product of the reference workload, microseconds: how fast the machine was; None
+            where it was not read.
     """
 
     p50_ms: float
@@ -55,6 +58,7 @@ class Measurement:
     warmup: int
     runs: int
     resize_ms: float | None
+    reference_us: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,8 @@ def measurement_of(
     memory: int | None = None,
     resize_ms: float | None = None,
 ) -> Measurement:
-    """What n >= 1 samples in milliseconds and times of the reference workload say; the rest as in `Measurement`."""
+    """What n >= 1 samples in milliseconds and seconds of a product of the reference workload by each reading say; the
+    rest as in `Measurement`."""
     p90 = p90_interval(samples)
     return Measurement(
         p50_ms=float(np.median(samples)),
@@ -96,6 +101,7 @@ def measurement_of(
         warmup=warmup,
         runs=len(samples),
         resize_ms=resize_ms,
+        reference_us=1e6 * float(np.median(reference)) if reference else None,
     )
 
 

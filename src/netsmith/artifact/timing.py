@@ -253,7 +253,7 @@ def _is_decided(model: _Timed, timing: Timing) -> bool:
 def _measurement(model: _Timed, *, memory: int | None, resize_ms: float | None) -> Measurement:
     return measurement_of(
         model.samples,
-        model.reference.times,
+        model.reference.of_a_product(),
         runtime=model.session.runtime,
         threads=model.session.threads,
         warmup=model.warmup,

@@ -3,8 +3,11 @@
 - Latency is measured again up to three times, six on a busy machine, and the fastest counts, because other work only
   ever slows a measurement. Recorded p50 and p90 hold when they are not below the measured ones by more than 25 % plus
   the noise of both measurements (each at most 50 %), nor above twice that with all of the noise: a busy machine
-  records too much, and that promises nothing false. On a machine with another processor or another number of cores,
-  or without the runtime they were recorded with, latencies are shown and not judged.
+  records too much, and that promises nothing false. They also hold where they do so at the speed that the machine has
+  now: what slows it evenly for a while (a neighbour on the same core, a lower clock) is not in the noise, but slows
+  the fixed workload beside the measurements too, so the ratio of its times, at most 2, is taken off. The budget
+  is held against what is measured now. On a machine with another processor or another number of cores, or without the
+  runtime they were recorded with, latencies are shown and not judged.
 - Accuracy is recomputed from `predictions/`, which must hold exactly the pictures and labels of `data.json`; where
   the data source is still there, every picture is read, matched by hash, prepared and classified again, and its
   logits must agree (1e-3 of the largest for float32, 5e-2 for other precisions). Where it is not there any more, that
@@ -46,7 +49,7 @@ from netsmith.run.scores import are_tags
 
 Split = Literal["val", "test"]
 _ATTEMPTS, _BUSY_ATTEMPTS = 3, 6
-_SLACK, _MOST_NOISE = 0.25, 0.5
+_SLACK, _MOST_NOISE, _MOST_PACE = 0.25, 0.5, 2.0
 _MAP_TOLERANCE = {"float32": 0.005, "float16": 0.005, "bfloat16": 0.03, "int8": 0.03}
 _LOGIT_TOLERANCE = {"float32": 1e-3, "float16": 1e-3, "bfloat16": 5e-2, "int8": 5e-2}
 
@@ -336,6 +339,8 @@ def _check_latency(result: Result, bundle: Bundle, report: Report, *, seconds: f
     note = "" if comparable else f"recorded on {where}: shown, not judged"
     if comparable and best.noise > _MOST_NOISE:
         note = f"the machine was busy (noise {best.noise:.1f}); where this fails, verify again when it is quiet"
+    elif comparable and abs(math.log(pace := _pace(recorded, best))) > math.log1p(_SLACK):
+        note = f"the machine takes {pace:.2f} times as long for a fixed workload as when this was recorded"
     for name, expected, value, holds in zip(
         ("latency p50 ms", "latency p90 ms"),
         (recorded.p50, recorded.p90),
@@ -353,8 +358,16 @@ def latency_holds(recorded: Latency, found: Measurement) -> tuple[bool, bool]:
     """Whether recorded p50 and p90 agree with measured ones; see the module for the tolerance."""
     below = 1 + _SLACK + min(recorded.noise, _MOST_NOISE) + min(found.noise, _MOST_NOISE)
     above = 2 * (1 + _SLACK + recorded.noise + found.noise)
+    paces = 1.0, min(max(_pace(recorded, found), 1 / _MOST_PACE), _MOST_PACE)
 
     def holds(claim: float, measured: float) -> bool:
-        return measured / below <= claim <= above * measured
+        return any(measured / below <= claim * pace <= above * measured for pace in paces)
 
     return holds(recorded.p50, found.p50_ms), holds(recorded.p90, found.p90_ms)
+
+
+def _pace(recorded: Latency, found: Measurement) -> float:
+    """How many times as long the machine takes for the same work now; 1 where it was not recorded."""
+    if recorded.reference_us is None or found.reference_us is None:
+        return 1.0
+    return found.reference_us / recorded.reference_us

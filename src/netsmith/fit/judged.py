@@ -166,4 +166,11 @@ def _slow(before: Latency, after: Latency) -> str | None:
 
 def as_latency(measured: Measurement) -> Latency:
     """The latency of a `Measurement`, as records hold it."""
-    return Latency(p50=measured.p50_ms, p90=measured.p90_ms, low=measured.low, high=measured.high, noise=measured.noise)
+    return Latency(
+        p50=measured.p50_ms,
+        p90=measured.p90_ms,
+        low=measured.low,
+        high=measured.high,
+        noise=measured.noise,
+        reference_us=measured.reference_us,
+    )

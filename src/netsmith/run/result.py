@@ -33,6 +33,8 @@ class Latency(BaseModel):
         p50, p90: median and 90th percentile.
         low, high: 95 % interval of p90; the budget is held against `high`.
         noise: how uneven the machine was while measuring, relative, >= 0.
+        reference_us: microseconds of a fixed workload beside it, which tell how fast the machine was; None where it was
+            not read.
     """
 
     model_config = _STRICT
@@ -42,6 +44,7 @@ class Latency(BaseModel):
     low: float = Field(gt=0.0)
     high: float = Field(gt=0.0)
     noise: float = Field(ge=0.0)
+    reference_us: float | None = Field(default=None, gt=0.0)
 
 
 class Top1(BaseModel):
