@@ -15,6 +15,7 @@ from netsmith.models.build import build
 from netsmith.run.clock import SystemClock
 from netsmith.run.plan import Plan
 from netsmith.train.compiling import BREAK_EVEN, pays
+from netsmith.train.diagnosis import first_non_finite_layer
 from netsmith.train.trainer import Trainer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -108,6 +109,15 @@ def test_a_plan_that_says_compiled_is_obeyed_or_refused(tmp_path: Path, monkeypa
     plan.record("compile", True, at=0, why="")
     with pytest.raises(InputError, match=r"says that this run is compiled, and torch\.compile does not work here"):
         trainer(plan)
+
+
+def test_a_compiled_network_tells_where_a_loss_broke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.Module, "compile", compile_by(lambda graph, inputs: graph.forward))
+    torch.compiler.reset()
+    run = trainer(Plan(tmp_path / "plan"), compile=True)
+    with torch.no_grad():
+        run.state.parameters["3.weight"][0] = float("nan")
+    assert first_non_finite_layer(run.objective, run.feed.batch(0), precision=run.precision) == "network.3"
 
 
 def test_several_processes_are_not_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,26 @@ def test_memory_and_waiting_ask_the_right_module(monkeypatch: pytest.MonkeyPatch
     assert [devices.free_memory(device) for device in (CUDA, MPS, CPU)] == [130, 40, None]
 
 
+def test_a_failed_allocation_tells_what_cudnn_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RuntimeError("FIND was unable to find an engine to execute this computation after trying 3 plans.")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for failed in (0, 2):
+        monkeypatch.setattr(torch.cuda, "memory_stats", lambda device, failed=failed: {"num_ooms": failed})
+        assert says_out_of_memory(error) == (failed > 0)
+
+
+@pytest.mark.parametrize(
+    ("device", "deterministic", "tried"), [(CUDA, False, True), (CUDA, True, False), (CPU, False, False)]
+)
+def test_kernels_are_tried_on_cuda_unless_they_must_be_deterministic(
+    device: torch.device, deterministic: bool, tried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", deterministic)
+    devices.choose_kernels(device)
+    assert torch.backends.cudnn.benchmark == tried
+
+
 def test_precision_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *version: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
@@ -266,7 +286,7 @@ def test_evaluation_of_a_lazy_device_has_one_shape(monkeypatch: pytest.MonkeyPat
     values: Any = {"mean": data.preprocess.mean, "std": data.preprocess.std, "batch_size": 8}
     expected = evaluate_network(network, data.val_pixels, data.val_labels, **values)
     assert seen == [8, 5]
-    monkeypatch.setattr("netsmith.train.evaluate.is_lazy", lambda device: True)
+    monkeypatch.setattr("netsmith.train.evaluate.likes_known_shapes", lambda device: True)
     found = evaluate_network(network, data.val_pixels, data.val_labels, **values)
     assert seen[2:] == [8, 8]
     np.testing.assert_allclose(found.logits, expected.logits, atol=1e-6)

@@ -20,10 +20,11 @@ from netsmith.run.recipe import Recipe
 from netsmith.train.batch import Delivery
 from netsmith.train.evaluate import evaluate_network
 from netsmith.train.feed import Feed, TrainingData
+from netsmith.train.ranks import ALONE, Ranks
 from netsmith.train.rendering import Rendered
 from netsmith.train.trainer import Trainer
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")]
 
 EVERYTHING: dict[str, Any] = {
     "crop_scale": (0.3, 1.0),
@@ -41,9 +42,10 @@ EVERYTHING: dict[str, Any] = {
 def cuda() -> Generator[torch.device]:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    deterministic, tf32 = torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32
+    switches = {name: getattr(torch.backends.cudnn, name) for name in ("deterministic", "benchmark", "allow_tf32")}
     yield torch.device("cuda")
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = deterministic, tf32
+    for name, value in switches.items():
+        setattr(torch.backends.cudnn, name, value)
     torch.cuda.set_sync_debug_mode("default")
     torch.cuda.set_per_process_memory_fraction(1.0)
     torch.cuda.empty_cache()
@@ -74,19 +76,19 @@ def data(images: Any, *, side: int, classes: int = 5) -> TrainingData:
     return TrainingData(images, labels, val, np.arange(16) % classes, Preprocess(size=side), "gpu")
 
 
-def trainer(
-    folder: Path, *, network: torch.nn.Module | None = None, plan: Plan | None = None, **changes: Any
-) -> Trainer:
+def trainer(folder: Path, *, network: torch.nn.Module | None = None, ranks: Ranks = ALONE, **changes: Any) -> Trainer:
+    folder.mkdir(exist_ok=True)
     recipe = tiny_recipe(**({"device": "cuda", "dtype": "float32"} | changes))
     return Trainer(
         network if network is not None else tiny_network(),
         tiny_data(),
         recipe,
-        plan=plan or Plan(folder / "plan.jsonl"),
+        plan=Plan(folder / "plan.jsonl"),
         clock=SystemClock(),
         checkpoints=folder / "checkpoints",
         metrics=folder / "metrics.jsonl",
         warn=lambda text: None,
+        ranks=ranks,
     )
 
 
@@ -219,7 +221,7 @@ def test_no_update_between_looks_waits_for_the_device(tmp_path: Path) -> None:
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     for batch in ready:
-        run._metrics.add(run._updates.make(batch))
+        run._metrics.add(run._updates.make(batch), batch)
     torch.cuda.set_sync_debug_mode("default")
     assert run.step == 5
 
@@ -235,6 +237,7 @@ def test_rendering_does_not_wait_for_the_device(cuda: torch.device) -> None:
         feed.delivered(step)
 
 
+@pytest.mark.filterwarnings("ignore")  # advice of compilers
 def test_a_compiled_run_trains_alike(tmp_path: Path) -> None:
     losses = {}
     for compiled in (False, True):
@@ -265,22 +268,34 @@ def test_evaluation_is_the_cpus(name: str, cuda: torch.device) -> None:
     np.testing.assert_allclose(found.logits, expected.logits, atol=1e-3 * scale)
 
 
-def test_one_process_of_nccl(cuda: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gradients are summed over a group of one, so the driver, the library and torch agree with each other."""
+@pytest.mark.filterwarnings("ignore")  # of torch, which takes its way through several kinds of groups
+@pytest.mark.parametrize("changes", [{"sync_bn": False}, {"sync_bn": True}, {"sync_bn": False, "sharded": True}])
+def test_a_run_over_nccl_is_that_of_one_process(
+    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group of one, in which everything is exchanged: the driver, the library and torch agree with each other."""
     import torch.distributed as dist
 
     if not dist.is_nccl_available():
         pytest.skip("this torch has no NCCL")
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    dist.init_process_group("nccl", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    torch.backends.cudnn.deterministic = True
+    few: dict[str, Any] = {"epochs": 0.5, "lr": 0.01, "grad_clip": 1.0}
+    alone = trainer(tmp_path / "alone", **few)
+    alone.advance()
+    monkeypatch.setattr(Ranks, "several", property(lambda self: True))
+    monkeypatch.setattr("netsmith.train.division.refuse_with_sharded", lambda recipe, processes: None)
+    dist.init_process_group("cpu:gloo,cuda:nccl", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
-        network = torch.nn.parallel.DistributedDataParallel(tiny_network().to(cuda), device_ids=[cuda.index or 0])
-        loss = network(torch.rand(4, 3, 8, 8, device=cuda)).square().sum()
-        loss.backward()
-        assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in network.parameters())
+        words = dist.new_group(backend="gloo")
+        run = trainer(tmp_path / "group", ranks=Ranks(words=words, steps=words), **few, **changes)
+        run.advance()
+        assert run.evaluate() is not None
+        run.save()
+        found = weights(run.state.plain())
     finally:
         dist.destroy_process_group()
+    for name, tensor in weights(alone.network).items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_the_command_trains_on_the_device(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 from netsmith.run.clock import Clock
 from netsmith.run.recipe import Recipe
 from netsmith.train.depthwise import Float32Parts, kinds_of
+from netsmith.train.devices import choose_kernels
 from netsmith.train.planning import Measure, Planner
 from netsmith.train.precision import Precision, Timing, candidates, thread_counts
 from netsmith.train.trials import Trials
@@ -53,7 +54,8 @@ def choose(
         processes: that train together on this machine.
     """
     timed = planner.timed
-    counts = thread_counts(recipe, measured=timed, processes=processes)
+    choose_kernels(device)
+    counts = thread_counts(recipe, measured=timed and device.type == "cpu", processes=processes)
     torch.set_num_threads(counts[0])
     ways = candidates(recipe, device, measured=timed)
     depthwise = None

@@ -9,6 +9,7 @@
   be compiled is trained without, said aloud. Compiled kernels round differently: a plan row says which it was.
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -120,10 +121,12 @@ def _compile(objective: nn.Module, state: State, batch: Batch, precision: Precis
     objective.train()
     objective.compile()
     try:
-        with precision.autocast(batch.images.device):
-            outcome = objective(precision.lay_out(batch.images), batch.targets)
-        outcome.loss.backward()
-        synchronize(batch.images.device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice for those who write kernels
+            with precision.autocast(batch.images.device):
+                outcome = objective(precision.lay_out(batch.images), batch.targets)
+            outcome.loss.backward()
+            synchronize(batch.images.device)
     except Exception as error:  # a compiler may raise anything
         vars(objective)["_compiled_call_impl"] = None
         return first_line(getattr(error, "inner_exception", error))

@@ -96,6 +96,22 @@ def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return values.to(device, non_blocking=cuda)
 
 
+def choose_kernels(device: torch.device) -> None:
+    """Let cuDNN try its kernels on every new shape and keep the fastest, unless they are asked to be deterministic.
+
+    It is slow once per shape and layer, and faster from then on. Shapes are few: batches have one size, and so have
+    their evaluation's where it fills up the last (`likes_known_shapes`). Other kernels round differently; on a GPU
+    bits are the same again only with `torch.backends.cudnn.deterministic`.
+    """
+    if device.type == "cuda" and not torch.backends.cudnn.deterministic:
+        torch.backends.cudnn.benchmark = True
+
+
+def likes_known_shapes(device: torch.device) -> bool:
+    """Whether a new shape costs more than some pictures more: it is compiled for, or cuDNN's kernels are tried."""
+    return device.type in {"cuda", "xla"}
+
+
 def waits_for_numbers(device: torch.device) -> bool:
     """Whether reading a number makes Python wait for the device; on a CPU it is there already."""
     return device.type != "cpu"

@@ -52,7 +52,7 @@ def gradient_norms(objective: nn.Module, state: State, batch: Batch, *, precisio
     """
     objective.zero_grad(set_to_none=True)
     with precision.autocast(batch.images.device):
-        loss: Tensor = objective(precision.lay_out(batch.images), batch.targets).loss
+        loss: Tensor = objective.forward(precision.lay_out(batch.images), batch.targets).loss  # not compiled
     (loss / state.division.summed).backward()
     state.division.take_gradients()
     gradients = {name: each.grad for name, each in state.parameters.items() if each.grad is not None}
@@ -112,7 +112,7 @@ def first_non_finite_layer(objective: nn.Module, batch: Batch, *, precision: Pre
     handles = [watch(name, layer) for name, layer in leaves]
     try:
         with precision.autocast(batch.images.device):
-            objective(precision.lay_out(batch.images), batch.targets)
+            objective.forward(precision.lay_out(batch.images), batch.targets)  # compiled, it would not know the hooks
     finally:
         for handle in handles:
             handle.remove()

@@ -64,8 +64,9 @@ class Whole:
         return norms
 
     def plain(self, network: nn.Module) -> nn.Module:
-        """The network as a process alone has it; only the leading process's has weights."""
-        return network
+        """The network as a process alone has it, brought to the CPU: training is over. Only the leading process's has
+        weights."""
+        return network.cpu()
 
 
 WHOLE = Whole()

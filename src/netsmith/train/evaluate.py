@@ -1,4 +1,8 @@
-"""A float network's answers on prepared pixels: every picture once, in float32, as the exported graph computes."""
+"""A float network's answers on prepared pixels: every picture once, in float32, as the exported graph computes.
+
+On CUDA torch's convolutions of float32 round their inputs to TF32 unless they are told not to
+(`torch.backends.cudnn.allow_tf32`), and so they do here; what a finished run says of itself comes from its artifact.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +18,12 @@ from netsmith.errors import CheckError
 from netsmith.run.progress import Progress, silent
 from netsmith.run.scores import METRIC_NAMES, Answers, are_tags, points
 from netsmith.run.tagging import best_thresholds, probabilities_of
-from netsmith.train.devices import is_lazy, release
+from netsmith.train.devices import likes_known_shapes, release
 from netsmith.train.objectives import Normalize
 from netsmith.train.ranks import Ranks
 from netsmith.train.shortage import says_out_of_memory
+
+PICTURES, GPU_PICTURES = 64, 256  # per forward call
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ def evaluate_network(
     *,
     mean: Sequence[float],
     std: Sequence[float],
-    batch_size: int = 64,
+    batch_size: int | None = None,
     progress: Progress = silent,
     jointly: bool = False,
 ) -> Evaluation:
@@ -66,7 +72,8 @@ def evaluate_network(
         pixels: uint8 [N,R,R,3], as `prepare` gives them; N >= 1.
         labels: int64 [N], or bool [N,C] of tags.
         mean, std: of the network's input, in units of [0, 1] pixel values.
-        batch_size: pictures per forward call, fewer where memory runs out; it does not change which are counted.
+        batch_size: pictures per forward call, fewer where memory runs out; as suits the device when None. It does not
+            change which are counted.
         progress: told how many pictures are done.
         jointly: every forward call is made by all processes together; then there are as many of them in each, for as
             many pictures, whatever happens.
@@ -76,6 +83,7 @@ def evaluate_network(
     """
     assert len(pixels) == len(labels) > 0, (len(pixels), len(labels))
     device = next(network.parameters()).device
+    batch_size = batch_size or (GPU_PICTURES if device.type == "cuda" else PICTURES)
     normalize = Normalize(mean, std).to(device)
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
@@ -88,7 +96,7 @@ def evaluate_network(
                 # A copy: caches are read-only. Pictures come interleaved, which is channels-last.
                 images = torch.from_numpy(pixels[start : start + batch_size].copy()).permute(0, 3, 1, 2)
                 count = len(images)
-                if is_lazy(device):  # filled up to the shape that is compiled already
+                if likes_known_shapes(device):  # filled up to the shape that was met already
                     images = images[torch.arange(min(batch_size, len(pixels))) % count]
                 logits = _logits(network, normalize, images, device)
                 if logits is None:

@@ -5,7 +5,6 @@ neither the optimizer nor the loop knows of it. Muon turns whole matrices, zeros
 """
 
 from collections.abc import Mapping
-from functools import partial
 
 import numpy as np
 import torch
@@ -27,11 +26,18 @@ def hold_zeros(network: nn.Module, masks: Mapping[str, NDArray[np.bool_]]) -> No
         stays = torch.from_numpy(mask).to(parameter)
         with torch.no_grad():
             parameter.mul_(stays)
-        parameter.register_hook(partial(_masked, stays))
+        parameter.register_hook(_Mask(stays))
 
 
-def _masked(stays: Tensor, gradient: Tensor) -> Tensor:
-    return gradient * stays.to(gradient)
+class _Mask:
+    """Sets gradients to zero, on the device that the network has gone to since."""
+
+    def __init__(self, stays: Tensor) -> None:
+        self._stays = stays
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        self._stays = self._stays.to(gradient)  # once: a GPU would be waited for
+        return gradient * self._stays
 
 
 def refuse_moved(network: nn.Module, masks: Mapping[str, NDArray[np.bool_]]) -> None:

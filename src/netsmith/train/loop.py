@@ -24,7 +24,8 @@ class Trained:
     """What training gives.
 
     Attributes:
-        network: in evaluation mode, with the weights to ship; of several processes that divided it, the leading one's.
+        network: in evaluation mode on the CPU, where artifacts are made and measured, with the weights to ship; of
+            several processes that divided it, the leading one's.
         steps: updates made.
         epochs: passes over the training split.
         seconds: spent, those of interrupted parts included.

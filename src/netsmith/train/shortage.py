@@ -17,6 +17,9 @@ _WORDS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
+_CUDNN = "unable to find an engine to execute"
+"""What cuDNN says where no kernel's workspace finds room, each failed allocation being passed over; also where it has
+no kernel at all, but then no allocation failed."""
 _ONEDNN = ("could not create a primitive", "could not execute a primitive", "could not create a memory")
 """All that oneDNN says where its own buffers find no room. A layer it cannot compute is worded alike, but longer."""
 
@@ -34,7 +37,15 @@ def says_out_of_memory(error: BaseException) -> bool:
         return True
     if not isinstance(error, RuntimeError):
         return False
-    return first_line(error) in _ONEDNN or any(words in str(error) for words in _WORDS)
+    said = str(error)
+    return (
+        first_line(error) in _ONEDNN or any(words in said for words in _WORDS) or (_CUDNN in said and _cuda_ran_out())
+    )
+
+
+def _cuda_ran_out() -> bool:
+    """Whether an allocation of this process failed on a CUDA device."""
+    return any(torch.cuda.memory_stats(each).get("num_ooms", 0) for each in range(torch.cuda.device_count()))
 
 
 def enough_memory(make: Callable[[], Result], *, of: str) -> Result:

@@ -107,7 +107,7 @@ class State:
         return {name: tuple(of.shape) for name, _, of in self._parts() if not name.startswith("optimizer.")}
 
     def plain(self) -> nn.Module:
-        """`final` as a process alone has it; only the leading process's has weights."""
+        """`final` as a process alone has it, brought to the CPU to stay; only the leading process's has weights."""
         return self.division.plain(self.final)
 
     def _parts(self) -> Iterator[tuple[str, Tensor, Tensor]]:
