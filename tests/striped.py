@@ -17,7 +17,7 @@ from netsmith.artifact.bundle import Bundle, write_bundle
 from netsmith.artifact.golden import make_golden, synthetic_examples
 from netsmith.artifact.insides import Insides
 from netsmith.artifact.runtimes import open_model
-from netsmith.compress.quantize.qdq import Graph
+from netsmith.compress.quantize.graph import Graph
 from netsmith.export.onnx_graph import write_onnx
 from netsmith.export.probe import probe_weights
 from netsmith.run.preprocess import Preprocess
@@ -73,9 +73,12 @@ def solved(name: str, spoil: Callable[[Layout, Weights], None] | None = None) ->
     return layout, weights
 
 
-def write_solved(folder: Path, layout: Layout, weights: Weights) -> Bundle:
-    """The artifact of a solved network."""
-    model = write_onnx(layout, weights, preprocess=PREPROCESS)
+def write_solved(
+    folder: Path, layout: Layout, weights: Weights, *, thresholds: tuple[float, ...] | None = None
+) -> Bundle:
+    """The artifact of a solved network; with thresholds it tags."""
+    activation = "softmax" if thresholds is None else "sigmoid"
+    model = write_onnx(layout, weights, preprocess=PREPROCESS, activation=activation)
     session = open_model(model)
     counters = {name: np.zeros((), np.int64) for name in weights if name.endswith("running_mean")}
     state = weights | {name.replace("running_mean", "num_batches_tracked"): zero for name, zero in counters.items()}
@@ -89,4 +92,6 @@ def write_solved(folder: Path, layout: Layout, weights: Weights) -> Bundle:
             synthetic_examples(PREPROCESS), PREPROCESS, lambda pixels: session.run(pixels).probabilities
         ),
         weights=safetensors.numpy.save(state),
+        activation=activation,
+        thresholds=thresholds,
     )

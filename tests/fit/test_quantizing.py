@@ -9,24 +9,27 @@ from typing import Any
 import numpy as np
 import pytest
 from kept_word import broken
+from PIL import Image
 from striped import LABELS, Weights, solved, stripes, write_solved, write_stripes
 
 from netsmith.arch.graph import Conv, Norm
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.artifact.bundle import Bundle, Preferred, artifact_hash, load_bundle, write_preferred
 from netsmith.artifact.latency import Measurement, ThreadChoice
-from netsmith.artifact.runtimes import REFERENCE, RUNTIMES
+from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, open_session
 from netsmith.artifact.verify import as_document, verify
 from netsmith.data.items import Dataset, Item
 from netsmith.data.prepare import Pixels
 from netsmith.errors import CheckError, InputError
 from netsmith.fit import finish, stage
-from netsmith.fit.quantizing import QuantizeJob, calibration_pictures, quantize_run
+from netsmith.fit.calibration import calibration_pictures
+from netsmith.fit.quantizing import QuantizeJob, quantize_run
 from netsmith.fit.session import Session
 from netsmith.run.clock import FakeClock
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.result import Result
+from netsmith.run.scores import thresholds_for
 
 NETWORK = "resnet20_cifar@1.0,depth=0.34"
 OTHER = Preferred(runtime=REFERENCE if RUNTIMES["openvino"].obstacle() else "openvino")
@@ -188,6 +191,37 @@ def test_weights_in_sixteen_bits_keep_the_answers(ground, tmp_path, monkeypatch)
     assert not rows(tmp_path / "out", "rung")
 
 
+def test_weights_that_float16_cannot_hold_are_told_before_there_is_a_folder(ground, tmp_path):
+    layout, weights = solved(NETWORK, far_apart)
+    _, _, second = neighbours(layout)
+    weights[f"{second}.weight"] *= 1e9
+    write_solved(tmp_path / "huge", layout, weights)
+    job = QuantizeJob(source=tmp_path / "huge", precision="float16")
+    with pytest.raises(InputError, match="use --precision bfloat16"):
+        quantize_run(job, typed(ground, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_tags_are_given_from_thresholds_of_the_rounded_answers(ground, tmp_path, monkeypatch):
+    """Not from those of the float model, whose probabilities are others."""
+    made: list[Bundle] = []
+    monkeypatch.setattr(stage.Stage, "ship", lambda self, bundle: made.append(bundle))
+    pixels, labels = stripes(60, seed=4)
+    rows = ["image_path,labels,split"]
+    for at, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
+        Image.fromarray(picture).save(tmp_path / f"{at}.png")
+        rows.append(f"{at}.png,{LABELS[label]};{LABELS[label - 1]},{('train', 'val', 'test')[at // 20]}")
+    (tmp_path / "tags.csv").write_text("\n".join(rows) + "\n")
+    whole = write_solved(tmp_path / "model", *solved(NETWORK), thresholds=(0.0, 0.1, 0.9, 1.0))
+    session = Session(data=str(tmp_path / "tags.csv"), output=tmp_path / "out", command=["quantize"])
+    quantize_run(QuantizeJob(source=tmp_path / "model", pictures=20, max_drop=100.0), session)
+    one = np.eye(len(LABELS), dtype=bool)[labels[20:40]]
+    targets = one | np.roll(one, -1, axis=1)
+    rounded, before = (open_session(each).run(pixels[20:40]).logits for each in (made[0], whole))
+    assert made[0].config.thresholds == thresholds_for(rounded, targets) != thresholds_for(before, targets)
+
+
 class _NoReader:
     def read(self, name: str) -> bytes | Pixels:
         raise AssertionError("nothing is read")
@@ -213,8 +247,6 @@ def test_calibration_takes_training_pictures_of_all_classes_alike():
 
 def test_the_ground_is_what_it_is_meant_to_be(ground):
     """The spoilt network computes what the good one does, so that only rounding can tell them apart."""
-    from netsmith.artifact.runtimes import open_session
-
     pixels, labels = stripes(80, seed=3)
     answers = [open_session(load_bundle(ground / name)).run(pixels).logits for name in ("good", "apart")]
     np.testing.assert_allclose(answers[0], answers[1], atol=0.05)

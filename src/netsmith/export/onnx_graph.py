@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import netsmith
 from netsmith.arch import graph as g
@@ -29,6 +29,7 @@ from netsmith.arch import spec
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.artifact.bundle import Activation
 from netsmith.errors import InputError
+from netsmith.export.folding import Folding, spread
 from netsmith.run.preprocess import Preprocess
 
 OPSET, IR_VERSION = 17, 8
@@ -144,25 +145,12 @@ class _Writer:
         self.scale = 1 / (255 * np.array(preprocess.std))
         self.shapes = g.shapes(graph)
         self.needed = g.needed(graph)
-        self.readers = _readers(self.needed)
-        self.norms = self._foldable()
-        self.folded = {norm.name for norm in self.norms.values()}
-        self.scale_in_convs = all(isinstance(reader, g.Conv) for reader in self.readers["input"])
+        self.folding = Folding.of(graph, preprocess)
+        self.folded = {norm.name for norm in self.folding.norms.values()}
         self.value: dict[str, str] = {}
         self.names: set[str] = set()
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[TensorProto] = []
-
-    def _foldable(self) -> dict[str, g.Norm]:
-        """Norms by the convolution or linear layer that takes them in: the one whose output nothing else reads."""
-        folded: dict[str, g.Norm] = {}
-        for op in self.needed:
-            match op, self.readers.get(op.name):
-                case g.Conv() | g.Linear(), [g.Norm() as norm] if op.name != self.graph.output:
-                    folded[op.name] = norm
-                case _:
-                    continue
-        return folded
 
     def node(self, kind: str, name: str, inputs: Sequence[str], *, output: str | None = None, **attributes: Any) -> str:
         """Append a node; its output tensor bears its name unless `output` says otherwise, and is returned."""
@@ -171,10 +159,8 @@ class _Writer:
         return output
 
     def constant(self, name: str, array: Array) -> str:
-        """Append a tensor, little-endian as ONNX wants it; its name is returned."""
-        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-        content = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        self.tensors.append(TensorProto(name=self.claim(name), dims=array.shape, data_type=kind, raw_data=content))
+        """Append a tensor; its name is returned."""
+        self.tensors.append(numpy_helper.from_array(array, self.claim(name)))
         return name
 
     def claim(self, name: str) -> str:
@@ -192,7 +178,7 @@ class _Writer:
         x = self.node("Cast", "input.cast", [x], to=TensorProto.FLOAT)
         mean = self.constant("input.mean", self.mean.astype(np.float32).reshape(per_channel))
         x = self.node("Sub", "input.centre", [x, mean])
-        if not self.scale_in_convs:
+        if not self.folding.pixels:
             scale = self.constant("input.scale", self.scale.astype(np.float32).reshape(per_channel))
             x = self.node("Mul", "input.scaled", [x, scale])
         self.value["input"] = x
@@ -237,18 +223,18 @@ class _Writer:
         self.value[op.name] = x
 
     def _is_output(self, op: g.Op) -> bool:
-        norm = self.norms.get(op.name)
+        norm = self.folding.norms.get(op.name)
         return op.name == self.graph.output or (norm is not None and norm.name == self.graph.output)
 
     def _weights(self, op: g.Conv | g.Linear) -> list[str]:
         """Weight and bias with the following norm and the input's scale folded in, as tensors."""
         weight = self._parameter(f"{op.name}.weight")
         bias = self._parameter(f"{op.name}.bias") if isinstance(op, g.Linear) or op.bias else None
-        if isinstance(op, g.Conv) and op.source == "input" and self.scale_in_convs:
-            weight = weight * _by_input_channel(op, self.scale)
-        if (norm := self.norms.get(op.name)) is not None:
+        if op.name in self.folding.pixels:
+            weight = weight * self.folding.pixels[op.name]
+        if (norm := self.folding.norms.get(op.name)) is not None:
             scale, shift = self._scale_and_shift(norm)
-            weight = weight * _spread(scale.astype(np.float32), weight.ndim)
+            weight = weight * spread(scale.astype(np.float32), weight.ndim)
             bias = shift if bias is None else bias * scale + shift
         names = [self.constant(f"{op.name}.weight", _without_subnormals(weight))]
         return names if bias is None else [*names, self.constant(f"{op.name}.bias", _without_subnormals(bias))]
@@ -362,29 +348,9 @@ class _Writer:
         return model.SerializeToString(deterministic=True)
 
 
-def _readers(ops: Sequence[g.Op]) -> dict[str, list[g.Op]]:
-    readers: dict[str, list[g.Op]] = {}
-    for op in ops:
-        for name in g.sources(op):
-            readers.setdefault(name, []).append(op)
-    return readers
-
-
 def _without_subnormals(values: Array) -> NDArray[np.float32]:
     values = values.astype(np.float32, copy=False)
     return np.where(np.abs(values) < np.finfo(np.float32).tiny, np.float32(0), values)
-
-
-def _spread(values: Array, ndim: int) -> Array:
-    """Values along the first of `ndim` axes."""
-    return values.reshape(-1, *(1 for _ in range(ndim - 1)))
-
-
-def _by_input_channel(op: g.Conv, values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """One value per input channel, shaped to multiply a convolution's weight [out, in / groups, *kernel]."""
-    per_group = values.reshape(op.groups, -1)
-    per_output = np.repeat(per_group, op.out_channels // op.groups, axis=0)
-    return per_output.reshape(*per_output.shape, *(1 for _ in op.kernel)).astype(np.float32)
 
 
 def _pads(padding: g.Padding) -> list[int]:

@@ -20,18 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netsmith.artifact.bundle import WEIGHTS, Bundle, Preferred, external_files, write_bundle
+from netsmith.artifact.evaluate import evaluate
 from netsmith.artifact.golden import make_golden
 from netsmith.artifact.quantization import Calibration, Quantization
 from netsmith.artifact.runtimes import REFERENCE, choose_runtime, open_model, open_session
 from netsmith.compress.quantize.calibrate import METHODS, Observed, observe
 from netsmith.compress.quantize.equalize import equalize
+from netsmith.compress.quantize.graph import Graph
 from netsmith.compress.quantize.half import halve
 from netsmith.compress.quantize.ladder import Rung, Tried, next_rung
-from netsmith.compress.quantize.qdq import Graph, Rounding, quantize
+from netsmith.compress.quantize.qdq import Rounding, quantize
 from netsmith.compress.quantize.sensitivity import rank
 from netsmith.data.cache import prepared
-from netsmith.data.items import Dataset, Item
 from netsmith.errors import CheckError, InputError
+from netsmith.fit.calibration import calibration_pictures
 from netsmith.fit.judged import Found, verdict
 from netsmith.fit.parent import open_parent
 from netsmith.fit.session import Session
@@ -39,6 +41,7 @@ from netsmith.fit.stage import Stage, run_stage
 from netsmith.run.ledger import LedgerRow
 from netsmith.run.machine import machine
 from netsmith.run.result import Result
+from netsmith.run.scores import thresholds_for
 
 STAGE, RUNG = "quantize", "rung"
 """Stages of the ledger's rows: of the outcome, and of every rung before it."""
@@ -106,13 +109,14 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
     graph = Graph(parent.bundle.model_path.read_bytes())
     if not graph.layers():
         raise InputError(f"{parent.path} has no convolution or linear layer that could be rounded")
+    halved = None if job.precision == "int8" else halve(graph, job.precision)
     open_session(parent.bundle, warn=session.warn)  # refuses a graph that cannot run before a folder is made
 
     def work(stage: Stage) -> Result:
         stage.hold_to(job.wishes())
         row = stage.ledger.newest(STAGE)
         if row is None:
-            row = _Ladder(stage, job, graph).climb() if job.precision == "int8" else _halve(stage, job, graph)
+            row = _Ladder(stage, job, graph).climb() if halved is None else _judge_halved(stage, job, halved)
         if row.verdict == "refused":
             raise CheckError(stage.refusal(row.reason))
         made = stage.made(row.output or "")
@@ -280,40 +284,11 @@ class _Ladder:
         return pictures.pixels
 
 
-def calibration_pictures(dataset: Dataset, count: int, *, seed: int) -> list[Item]:
-    """Training pictures of all classes alike: each class in turn gives its next, in the order of a hash.
-
-    Args:
-        dataset: with its splits; pictures with several tags count for the first whose turn it is, those without any
-            are a class of their own.
-        count: of pictures, fewer where there are fewer.
-        seed: another seed chooses others.
-    """
-    items = sorted(
-        {item.key: item for item in dataset.subset("train")}.values(),
-        key=lambda item: sha256(f"calibration {seed} {item.key}".encode()).digest(),
-    )
-    queues = [
-        iter([item for item in items if (label in item.labels if label is not None else not item.labels)])
-        for label in (*range(len(dataset.classes)), None)
-    ]
-    chosen: dict[str, Item] = {}
-    while queues and len(chosen) < count:
-        for queue in [*queues]:
-            item = next((each for each in queue if each.key not in chosen), None)
-            if item is None:
-                queues.remove(queue)
-            elif len(chosen) < count:
-                chosen[item.key] = item
-    return list(chosen.values())
-
-
-def _halve(stage: Stage, job: QuantizeJob, graph: Graph) -> LedgerRow:
-    """The model with its weights in sixteen bits, judged; gives the row of the outcome."""
-    assert job.precision != "int8", "the ladder does that"
+def _judge_halved(stage: Stage, job: QuantizeJob, halved: bytes) -> LedgerRow:
+    """Judge the model with its weights in sixteen bits; gives the row of the outcome."""
     runtime, threads = choose_runtime(stage.parent.bundle, warn=stage.session.warn)
     preferred = Preferred(runtime=runtime, threads=threads)
-    made = _write(stage, job, halve(graph, job.precision), preferred=preferred, quantization=None)
+    made = _write(stage, job, halved, preferred=preferred, quantization=None)
     before, after = stage.judge(stage.parent.bundle, made)
     found = verdict(before, after, max_drop=job.max_drop)
     stage.session.say(f"{STAGE}: {found.word}, {found.reason}")
@@ -325,10 +300,15 @@ def _halve(stage: Stage, job: QuantizeJob, graph: Graph) -> LedgerRow:
 def _write(
     stage: Stage, job: QuantizeJob, model: bytes, *, preferred: Preferred, quantization: Quantization | None
 ) -> Bundle:
-    """A candidate: the parent's artifact with another graph."""
+    """A candidate: the parent's artifact with another graph, and of tags with thresholds of its own answers."""
     bundle = stage.parent.bundle
     config, weights = bundle.config, bundle.folder / WEIGHTS
     session = open_model(model, threads=preferred.threads)
+    thresholds = config.thresholds
+    if thresholds is not None:
+        val = stage.finisher.prepared("val", config.preprocess)
+        answers = evaluate(session, val.pixels, val.labels, progress=stage.session.progress)
+        thresholds = thresholds_for(answers.logits, val.labels)
     examples = bundle.golden().encoded
     folder = stage.candidate(job.precision)
     shutil.rmtree(folder, ignore_errors=True)  # a removal that was stopped leaves what is no artifact
@@ -341,7 +321,7 @@ def _write(
         golden=make_golden(examples, config.preprocess, lambda pixels: session.run(pixels).probabilities),
         weights=weights.read_bytes() if weights.is_file() else None,
         activation=config.activation,
-        thresholds=config.thresholds,
+        thresholds=thresholds,
         temperature=config.temperature,
         precision=job.precision,
         quantization=quantization,

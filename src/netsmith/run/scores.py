@@ -109,6 +109,16 @@ def points(logits: "Logits", targets: "Targets") -> dict[str, float]:
     return {**right, "loss": cross_entropy(logits, cast("NDArray[np.int64]", targets))}
 
 
+def thresholds_for(logits: "Logits", targets: "Targets") -> tuple[float, ...] | None:
+    """For each tag the threshold of the largest F1 on these pictures; None where pictures have one class; as
+    `headline`."""
+    if not are_tags(targets):
+        return None
+    from netsmith.run.tagging import best_thresholds, probabilities_of
+
+    return tuple(best_thresholds(probabilities_of(logits), targets))
+
+
 def loss_interval(logits: "Logits", targets: "Targets") -> Interval:
     """Mean loss per picture, nats, with the normal interval of a mean; as `headline`."""
     if are_tags(targets):

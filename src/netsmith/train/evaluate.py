@@ -16,8 +16,7 @@ from torch import nn
 from netsmith.data.items import Targets
 from netsmith.errors import CheckError
 from netsmith.run.progress import Progress, silent
-from netsmith.run.scores import METRIC_NAMES, Answers, are_tags, points
-from netsmith.run.tagging import best_thresholds, probabilities_of
+from netsmith.run.scores import METRIC_NAMES, Answers, points, thresholds_for
 from netsmith.train.devices import likes_known_shapes, release
 from netsmith.train.objectives import Normalize
 from netsmith.train.ranks import Ranks
@@ -48,10 +47,8 @@ class Evaluation(Answers):
 
     @property
     def thresholds(self) -> tuple[float, ...] | None:
-        """For each tag the threshold of the largest F1 on these pictures; None where pictures have one class."""
-        if not are_tags(self.targets):
-            return None
-        return tuple(best_thresholds(probabilities_of(self.logits), self.targets))
+        """To answer with, see `run.scores.thresholds_for`."""
+        return thresholds_for(self.logits, self.targets)
 
 
 def evaluate_network(

@@ -10,7 +10,8 @@ import pytest
 from netsmith.arch.names import find_layout
 from netsmith.artifact.runtimes import open_model
 from netsmith.compress.quantize.calibrate import observe
-from netsmith.compress.quantize.qdq import Graph, Rounding, quantize
+from netsmith.compress.quantize.graph import Graph
+from netsmith.compress.quantize.qdq import Rounding, quantize
 from netsmith.export.probe import probe_onnx
 from netsmith.run.preprocess import Preprocess
 

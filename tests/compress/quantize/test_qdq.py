@@ -13,8 +13,9 @@ from netsmith.arch.names import find_layout
 from netsmith.artifact.runtimes import open_model
 from netsmith.compress.quantize.calibrate import Observed, observe
 from netsmith.compress.quantize.equalize import equalize, pairs
+from netsmith.compress.quantize.graph import Graph
 from netsmith.compress.quantize.half import halve
-from netsmith.compress.quantize.qdq import Graph, Rounding, quantize
+from netsmith.compress.quantize.qdq import Rounding, quantize
 from netsmith.compress.quantize.sensitivity import rank
 from netsmith.errors import InputError
 from netsmith.export.onnx_graph import write_onnx

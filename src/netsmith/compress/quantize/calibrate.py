@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from netsmith.artifact.insides import Insides
 from netsmith.artifact.quantization import Calibration
+from netsmith.compress.quantize.graph import Graph
 from netsmith.compress.quantize.numbers import Floats
-from netsmith.compress.quantize.qdq import Graph
 from netsmith.errors import InputError
 from netsmith.run.progress import Progress, silent
 
@@ -80,7 +80,8 @@ def observe(
     """
     names = graph.tensors()
     insides = Insides(graph.model, names, threads=threads)
-    read_by_layers = {node.input[0] for node in graph.nodes if node.name in {*graph.layers()}}
+    layers = {*graph.layers()}
+    read_by_layers = {node.input[0] for node in graph.nodes if node.name in layers}
     first = insides.run(np.ascontiguousarray(pixels[:1]))
     per_picture = sum(tensor.nbytes for tensor in first.values())
     batch = int(np.clip(MEMORY // max(1, per_picture), 1, BATCH))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
+from netsmith.compress.quantize.graph import LAYERS, Graph, group_count
 from netsmith.compress.quantize.numbers import Floats
-from netsmith.compress.quantize.qdq import LAYERS, Graph, group_count
 
 COMMUTING = ("Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten")
 ROUNDS = 20

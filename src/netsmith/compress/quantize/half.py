@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-from netsmith.compress.quantize.qdq import LAYERS, Graph, write_model
+from netsmith.compress.quantize.graph import LAYERS, Graph, write_model
 from netsmith.errors import InputError
 
 Half = Literal["float16", "bfloat16"]
@@ -47,9 +47,7 @@ def halve(graph: Graph, kind: Half) -> bytes:
 
 def _half(name: str, value: NDArray[Any], kind: Half) -> TensorProto:
     if kind == "float16":
-        return TensorProto(
-            name=name, dims=value.shape, data_type=TensorProto.FLOAT16, raw_data=value.astype("<f2").tobytes()
-        )
+        return numpy_helper.from_array(value.astype(np.float16), name)
     # To the nearest, ties to even: numpy has no bfloat16, which is the upper half of a float32.
     bits = value.astype("<f4").view("<u4").astype(np.uint64)
     upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")

@@ -37,11 +37,6 @@ class Affine:
         """What the same levels stand for after a multiplication by a positive number."""
         return Affine(float(np.float32(self.scale * factor)), self.zero)
 
-    def round(self, values: Floats) -> Floats:
-        """Values as their nearest levels stand for them."""
-        levels = np.clip(np.rint(values / np.float32(self.scale)) + self.zero, 0, LEVELS)
-        return ((levels - self.zero) * np.float32(self.scale)).astype(np.float32)
-
 
 @dataclass(frozen=True)
 class Layer:

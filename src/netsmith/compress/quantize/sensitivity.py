@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from netsmith.artifact.runtimes import open_model
 from netsmith.compress.quantize.calibrate import Ranges
-from netsmith.compress.quantize.qdq import LAYERS, Graph, Rounding, quantize
+from netsmith.compress.quantize.graph import LAYERS, Graph
+from netsmith.compress.quantize.qdq import Rounding, quantize
 from netsmith.run.progress import Progress, silent
 
 LOOKED_AT = (*LAYERS, "Add", "Concat")
