@@ -44,6 +44,7 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 WITHOUT_TORCH: dict[str, list[str]] = {
     "audit": ["photos"],
     "bench": ["artifact", "--json"],
+    "compress": ["--help"],
     "curves": ["begun"],
     "export": ["artifact", "-o", "exported", "--overwrite"],
     "models": [],
@@ -75,6 +76,7 @@ PARTS = {
         "from netsmith.arch.cost import cost; from netsmith.arch.names import find_layout;"
         "assert cost(find_layout('resnet18')).params == 11_689_512"
     ),
+    "compressing": "from netsmith.fit.compressing import compress_run",
     "quantizing": "from netsmith.fit.quantizing import QuantizeJob, quantize_run",
     "predictor": (
         "import netsmith; rows = netsmith.Predictor('artifact').predict('picture.png');"

@@ -56,6 +56,8 @@ def test_what_keeps_far_less_what_cannot_fit_and_what_has_no_time_is_left_out_wi
     assert names(short) == ["prune+quantize", "prune+distill+quantize"]
     assert "enough for 2 of 4 orders; a longer --time" in short.left_out["distill+quantize"]
     assert names(agenda({"int8": reach(0.7)}, seconds=0.5)) == ["prune+quantize"], "never none"
+    assert most(60.0, before=10.0) == 12, "each as long as half of the model's own training"
+    assert most(60.0, before=HOUR) == 2
     assert [most(seconds) for seconds in (10, 60, 600, 1800, HOUR, 8 * HOUR)] == [1, 2, 3, 4, 4, 5]
 
 

@@ -51,6 +51,7 @@ class Verb:
 VERBS = {
     "audit": Verb("netsmith.cli.audit:audit", "Say what is in a data set and what is wrong with it."),
     "bench": Verb("netsmith.cli.bench:bench", "Measure how fast an artifact is here, in one runtime or all."),
+    "compress": Verb("netsmith.cli.compress:compress", "Make the best of a trained model that fits a budget."),
     "curves": Verb("netsmith.cli.curves:curves", "Draw the learning curves of one run or several in one picture."),
     "distill": Verb("netsmith.cli.distill:distill", "Train a small network to answer as larger ones do."),
     "export": Verb("netsmith.cli.export:export", "Write the folder to ship from a run, an artifact or a name."),

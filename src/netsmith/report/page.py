@@ -18,7 +18,7 @@ from netsmith.report import accuracy, history, origin, outcome
 from netsmith.report.answers import Scores, score
 from netsmith.report.evidence import Evidence, gather
 from netsmith.report.markup import Content, Markup, join, raw, tag
-from netsmith.report.stages import stages
+from netsmith.report.stages import stages, tried
 from netsmith.report.style import CSS
 from netsmith.report.tagging import TagScores, score_tags
 from netsmith.run.files import FULL_DISK, write_text
@@ -117,6 +117,7 @@ def _sections(evidence: Evidence, scores: dict[str, Scores | TagScores]) -> list
     return [
         ("sure", "How sure is this?", outcome.certainty(evidence, scores)),
         ("accuracy", "Where it is right and wrong", accuracy.accuracy(evidence, scores)),
+        ("orders", "What was tried", tried(evidence)),
         ("stages", "Before and after", stages(evidence)),
         ("race", "The race", history.race(evidence)),
         ("learning", "Training", history.learning(evidence)),

@@ -1,4 +1,5 @@
-"""What each stage made of the model that it began with: accuracy, time, bytes and memory, before and after."""
+"""What each stage made of the model that it began with: accuracy, time, bytes and memory, before and after; and of a
+run that tried several orders of stages, what came of each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,29 +36,71 @@ class _Side(BaseModel):
         return self.top1 or self.map
 
 
+FINALIST, ORDER = "finalist", "order"
+"""Rows of a run that chose among orders of stages: what came of one, and whether it was tried."""
+
+
+def tried(evidence: Evidence) -> Markup | None:
+    """A table of the orders of stages that were tried, side by side, and those that were not; None where none were."""
+    finalists = {row.after.get("order"): row for row in evidence.rows(FINALIST)}
+    lines: list[list[Content]] = []
+    for name, row in finalists.items():
+        side = _side(row.after)
+        if side is None:
+            continue
+        how = "shipped" if row.after.get("won") is True else "fits" if row.verdict == "kept" else "does not fit"
+        lines.append([str(name), tag("strong", how), *_cells(side)])
+    if not lines:
+        return None
+    rest = [
+        [str(row.after.get("order")), row.reason]
+        for row in evidence.rows(ORDER)
+        if row.after.get("order") not in finalists
+    ]
+    failed = [[str(row.after["step"]), row.reason] for row in evidence.ledger if _failed_step(row)]
+    return join(
+        [
+            sentence(
+                "What came of each order of stages, judged in turns in one fresh process. Of those that fit the most "
+                "accurate on validation is shipped; of those as good within chance the smallest and fastest."
+            ),
+            table(_head(evidence, "Order"), lines),
+            table(["Order", "not there because"], rest + failed) if rest or failed else "",
+        ]
+    )
+
+
+def _failed_step(row: LedgerRow) -> bool:
+    return "step" in row.after and row.verdict in ("failed", "refused") and row.stage != "rung"
+
+
 def stages(evidence: Evidence) -> Markup | None:
     """A table of the stages that began with a model; None where there is none."""
     found = [
         (row, before, after)
         for row in evidence.ledger
-        if (before := _side(row.before)) is not None and (after := _side(row.after)) is not None
+        if row.stage != FINALIST
+        and (before := _side(row.before)) is not None
+        and (after := _side(row.after)) is not None
     ]
     if not found:
         return None
-    metric = METRIC_NAMES["map" if any(after.map is not None for _, _, after in found) else "top1"]
-    head: list[Content] = [
-        "Stage", "", numbers(f"{metric} on validation"), numbers("p50"), numbers("p90"), numbers("size"),
-        numbers("memory"), numbers("MACs"), "runs in",
-    ]  # fmt: skip
     return join(
         [
             sentence(
                 "Models opened again side by side, what a stage began with and what it made. Accuracies on validation "
                 "flatter what was chosen by them; memory is that of a fresh process with the one model."
             ),
-            table(head, (line for each in found for line in _lines(*each))),
+            table(_head(evidence, "Stage"), (line for each in found for line in _lines(*each))),
         ]
     )
+
+
+def _head(evidence: Evidence, first: str) -> list[Content]:
+    return [
+        first, "", numbers(f"{METRIC_NAMES[evidence.metric]} on validation"), numbers("p50"), numbers("p90"),
+        numbers("size"), numbers("memory"), numbers("MACs"), "runs in",
+    ]  # fmt: skip
 
 
 def _side(record: Mapping[str, Any]) -> _Side | None:
@@ -68,7 +111,10 @@ def _side(record: Mapping[str, Any]) -> _Side | None:
 
 
 def _lines(row: LedgerRow, before: _Side, after: _Side) -> list[list[Content]]:
-    return [[row.stage, "before", *_cells(before)], ["", tag("strong", row.verdict), *_cells(after)]]
+    return [
+        [str(row.after.get("step", row.stage)), "before", *_cells(before)],
+        ["", tag("strong", row.verdict), *_cells(after)],
+    ]
 
 
 def _cells(side: _Side) -> list[Content]:

@@ -33,8 +33,8 @@ class Reach:
     """What of a model fits a budget in one form.
 
     Attributes:
-        kept: MACs or parameters (`Agenda` says which) that its pruned network may have; None where no pruning fits.
-        share: of the model's own that this is, 0 where none fits.
+        kept: MACs or parameters that its pruned network may have; None where no pruning fits.
+        share: of the model's own that this is, or the MACs of the student where no pruning fits; 0 where nothing does.
         student: the family's largest network that fits; None where none does.
         larger: its next larger one, to be pruned; None where there is none that is smaller than the model.
         obstacles: why not, by "prune" and "distill".
@@ -99,12 +99,13 @@ class Agenda:
     left_out: Mapping[str, str]
 
 
-def agenda(reaches: Mapping[Form, Reach], *, seconds: float) -> Agenda:
+def agenda(reaches: Mapping[Form, Reach], *, seconds: float, before: float | None = None) -> Agenda:
     """What to train for.
 
     Args:
         reaches: by form, for all that are usable here.
         seconds: of training, all in all.
+        before: seconds that the model was trained, where that is known.
     """
     forms = sorted(reaches, key=lambda form: (-reaches[form].share, list(LAST).index(form)))
     wanted: list[Order] = []
@@ -123,15 +124,17 @@ def agenda(reaches: Mapping[Form, Reach], *, seconds: float) -> Agenda:
                 )
             else:
                 wanted.append(order)
-    count = most(seconds)
+    count = most(seconds, before)
     for order in wanted[count:]:
         left_out[order.name] = f"the time is enough for {count} of {len(wanted)} orders; a longer --time tries more"
     return Agenda(tuple(wanted[:count]), left_out)
 
 
-def most(seconds: float) -> int:
-    """How many orders share so many seconds: 2 in a minute, 3 in ten, 4 in an hour, 5 in eight."""
-    return max(1, round(1.6 + 0.4 * math.log2(seconds / 60)))
+def most(seconds: float, before: float | None = None) -> int:
+    """How many orders share so many seconds: 2 in a minute, 3 in ten, 4 in an hour, 5 in eight; and as many as each
+    can have half of what the model was trained, because small things train in seconds."""
+    worth = 0 if before is None else math.floor(2 * seconds / before)
+    return max(1, worth, round(1.6 + 0.4 * math.log2(seconds / 60)))
 
 
 def timetable(orders: Sequence[Order], seconds: float) -> dict[str, float]:

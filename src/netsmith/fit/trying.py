@@ -1,0 +1,392 @@
+"""What `compress` tries: first what needs no training, then the orders that are worth their time.
+
+Every choice is a plan row, because it follows from measurements: which of the untrained results are enough, how far the
+network has to shrink in each form, how the time is shared. So a run that goes on tries what it began to try.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netsmith.arch.cost import cost
+from netsmith.artifact.bundle import CONFIG, Bundle, Preferred, artifact_hash, load_bundle
+from netsmith.artifact.runtimes import REFERENCE, choose_runtime
+from netsmith.compress.prune.spending import Measure
+from netsmith.errors import InputError
+from netsmith.fit.cutting import Wish
+from netsmith.fit.distilling import DistillJob, distill_run
+from netsmith.fit.forecast import Forecast, Students, cut_to_fit, students_that_fit
+from netsmith.fit.going_on import spec_of, trained_before
+from netsmith.fit.judged import POINTS, Judged
+from netsmith.fit.pruning import PruneJob, prune_run, rate_after_cut
+from netsmith.fit.quantizing import QuantizeJob, quantize_run
+from netsmith.fit.single import TrainJob
+from netsmith.fit.stage import Parent, Stage, open_parent
+from netsmith.fit.steps import Step, Steps
+from netsmith.run.budget import Budget, BudgetRow, format_duration
+from netsmith.run.folder import RunFolder
+from netsmith.run.scores import change
+from netsmith.search.orders import Agenda, Form, Order, Reach, agenda, timetable
+
+if TYPE_CHECKING:
+    from netsmith.models.network import Network
+
+ORDER = "order"
+"""Rows of the ledger that say what is tried and what is not."""
+AS_IT_IS = "as-it-is"
+INT8_DROP, LOOSEST = 0.5, 5.0
+"""Points that rounding may cost at first, and at most where the budget asks for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressJob:
+    """What was asked for.
+
+    Attributes:
+        source: folder of the model.
+        budget: limits, at least one.
+        time_s: of all training; None for as long as the model was trained, 0 for none.
+        max_drop: points of the headline that the result may lose on validation; None does not ask.
+        flags: recipe fields that were given as flags, for all that is trained.
+        resume: go on with an interrupted run.
+        measure_s: seconds of one latency measurement.
+    """
+
+    source: Path
+    budget: Budget
+    time_s: float | None = None
+    max_drop: float | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    resume: bool = False
+    measure_s: float = 2.0
+
+    @property
+    def seed(self) -> int:
+        """Of splits and training."""
+        return int(self.flags.get("seed", 0))
+
+    def wishes(self) -> dict[str, Any]:
+        """What a run is held to: flag -> value."""
+        return {"--budget": str(self.budget), "--time": self.time_s, "--max-drop": self.max_drop, "--seed": self.seed}
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """What came of an order: its model, and the run of its last training, if it had any."""
+
+    name: str
+    bundle: Bundle
+    trained: RunFolder | None = None
+
+
+class Trying:
+    """The orders of one run.
+
+    Args:
+        job: what is asked for.
+        stage: the run, at work.
+        seconds: of training.
+        untrained: why there is none, where there is none.
+    """
+
+    def __init__(self, job: CompressJob, stage: Stage, *, seconds: float, untrained: str) -> None:
+        self.job, self.stage, self.seconds, self.untrained = job, stage, seconds, untrained
+        self.near: list[tuple[float, str]] = []
+        self._steps = Steps(stage)
+        self._times: dict[str, float] = {}
+
+    def finalists(self) -> list[Finalist]:
+        """All that came to an end, in the order in which it was tried."""
+        quantized = self._try(Order(("quantize",)))
+        found = [self._as_it_is(), *quantized, *(self._try(Order(("halve",))) if self._size_binds else [])]
+        facts = self.stage.finisher.plan.decide(
+            "compress.untrained", at=0, compute=lambda: self._facts(found), why="what fits without training"
+        )
+        self._tell(facts)
+        if facts["enough"] or not self.seconds:
+            return found
+        reaches = self._reaches(facts, quantized[0].bundle if quantized else None)
+        before = trained_before(self._parent)
+        chosen = agenda(reaches, seconds=self.seconds, before=None if before is None else before[0])
+        self._times = self.stage.finisher.plan.decide(
+            "compress.seconds",
+            at=0,
+            compute=lambda: timetable(chosen.orders, self.seconds),
+            why=f"{self.seconds:g} s of training, shared by the orders that are tried",
+        )
+        self._record(chosen)
+        return found + [made for order in chosen.orders for made in self._try(order)]
+
+    def judged(self, found: Sequence[Finalist]) -> tuple[Judged, list[Judged]]:
+        """The model and what was made of it, beside each other; the model as it is is judged as the model.
+
+        Args:
+            found: the first of them the model as it is.
+        """
+        before, *others = self.stage.judge(self._parent.bundle, *(each.bundle for each in found[1:]))
+        return before, [replace(before, artifact=artifact_hash(found[0].bundle.folder)), *others]
+
+    def refusal(self, before: Judged, after: Judged) -> str | None:
+        """Why something is no result: the limits it misses, or what it loses."""
+        if missed := self.missed(after):
+            return f"it misses {', '.join(map(str, missed))}"
+        lost = -POINTS * change(before.answers, after.answers).value
+        if self.job.max_drop is not None and lost > self.job.max_drop + 1e-9:
+            return f"it loses {lost:.2f} points, more than the {self.job.max_drop:g} allowed"
+        return None
+
+    def missed(self, judged: Judged) -> list[BudgetRow]:
+        """The limits that an artifact misses."""
+        measured = {
+            "latency_ms": judged.latency.high, "size_bytes": judged.size_bytes, "macs": judged.macs,
+            "params": judged.params,
+        }  # fmt: skip
+        return [row for row in self.job.budget.rows(measured) if not row.met]
+
+    @property
+    def _parent(self) -> Parent:
+        return self.stage.parent
+
+    @property
+    def _size_binds(self) -> bool:
+        limit = self.job.budget.size_bytes
+        return limit is not None and self._parent.bundle.size_bytes > limit
+
+    def _as_it_is(self) -> Finalist:
+        """The model itself, as an artifact of this run."""
+        # Lazily: onnx takes a while to import.
+        from netsmith.export.repack import repack
+
+        folder, bundle = self.stage.candidate(AS_IT_IS), self._parent.bundle
+        if (folder / CONFIG).is_file():
+            return Finalist(AS_IT_IS, load_bundle(folder))
+        provenance = bundle.config.provenance.model_copy(update={"data": self.stage.dataset.fingerprint})
+        return Finalist(AS_IT_IS, repack(bundle, folder, provenance=provenance))
+
+    def _facts(self, found: list[Finalist]) -> dict[str, Any]:
+        """What fits without training, and which of that is as good as the model."""
+        before, judged = self.judged(found)
+        fitting = {
+            each.name: change(before.answers, one.answers).high >= 0
+            for each, one in zip(found, judged, strict=True)
+            if self.refusal(before, one) is None
+        }
+        missed = ", ".join(map(str, self.missed(before)))
+        return {"missed": missed, "fits": list(fitting), "enough": [name for name, good in fitting.items() if good]}
+
+    def _tell(self, facts: Mapping[str, Any]) -> None:
+        say, path = self.stage.session.say, self._parent.path
+        if AS_IT_IS in facts["fits"]:
+            say(f"{path} fits the budget as it is; only what needs no training is tried")
+        else:
+            say(f"{path} misses {facts['missed']}")
+            if facts["enough"]:
+                say(f"{facts['enough'][0]} fits and is as good within chance; nothing is trained")
+            elif not self.seconds:
+                say(f"nothing is trained: {self.untrained}")
+
+    def _record(self, chosen: Agenda) -> None:
+        """What is tried and what is not, once."""
+        ledger, say = self.stage.ledger, self.stage.session.say
+        if ledger.newest(ORDER) is not None:
+            return
+        for order in chosen.orders:
+            seconds = sum(self._times[order.step(at)] for at in order.parts())
+            reason = f"{order.name}: tried, with {format_duration(seconds)} of training"
+            ledger.add(ORDER, verdict="done", reason=reason, after={"order": order.name, "seconds": seconds})
+            say(reason)
+        for name, why in chosen.left_out.items():
+            ledger.add(ORDER, verdict="refused", reason=f"{name}: not tried, {why}", after={"order": name})
+            say(f"{name}: not tried, {why}")
+
+    # How far it has to shrink
+
+    def _reaches(self, facts: Mapping[str, Any], quantized: Bundle | None) -> dict[Form, Reach]:
+        """By form, for those that may be worth it; what cannot fit is remembered as what came near."""
+        runtime, threads = choose_runtime(self._parent.bundle, warn=self.stage.session.warn)
+        plain = Preferred(runtime=runtime, threads=threads)
+        int8 = quantized.config.preferred if quantized else Preferred(runtime=REFERENCE, threads=threads)
+        self._forecast = Forecast(
+            model=self._parent.bundle,
+            budget=self.job.budget,
+            runs_in={"float32": plain, "float16": plain, "int8": int8},
+            progress=self.stage.session.progress,
+        )
+        forms: list[Form] = ["float32"]
+        if not self._int8_is_slow and "quantize" not in facts["fits"]:
+            forms.append("int8")
+        elif self._size_binds and "halve" not in facts["fits"]:
+            forms.append("float16")
+        return {form: self._reach(form) for form in forms}
+
+    @property
+    def _int8_is_slow(self) -> bool:
+        """Whether every rung of the model's own ladder was slower than float."""
+        first = Order(("quantize",)).step(0)
+        rungs = [row for row in self.stage.ledger.own if row.stage == "rung" and row.after.get("step") == first]
+        return bool(rungs) and all(row.after["slow"] for row in rungs)
+
+    def _reach(self, form: Form) -> Reach:
+        plan = self.stage.finisher.plan
+        row = plan.decide(
+            f"compress.{form}", at=0, compute=lambda: self._measured(form), why=f"what would fit as {form}, untrained"
+        )
+        self.near += [(ratio, text) for ratio, text in row["near"]]
+        return Reach(**row["reach"])
+
+    def _measured(self, form: Form) -> dict[str, Any]:
+        self.stage.session.say(f"how far {self._parent.bundle.layout.name} has to shrink to fit as {form}")
+        obstacles: dict[str, str] = {}
+        nearest: list[tuple[float, str]] = []
+        cut = cut_to_fit(self._network, self._forecast, form, measure=self._measure)
+        kept = cut.kept
+        if cut.missed:
+            obstacles["prune"] = _least("the least that pruning leaves", form, cut.missed)
+            nearest.append(near(cut.missed, obstacles["prune"]))
+        elif cut.share >= 1:
+            kept, obstacles["prune"] = None, f"it fits as {form} without"
+        try:
+            students = students_that_fit(spec_of(self._parent), self._forecast, form)
+        except InputError as error:
+            students, obstacles["distill"] = Students(), str(error)
+        if students.missed:
+            obstacles["distill"] = _least("the family's narrowest network", form, students.missed)
+            nearest.append(near(students.missed, obstacles["distill"]))
+        elif students.fits is None:
+            obstacles.setdefault("distill", "the family has no narrower network")
+        share = cut.share if cut.kept is not None else students.share
+        reach = Reach(kept=kept, share=share, student=students.fits, larger=students.larger, obstacles=obstacles)
+        return {"reach": asdict(reach), "near": nearest}
+
+    @property
+    def _measure(self) -> Measure:
+        """Of what pruning frees: work where time or MACs are limited, else numbers."""
+        budget = self.job.budget
+        return "params" if budget.latency_ms is None and budget.macs is None else "macs"
+
+    @cached_property
+    def _network(self) -> "Network":
+        return self._parent.network()
+
+    # One order
+
+    def _try(self, order: Order) -> list[Finalist]:
+        """Do the steps of an order; gives what it ends in, and what was trained on the way and may fit as well."""
+        source, trained, parts = self._parent.path, None, order.parts()
+        found: list[Finalist] = []
+        for at in range(len(order.steps)):
+            step = self._step(order, at, source)
+            if step is None or step.failure:
+                break
+            source = step.run.path
+            trained = step.run if at in parts else trained
+            if at + 1 == len(order.steps):
+                found.append(Finalist(order.name, step.bundle, trained))
+            elif at in parts and self._may_fit(step.bundle):
+                found.append(Finalist(step.name, step.bundle, trained))
+        return found
+
+    def _may_fit(self, bundle: Bundle) -> bool:
+        """Whether an artifact keeps all limits that need no stopwatch."""
+        counted = cost(bundle.layout)
+        values = {"size_bytes": bundle.size_bytes, "macs": counted.macs, "params": counted.params}
+        return self.job.budget.model_copy(update={"latency_ms": None}).met(values)
+
+    def _step(self, order: Order, at: int, source: Path) -> Step | None:
+        match order.steps[at]:
+            case "quantize":
+                return self._quantized(order, at, source)
+            case "halve":
+                job = QuantizeJob(
+                    source=source, precision="float16", max_drop=INT8_DROP, seed=self.job.seed, resume=True,
+                    measure_s=self.job.measure_s,
+                )  # fmt: skip
+                command = ["quantize", str(source), "--precision", "float16"]
+                return self._steps.take(order.step(at), command, lambda session: quantize_run(job, session))
+            case "prune":
+                return self._pruned(order, at, source)
+            case "distill":
+                return self._distilled(order, at, source)
+
+    def _quantized(self, order: Order, at: int, source: Path) -> Step:
+        """By the ladder; where it refuses for a few points only, once more with as many allowed: the budget decides."""
+        allowed = INT8_DROP if self.job.max_drop is None else min(INT8_DROP, self.job.max_drop)
+        name = order.step(at)
+        step = self._ladder(name, source, allowed)
+        row = next((row for row in reversed(step.rows) if row.stage == "quantize"), None)
+        if not step.failure or row is None or all(each.after["slow"] for each in step.rows if each.stage == "rung"):
+            return step
+        lost = math.ceil(100 * POINTS * (_score(row.before) - _score(row.after))) / 100
+        if lost <= min(LOOSEST, math.inf if self.job.max_drop is None else self.job.max_drop):
+            return self._ladder(name.replace("-quantize", "-loosely-quantize"), source, lost)
+        return step
+
+    def _ladder(self, name: str, source: Path, max_drop: float) -> Step:
+        job = QuantizeJob(
+            source=source, max_drop=max_drop, faster=self.job.budget.latency_ms is not None, seed=self.job.seed,
+            resume=True, measure_s=self.job.measure_s,
+        )  # fmt: skip
+        command = ["quantize", str(source), "--max-drop", f"{max_drop:g}"]
+        return self._steps.take(name, command, lambda session: quantize_run(job, session))
+
+    def _pruned(self, order: Order, at: int, source: Path) -> Step | None:
+        name = order.step(at)
+        kept = self._reach(order.form).kept
+        if at:
+            cut = self.stage.finisher.plan.decide(
+                f"{name}.kept",
+                at=0,
+                compute=lambda: self._cut_again(source, order.form),
+                why="what fits of the network that was taught",
+            )
+            kept = cut["kept"]
+        if kept is None:
+            self.stage.session.say(f"{name}: no pruning of it fits, or none is needed")
+            return None
+        length = {"time_s": self._times[name]} if name in self._times else {}
+        job = PruneJob(
+            source=source,
+            wish=Wish(measure=self._measure, target=kept),
+            flags={**self.job.flags, **length},
+            max_drop=None,
+            resume=True,
+        )
+        command = ["prune", str(source), f"--{self._measure}", str(kept)]
+        return self._steps.take(name, command, lambda session: prune_run(job, session, measure_s=self.job.measure_s))
+
+    def _cut_again(self, source: Path, form: Form) -> dict[str, Any]:
+        """How far a network that was made on the way has to be pruned; None where it need not, or cannot."""
+        cut = cut_to_fit(open_parent(source).network(), self._forecast, form, measure=self._measure)
+        return {"kept": cut.kept if cut.share < 1 else None, "missed": [str(row) for row in cut.missed]}
+
+    def _distilled(self, order: Order, at: int, source: Path) -> Step:
+        name, config = order.step(at), self._parent.bundle.config
+        reach, flags = self._reach(order.form), dict(self.job.flags)
+        if at:
+            student = str(source)
+            flags = rate_after_cut(load_bundle(source).layout, flags.get("opt", "sgd")) | flags
+        else:
+            student = (reach.larger if "prune" in order.steps else reach.student) or ""
+            flags["img_size"] = config.preprocess.size
+        flags["time_s"] = self._times[name]
+        teacher = str(self._parent.path)
+        job = DistillJob(student=student, teachers=[teacher], train=TrainJob(flags=flags, resume=True), twin=False)
+        command = ["distill", student, "--teacher", teacher, "--no-twin"]
+        return self._steps.take(name, command, lambda session: distill_run(job, session))
+
+
+def near(missed: Sequence[BudgetRow], text: str) -> tuple[float, str]:
+    """By what factor the worst of some limits is missed, and of what."""
+    return max(row.measured / row.limit for row in missed), text
+
+
+def _least(what: str, form: Form, missed: Sequence[BudgetRow]) -> str:
+    return f"{what}, as {form}, has {', '.join(map(str, missed))}"
+
+
+def _score(record: Mapping[str, Any]) -> float:
+    """The headline of one side of a ledger's row."""
+    return float((record.get("top1") or record["map"])["value"])

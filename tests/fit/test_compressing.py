@@ -1,0 +1,287 @@
+"""`compress` from the opened model to the shipped one, and what it does where nothing fits; latencies are made up."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from striped import solved, write_solved, write_stripes
+
+from netsmith.arch.cost import cost
+from netsmith.arch.names import find_layout, find_spec
+from netsmith.arch.scale import for_size
+from netsmith.arch.spec import with_classes
+from netsmith.artifact.bundle import Bundle, Preferred, artifact_hash, load_bundle
+from netsmith.artifact.latency import Measurement, ThreadChoice
+from netsmith.artifact.verify import Verification
+from netsmith.cli.main import run
+from netsmith.errors import CheckError
+from netsmith.export.repack import repack
+from netsmith.fit import finish, forecast, stage, trying
+from netsmith.fit.compressing import compress_run
+from netsmith.fit.forecast import Forecast, cut_to_fit, students_that_fit
+from netsmith.fit.session import Session
+from netsmith.fit.trying import CompressJob
+from netsmith.models.build import load_model
+from netsmith.run.budget import Budget
+from netsmith.run.clock import FakeClock
+from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger, LedgerRow
+from netsmith.run.plan import Plan
+from netsmith.run.result import Result
+from netsmith.search.orders import Form
+
+NETWORK = "resnet20_cifar@0.5,depth=0.34"
+QUICK: dict[str, Any] = {"batch_size": 40, "threads": 1, "dtype": "float32", "lr": 0.01}
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`stripes.npz`, and `model`, which tells them apart."""
+    root = tmp_path_factory.mktemp("compressing")
+    write_stripes(root / "stripes.npz")
+    write_solved(root / "model", *solved(NETWORK))
+    return root
+
+
+def made_up(ms: float) -> Measurement:
+    return Measurement(
+        p50_ms=ms, p90_ms=ms, low=ms, high=ms, noise=0.0, peak_memory_bytes=10**7, threads=1, runtime="onnxruntime",
+        warmup=1, runs=40, resize_ms=None,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million MACs take a millisecond, in int8 half of that; every verification holds."""
+
+    def takes(folder: Path) -> Measurement:
+        bundle = load_bundle(folder)
+        return made_up(cost(bundle.layout).macs / 1e6 / (1 + (bundle.config.precision == "int8")))
+
+    monkeypatch.setattr(stage, "measure_many", lambda models, **_: [takes(model.parent) for model in models])
+    monkeypatch.setattr(stage, "measure", lambda folder, **_: takes(folder))
+    monkeypatch.setattr(finish, "measure", lambda folder, **_: takes(folder))
+    monkeypatch.setattr(finish, "preferred_threads", lambda *_, **__: ThreadChoice(threads=1, measurements=()))
+    monkeypatch.setattr(finish, "verify_fresh", lambda path, **_: Verification(str(path), ()))
+
+
+def compress(ground: Path, out: Path, budget: Budget, *, said: list[str] | None = None, **asked: Any) -> Result:
+    command = ["compress", str(ground / "model"), "--budget", str(budget), "-o", str(out)]
+    words = said if said is not None else []
+    session = Session(data=str(ground / "stripes.npz"), output=out, command=command, say=words.append)
+    job = CompressJob(source=ground / "model", budget=budget, flags=QUICK, measure_s=0.2)
+    return compress_run(replace(job, **asked), session)
+
+
+def rows_of(folder: Path, stage: str | None = None) -> list[LedgerRow]:
+    rows = Ledger(RunFolder(folder).ledger, clock=FakeClock()).own
+    return [row for row in rows if stage in (None, row.stage)]
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_where_int8_alone_fits_nothing_is_trained(ground: Path, tmp_path: Path) -> None:
+    before, out = artifact_hash(ground / "model"), tmp_path / "out"
+    whole = load_bundle(ground / "model")
+    said: list[str] = []
+    result = compress(ground, out, Budget(size_bytes=whole.size_bytes * 3 // 5), said=said, time_s=60.0)
+    assert artifact_hash(ground / "model") == before, "the input is never written to"
+    assert result.final.precision in ("int8", "float16")
+    assert all(row.met for row in result.budget)
+    assert any("fits and is as good within chance; nothing is trained" in text for text in said)
+    assert {path.name for path in (out / "stages").iterdir()} == {"quantize", "halve"}
+
+    finalists = rows_of(out, "finalist")
+    assert [row.after["order"] for row in finalists] == ["as-it-is", "quantize", "halve"]
+    assert finalists[0].verdict == "refused", "the model as it is misses the size"
+    (won,) = [row for row in finalists if row.after["won"]]
+    (outcome,) = rows_of(out, "compress")
+    assert outcome.output == won.output == result.artifact
+    assert (outcome.verdict, outcome.before["size_bytes"]) == ("kept", whole.size_bytes)
+    rungs = rows_of(out, "rung")
+    assert rungs, "what a step tried is in the one ledger"
+    assert {row.after["step"] for row in rungs} <= {"quantize/1-quantize", "quantize/1-loosely-quantize"}
+
+    reads = [row for row in rows_of(out) if "test" in row.splits_read]
+    assert [row.inputs for row in reads] == [[result.artifact]], "once, by the winner"
+    for step in (out / "stages").glob("*/*"):
+        assert not any("test" in row.splits_read for row in rows_of(step))
+        assert not (step / "predictions" / "test.npz").exists()
+    page = (out / "report.html").read_text()
+    assert "What was tried" in page
+    assert "Before and after" in page
+    assert {"run.json", "results.json", "plan.jsonl", "ledger.jsonl"} <= {path.name for path in out.iterdir()}
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_a_stopped_run_goes_on_with_what_it_began_to_try(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    budget = Budget(macs=round(0.7 * cost(load_bundle(ground / "model").layout).macs))
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trying, "prune_run", stopped)
+        with pytest.raises(
+            KeyboardInterrupt, match=rf"^{out} keeps what was done; type the same command with --resume"
+        ):
+            compress(ground, out, budget, time_s=1.0)
+    rounded: list[Path] = []
+    quantize_run = trying.quantize_run
+
+    def counted(job: Any, session: Session) -> Result:
+        rounded.append(session.output.relative_to(out / "stages"))
+        return quantize_run(job, session)
+
+    monkeypatch.setattr(trying, "quantize_run", counted)
+    result = compress(ground, out, budget, time_s=1.0, resume=True)
+    assert rounded, "the pruned network is rounded"
+    assert {path.parts[0] for path in rounded} == {"prune+quantize"}, "what was finished is not done again"
+    assert result.final.macs <= (budget.macs or 0)
+
+    orders = {row.after["order"]: row for row in rows_of(out, "order")}
+    assert [name for name, row in orders.items() if row.verdict == "done"] == ["prune+quantize"]
+    assert "the time is enough for 1 of" in orders["distill+quantize"].reason
+    assert Plan(RunFolder(out).plan).value("compress.seconds", 0) == {"prune+quantize/1-prune": 1.0}
+    finalists = {row.after["order"]: row for row in rows_of(out, "finalist")}
+    assert finalists["quantize"].verdict == "refused", "rounding leaves as many MACs"
+    assert finalists["prune+quantize/1-prune"].verdict == "kept", "what was made on the way may win too"
+    (cut,) = rows_of(out, "cut")
+    assert cut.after["step"] == "prune+quantize/1-prune"
+    assert cut.after["macs"] <= (budget.macs or 0)
+    assert RunFolder(out).recipe.exists(), "how the winner was trained"
+    assert RunFolder(out).metrics.exists()
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_where_nothing_can_fit_the_nearest_is_named_and_nothing_is_trained(ground: Path, tmp_path: Path) -> None:
+    out, said = tmp_path / "out", [""]
+    with pytest.raises(CheckError) as told:
+        compress(ground, out, Budget(params=100), said=said, time_s=60.0)
+    words = str(told.value)
+    assert words.startswith("nothing fits the budget params=100; the nearest is ")
+    assert "raise the limits or drop one" in words
+    assert sum("not tried" in text for text in said) == len(rows_of(out, "order")) > 0
+    assert {path.name for path in (out / "stages").iterdir()} == {"quantize"}
+    assert not (out / "model").exists()
+    assert rows_of(out)[-1].verdict == "refused"
+    with pytest.raises(CheckError) as again:
+        compress(ground, out, Budget(params=100), time_s=60.0, resume=True)
+    assert str(again.value) == words
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_without_training_what_fits_too_dearly_is_refused_with_the_loss(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Because --max-drop says so, and here every loss is a point."""
+    whole = load_bundle(ground / "model")
+    monkeypatch.setattr(trying.Trying, "refusal", lambda *_: "it loses 1.00 points, more than the 0 allowed")
+    monkeypatch.setattr(trying.Trying, "missed", lambda *_: [])
+    with pytest.raises(CheckError, match=r"loses too much; the nearest is .*: it loses 1\.00 points.*--time is 0"):
+        compress(ground, tmp_path / "out", Budget(params=10 * cost(whole.layout).params), time_s=0.0, max_drop=0.0)
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_a_model_that_fits_as_it_is_may_still_get_smaller_and_what_cannot_be_trained_is_said(
+    ground: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here one that is shipped without its weights, typed as a person types it."""
+    light, out = tmp_path / "light", tmp_path / "out"
+    repack(load_bundle(ground / "model"), light, with_weights=False)
+    typed = ["compress", str(light), "--data", str(ground / "stripes.npz"), "--budget", "size=1MB", "-o", str(out)]
+    assert run([*typed, "--json"]) == 0
+    shown = capsys.readouterr()
+    assert f"no training: {light} is shipped without its weights" in shown.err
+    assert "fits the budget as it is; only what needs no training is tried" in shown.err
+    assert json.loads(shown.out)["budget"][0]["met"]
+    assert load_bundle(out).size_bytes < load_bundle(light).size_bytes
+    assert run(typed) == 2
+    assert "holds a finished run of" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_digits_as_typed_fit_in_a_third_of_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured, with a model too large for int8 alone; every order gets a few seconds."""
+    monkeypatch.chdir(tmp_path)
+    quick = ["--threads", "1", "--quiet"]
+    assert run(["train", "digits", "--model", "resnet14_cifar@0.5", "--epochs", "8", "-o", "whole", *quick]) == 0
+    assert run(["compress", "whole", "--budget", "size=60kB", "--time", "90s", "-o", "fits", *quick]) == 0
+    assert run(["verify", "fits", "--quiet"]) == 0
+    result = Result.load(RunFolder(Path("fits")).results)
+    assert result.final.top1 is not None
+    assert result.final.top1.test is not None
+    assert result.final.top1.test.value > 0.95
+    assert result.final.size_bytes <= 60_000
+    trained = Plan(RunFolder(Path("fits")).plan).value("compress.seconds", 0)
+    spent = [
+        json.loads((Path("fits/stages") / step / "metrics.jsonl").read_text().splitlines()[-1])["seconds"]
+        for step in trained
+    ]
+    assert sum(trained.values()) == pytest.approx(90.0)
+    assert sum(spent) <= 1.05 * 90.0
+
+
+def forecast_of(bundle: Bundle, budget: Budget) -> Forecast:
+    return Forecast(model=bundle, budget=budget, runs_in={"float32": Preferred(runtime="onnxruntime", threads=1)})
+
+
+@pytest.mark.parametrize(("form", "share"), [("float32", 0.6), ("int8", 0.25)])
+def test_a_cut_and_a_student_are_the_largest_that_fit_in_their_form(ground: Path, form: Form, share: float) -> None:
+    bundle = load_bundle(ground / "model")
+    limit = round(share * bundle.size_bytes)
+    held = forecast_of(bundle, Budget(size_bytes=limit))
+    network = load_model(bundle.folder)
+    cut = cut_to_fit(network, held, form, measure="params")
+    assert cut.kept is not None
+    assert 0 < cut.share < 1
+    more = forecast_of(bundle, Budget(size_bytes=limit + limit // 3))
+    assert (cut_to_fit(network, more, form, measure="params").kept or 0) > cut.kept
+    spec = for_size(with_classes(find_spec(NETWORK), 4), 16)
+    found = students_that_fit(spec, held, form)
+    assert found.fits is not None
+    assert not held.missed(find_layout(found.fits, num_classes=4, img_size=16), form)
+    if found.larger is not None:
+        assert held.missed(find_layout(found.larger, num_classes=4, img_size=16), form)
+    nothing = forecast_of(bundle, Budget(size_bytes=1000))
+    assert (cut_to_fit(network, nothing, form, measure="params").kept, students_that_fit(spec, nothing, form).fits) == (
+        None, None,
+    )  # fmt: skip
+
+
+def test_a_latency_keeps_headroom_and_is_asked_only_where_counting_rules_nothing_out(
+    ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = load_bundle(ground / "model")
+    asked: list[int] = []
+
+    def timed(ms: float) -> Callable[..., list[Measurement]]:
+        def measure_many(models: Sequence[bytes], **_: Any) -> list[Measurement]:
+            asked.append(len(models[0]))
+            return [made_up(ms)]
+
+        return measure_many
+
+    monkeypatch.setattr(forecast, "measure_many", timed(0.9))
+    assert not forecast_of(bundle, Budget(latency_ms=1.0)).missed(bundle.layout, "float32")
+    assert len(asked) == 1
+    assert forecast_of(bundle, Budget(latency_ms=1.0, params=10)).missed(bundle.layout, "float32")
+    assert len(asked) == 1
+    monkeypatch.setattr(forecast, "measure_many", timed(0.95))
+    held = forecast_of(bundle, Budget(latency_ms=1.0))
+    (row,) = held.missed(bundle.layout, "float32")
+    assert row.measured == pytest.approx(0.95 / 0.93)
+    held.missed(bundle.layout, "float32")
+    assert len(asked) == 1 + forecast.TRIES, "each network once"
+
+
+def test_the_wishes_of_a_run_are_in_its_plan(ground: Path) -> None:
+    job = CompressJob(source=ground / "model", budget=Budget(latency_ms=5.0), time_s=60.0)
+    assert json.loads(json.dumps(job.wishes())) == {
+        "--budget": "latency=5ms", "--time": 60.0, "--max-drop": None, "--seed": 0,
+    }  # fmt: skip
