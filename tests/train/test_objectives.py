@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from netsmith.train.objectives import Classify, Normalize, balanced_weights
+from netsmith.errors import InputError
+from netsmith.train.class_weights import balanced_weights
+from netsmith.train.objectives import Classify, Normalize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -98,6 +100,9 @@ def test_weights_make_classes_count_alike_and_a_picture_one() -> None:
     np.testing.assert_allclose(np.bincount(labels) * weights, 100 / 3)
     assert weights[labels].mean() == pytest.approx(1.0)
     assert balanced_weights(np.array([0, 1, 2, 2, 1, 0])) == [1.0, 1.0, 1.0]
+    for lacking, classes in ((np.array([0, 2]), 3), (np.array([0, 1]), 3)):
+        with pytest.raises(InputError, match=r"class number \d has none; add some"):
+            balanced_weights(lacking, classes=classes)
 
 
 def test_weights_without_smoothing_are_torchs_over_the_batch_size() -> None:

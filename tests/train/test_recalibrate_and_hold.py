@@ -43,6 +43,17 @@ def test_statistics_become_those_of_the_pictures() -> None:
     assert recalibrate(settled(small("vgg11")), pixels, mean=mean, std=std) == 0
 
 
+def test_norms_that_only_training_reaches_keep_their_statistics() -> None:
+    network = settled(small("inception_v3"))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items() if ".running_" in name}
+    beside = {name for name in before if name.startswith("AuxLogits.")}
+    assert 2 * recalibrate(network, pixels, mean=(0.5,) * 3, std=(0.2,) * 3) == len(before) - len(beside)
+    moved = {name for name, tensor in before.items() if not torch.equal(network.state_dict()[name], tensor)}
+    assert beside
+    assert moved == before.keys() - beside
+
+
 @pytest.mark.parametrize("opt", ["sgd", "adamw", "rmsprop", "lamb"])
 def test_weights_stay_at_zero_and_the_others_learn(opt: str, tmp_path: Path) -> None:
     network = tiny_network()

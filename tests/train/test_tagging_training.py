@@ -20,9 +20,10 @@ from netsmith.run.clock import SystemClock
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.tagging import average_precision, probabilities_of
+from netsmith.train.class_weights import MOST_POSITIVE_WEIGHT, positive_weights
 from netsmith.train.evaluate import Evaluation
 from netsmith.train.feed import Feed, TrainingData
-from netsmith.train.objectives import MOST_POSITIVE_WEIGHT, Classify, Tag, objective_of, positive_weights
+from netsmith.train.objectives import Classify, Tag, objective_of
 from netsmith.train.trainer import Trainer
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)

@@ -111,20 +111,6 @@ def test_pieces_are_the_whole(tmp_path: Path) -> None:
     assert weights_hash(pieces.network) == weights_hash(whole.network)
 
 
-def test_a_longer_plan_bends_the_schedule_and_replays(tmp_path: Path) -> None:
-    trainer = make(tmp_path / "a")
-    trainer.advance(5)
-    trainer.plan_steps(40, why="it won")
-    trainer.advance()
-    assert trainer.step == 40
-    assert trainer.progress == 1.0
-    (tmp_path / "b").mkdir()
-    shutil.copy(tmp_path / "a/plan.jsonl", tmp_path / "b/plan.jsonl")
-    replayed = make(tmp_path / "b")
-    replayed.advance()
-    assert weights_hash(replayed.network) == weights_hash(trainer.network)
-
-
 class Costly(nn.Module):
     """Takes time on a fake clock: in training, for a batch of 8, by a pattern, in evaluation a third of it."""
 
@@ -188,6 +174,23 @@ def test_time_given_to_a_run_that_had_none_is_kept(tmp_path: Path) -> None:
     trainer.plan_time(60.0)
     trainer.advance()
     assert 55.0 <= clock.now() - began <= 61.2
+
+
+def test_a_longer_plan_bends_the_schedule_and_replays(tmp_path: Path) -> None:
+    clock = FakeClock()
+    trainer = make(tmp_path / "a", network=Costly(clock, [0.5]), clock=clock)
+    trainer.advance(5)
+    planned = trainer.total_steps
+    trainer.plan_time(20.0)
+    trainer.advance()
+    assert trainer.step > 1.5 * planned
+    assert trainer.progress == 1.0
+    (tmp_path / "b").mkdir()
+    shutil.copy(tmp_path / "a/plan.jsonl", tmp_path / "b/plan.jsonl")
+    other = FakeClock(advance=0.01)
+    replayed = make(tmp_path / "b", network=Costly(other, [3.0]), clock=other)
+    replayed.advance()
+    assert weights_hash(replayed.network) == weights_hash(trainer.network)
 
 
 def test_time_given_again_after_a_resume_obeys_the_rows_beyond(tmp_path: Path) -> None:
@@ -485,12 +488,13 @@ def test_what_training_writes_tells_a_later_session_when_it_was_written(tmp_path
 
 
 def test_training_that_ended_learns_on_when_it_is_lengthened(tmp_path: Path) -> None:
-    trainer = make(tmp_path, epochs=2.0)
+    clock = FakeClock()
+    trainer = make(tmp_path, network=Costly(clock, [0.5]), clock=clock, epochs=2.0)
     trainer.advance()
     assert (trainer.finished, trainer.progress) == (True, 1.0)
     ended = weights_hash(trainer.network)
-    trainer.plan_steps(2 * trainer.step, why="more time")
-    assert (trainer.finished, trainer.progress) == (False, 0.5)
+    trainer.plan_time(8.0)
+    assert (trainer.finished, trainer.progress) == (False, trainer.step / trainer.total_steps)
     trainer.advance()
     assert trainer.progress == 1.0
     assert weights_hash(trainer.network) != ended

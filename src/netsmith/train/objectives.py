@@ -20,6 +20,7 @@ from netsmith.arch.layout import Layout
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
 from netsmith.run.scores import are_tags
+from netsmith.train.class_weights import balanced_weights, positive_weights
 
 
 @dataclass(frozen=True)
@@ -63,44 +64,13 @@ class Normalize(nn.Module):
 
 def auxiliary_weights(network: nn.Module) -> dict[str, float]:
     """Weights of a network's auxiliary losses by output name, as its layout states them."""
+    layout = _layout_of(network)
+    return {} if layout is None else {each.name: each.weight for each in layout.auxiliary}
+
+
+def _layout_of(network: nn.Module) -> Layout | None:
     layout = getattr(network, "layout", None)
-    return {each.name: each.weight for each in layout.auxiliary} if isinstance(layout, Layout) else {}
-
-
-def balanced_weights(labels: NDArray[np.int64]) -> list[float]:
-    """What each class's pictures count for so that all classes count alike and a picture 1 on average.
-
-    Args:
-        labels: int64 [N] of the training pictures; every class 0 ... C - 1 has at least one.
-
-    Returns:
-        C weights, N / (C * pictures of the class).
-    """
-    counts = np.bincount(labels)
-    assert counts.all(), "every class has pictures to train on"
-    return (len(labels) / (len(counts) * counts)).tolist()
-
-
-MOST_POSITIVE_WEIGHT = 20.0
-"""Of a tag's positive over its negatives: where one of thousands has it, a single picture would make the update."""
-
-
-def positive_weights(labels: NDArray[np.bool_]) -> list[list[float]]:
-    """What each tag's negatives and positives count for so that both count alike and a picture 1 on average.
-
-    A positive counts at most `MOST_POSITIVE_WEIGHT` negatives.
-
-    Args:
-        labels: bool [N,C] of the training pictures.
-
-    Returns:
-        Two rows of C weights: of negatives, of positives.
-    """
-    positives = labels.sum(axis=0)
-    ratio = np.minimum((len(labels) - positives) / np.maximum(positives, 1), MOST_POSITIVE_WEIGHT)
-    ratio = np.where((positives == 0) | (positives == len(labels)), 1.0, ratio)
-    negative = len(labels) / (ratio * positives + len(labels) - positives)
-    return [negative.tolist(), (ratio * negative).tolist()]
+    return layout if isinstance(layout, Layout) else None
 
 
 class Objective(nn.Module, ABC):
@@ -233,14 +203,19 @@ class Classify(Objective):
             preprocess: of the network's input.
             labels: int64 [N] of the training pictures.
             auxiliary: weights of auxiliary losses; the layout's when None.
+
+        Raises:
+            InputError: classes are to weigh alike, and one has no training picture.
         """
+        layout = _layout_of(network)
+        classes = None if layout is None else layout.num_classes
         return cls(
             network,
             mean=preprocess.mean,
             std=preprocess.std,
             smoothing=recipe.smoothing,
             auxiliary=auxiliary_weights(network) if auxiliary is None else auxiliary,
-            class_weights=balanced_weights(labels) if recipe.class_balance == "loss" else None,
+            class_weights=balanced_weights(labels, classes=classes) if recipe.class_balance == "loss" else None,
             binary=recipe.bce_loss,
             threshold=recipe.bce_target_thresh,
         )

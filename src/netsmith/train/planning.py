@@ -151,12 +151,9 @@ class Planner:
 
     def by_time(self, step: int) -> None:
         """Plan the number of steps that the time that is left allows, from `step` on, unless the plan goes on later."""
-        if not self._goes_on(step):
-            self._by_time(step)
-
-    def _goes_on(self, step: int) -> bool:
         # A resumed run asks again for what it had decided before, at a step it had not: the rows beyond are obeyed.
-        return self.lengths[-1].at > step
+        if self.lengths[-1].at <= step:
+            self._by_time(step)
 
     def _by_time(self, step: int) -> None:
         self.pacing.settle()
@@ -164,12 +161,6 @@ class Planner:
         evaluations = math.floor((1.0 - done) * EVALUATIONS)
         pace = f"{self.pacing.costs.ahead(done):.4g} s per step"
         self._lengthen(step, lambda: self.pacing.total_steps(step, progress=done, evaluations=evaluations), why=pace)
-
-    def by_steps(self, step: int, total: int, *, why: str) -> None:
-        """Plan `total` steps, from `step` on, unless the plan goes on later."""
-        if self._goes_on(step):
-            return
-        self._lengthen(step, lambda: max(total, step, 1), why=why)
 
     def parts(self, step: int, *, wanted: int) -> int:
         """In how many parts the batch of a step is computed: those of the recipe, or more where memory demands it."""

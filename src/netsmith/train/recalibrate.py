@@ -1,9 +1,11 @@
 """Batch norm's running statistics taken again, for a network whose channels changed and that is not trained after.
 
 The statistics of a layer are those of what reaches it, and that changes when channels before it go. All else stays as
-in evaluation, so dropout and stochastic depth are off.
+in evaluation, so dropout and stochastic depth are off, and norms that nothing reaches then, those of classifiers for
+training only, keep what they have.
 """
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,11 +36,11 @@ def recalibrate(
         progress: told how many pictures are done.
 
     Returns:
-        Number of batch norms.
+        Number of batch norms that were given them.
     """
     assert len(pixels) > 1, "statistics are those of several pictures"
     norms = [module for module in network.eval().modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
+    before = [(norm.momentum, copy.deepcopy(list(norm.buffers()))) for norm in norms]
     normalize = Normalize(mean, std)
     for norm in norms:
         norm.reset_running_stats()
@@ -50,7 +52,13 @@ def recalibrate(
             progress("recalibrating batch norm", done, len(pixels))
             network(normalize(torch.from_numpy(part.copy()).permute(0, 3, 1, 2)))
             done += len(part)
-    for norm, momentum in zip(norms, momenta, strict=True):
+    reached = 0
+    for norm, (momentum, buffers) in zip(norms, before, strict=True):
         norm.momentum = momentum
+        if norm.num_batches_tracked:
+            reached += 1
+        else:
+            for buffer, kept in zip(norm.buffers(), buffers, strict=True):
+                buffer.copy_(kept)
     network.eval()
-    return len(norms)
+    return reached

@@ -256,15 +256,6 @@ class Trainer:
 
     # Moving on
 
-    def plan_steps(self, total_steps: int, *, why: str) -> None:
-        """Plan another length from the current step on; a plan that has a row for this step is obeyed instead.
-
-        Args:
-            total_steps: from the start of training, at least the current step.
-            why: the reason, for the plan.
-        """
-        self._planner.by_steps(self.step, total_steps, why=why)
-
     def allow(self, seconds: float) -> None:
         """Give the run `seconds` from now on; its length follows at the next mark."""
         self._pacing.allow(seconds)
