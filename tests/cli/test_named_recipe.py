@@ -59,9 +59,10 @@ def test_the_recipe_of_a_distillation_is_not_trained_without_its_teachers(
     taught: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(f"epochs: 1\n{taught}\n")
-    assert typed(pictures, tmp_path / "run", "-c", str(tmp_path / "recipe.yaml"), "-b", "16") == 2
-    assert "nobody teaches here" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
+    for more in ([], ["--find-lr"]):
+        assert typed(pictures, tmp_path / "run", "-c", str(tmp_path / "recipe.yaml"), "-b", "16", *more) == 2
+        assert "nobody teaches here" in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("side", "kept"), [(16, None), (24, (0.5, 0.75))])

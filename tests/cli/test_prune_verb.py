@@ -21,7 +21,6 @@ from netsmith.cli.main import run
     ("--macs 0.5 --steps 0", "--steps is 0; give a number of rounds, at least 1"),
     ("--macs 0.5 --max-drop -1", "--max-drop is -1; give points of accuracy, 0 to 100"),
     ("--macs 0.5 --time 5m --epochs 3", "--time and --epochs do not go together"),
-    ("--macs 0.5 --img-size 64", "--img-size cannot change here"),
     ("--macs 0.5 --importance magnitude", "--importance"),
     ("--macs 0.5 --lr -1", "--lr is -1; it must be above 0"),
     ("--macs 0.5", "there is no"),

@@ -1,12 +1,15 @@
 """`prune` from the opened model to the shipped one; latencies are made up but for the slow test, which types it."""
 
+import gc
 import json
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,23 +23,32 @@ from netsmith.arch.cost import cost
 from netsmith.arch.names import find_layout
 from netsmith.arch.scale_to import Times
 from netsmith.arch.select import select
-from netsmith.artifact.bundle import artifact_hash, load_bundle
+from netsmith.artifact.bundle import Preferred, artifact_hash, load_bundle, write_preferred
 from netsmith.artifact.latency import Measurement, ThreadChoice
+from netsmith.artifact.runtimes import REFERENCE, RUNTIMES
 from netsmith.artifact.verify import Verification
 from netsmith.compress.prune.choice import path
 from netsmith.compress.prune.spending import Spending
 from netsmith.errors import CheckError, InputError
 from netsmith.export.network import export_network, normalised
-from netsmith.fit import cutting, finish, going_on, stage
+from netsmith.fit import cutting, distilling, finish, going_on, pruning, stage
 from netsmith.fit.cutting import LatencyLimit, Milliseconds, Wish, all_alike, arrays_of
-from netsmith.fit.going_on import Training
+from netsmith.fit.distilling import DistillJob, _Lesson, distill_run
+from netsmith.fit.going_on import Round, Training
+from netsmith.fit.judged import Found, Judged
+from netsmith.fit.lengths import enter_time, time_of
+from netsmith.fit.parent import Parent, open_parent
 from netsmith.fit.pruning import PruneJob, prune_run
 from netsmith.fit.session import Session
-from netsmith.models.build import load_model
+from netsmith.fit.single import TrainJob
+from netsmith.fit.teaching import OurTeacher
+from netsmith.models.build import Network, load_model
 from netsmith.run.clock import FakeClock
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger, LedgerRow
+from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
+from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
 
 SIDE, NAME = 16, "resnet14_cifar"
@@ -103,8 +115,9 @@ def half(**changes: Any) -> Wish:
 def prune(ground: Path, out: Path, *, source: str = "model", said: list[str] | None = None, **asked: Any) -> Result:
     words = said if said is not None else []
     session = Session(
-        data=str(ground / "data.npz"), output=out, command=["prune", source, "-o", str(out)], say=words.append
-    )
+        data=str(ground / "data.npz"), output=out, command=["prune", source, "-o", str(out)], say=words.append,
+        warn=words.append,
+    )  # fmt: skip
     job = PruneJob(source=ground / source, wish=half(), flags=QUICK, max_drop=100.0)
     return prune_run(replace(job, **asked), session)
 
@@ -136,6 +149,8 @@ def test_half_the_work_in_two_rounds_beside_a_twin(
     first, second = (row for row in rows_of(tmp_path / "out") if row.stage == "cut")
     assert first.before["macs"] > first.after["macs"] == second.before["macs"] > second.after["macs"]
     twin = rows["baseline"]
+    work = 0.5 * (first.after["macs"] + second.after["macs"])  # an epoch, half of it in either round
+    assert Recipe.load(tmp_path / "out" / "twin" / "recipe.yaml").epochs == pytest.approx(work / twin.after["macs"])
     assert twin.after["model"].startswith(f"{NAME}@width=")
     assert twin.after["macs"] <= cost(made.layout).macs
     assert "its parent was trained is not known" in twin.reason
@@ -265,6 +280,145 @@ def test_a_finished_network_is_held_to_the_latency_that_was_asked_for(
     monkeypatch.setattr(stage, "measure_many", finished)
     with pytest.raises(CheckError, match=r"it takes 0\.80 of the time, more than the 0\.6 asked for"):
         prune(ground, tmp_path / "out", wish=half(measure="latency", target=Times(0.6)), flags={"threads": 1})
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_what_is_made_prefers_the_runtime_of_the_whole_network_in_which_it_was_probed_and_judged(
+    unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: bool
+) -> None:
+    """Where that runs here; else the one that stands in for it."""
+    shutil.copytree(ground / "model", tmp_path / "model")
+    shutil.copy(ground / "data.npz", tmp_path)
+    write_preferred(load_bundle(tmp_path / "model"), Preferred(runtime="another", threads=1))
+    if runs:
+        monkeypatch.setitem(RUNTIMES, "another", RUNTIMES[REFERENCE])
+    seen: list[Any] = []
+
+    def timed(models: Sequence[Any], *, runtime: Any, threads: Any, **_: Any) -> list[Measurement]:
+        seen.extend(zip(runtime, threads, strict=True) if isinstance(runtime, list) else [(runtime, threads)] * 2)
+        return [MEASURED, replace(MEASURED, p50_ms=0.5)]
+
+    monkeypatch.setattr(cutting, "measure_many", timed)
+    monkeypatch.setattr(stage, "measure_many", timed)
+    said: list[str] = []
+    wish = half(measure="latency", target=Times(0.6))
+    prune(tmp_path, tmp_path / "out", said=said, wish=wish, flags={"threads": 1})
+    expected = "another" if runs else REFERENCE
+    assert set(seen) == {(expected, 1)}
+    assert len(seen) > 4, "probed and judged"
+    assert load_bundle(tmp_path / "out").config.preferred == Preferred(runtime=expected, threads=1)
+    plan = Plan(tmp_path / "out" / "plan.jsonl")
+    assert plan.value("artifact.runtime", 0) == expected
+    assert any("prefers the runtime 'another', which this netsmith does not know" in line for line in said) != runs
+
+
+def test_the_twin_has_the_time_that_was_planned_with_and_what_is_not_counted_is_said(
+    ground: Path, tmp_path: Path
+) -> None:
+    plans = [Plan(tmp_path / name) for name in ("first", "last")]
+    for plan, seconds in zip(plans, (10.0, 20.0), strict=True):
+        enter_time(plan, seconds)
+        plan.record("total_steps", 100, at=0, why="")
+        enter_time(plan, seconds)
+        assert len(plan.rows) == 2
+        enter_time(plan, 99.0)
+        assert time_of(plan) == seconds, "typed anew after the last plan"
+    plans[1].record("total_steps", 200, at=50, why="")
+    enter_time(plans[1], 5.0)
+    assert time_of(plans[1]) == 99.0
+    rounds = [Round(share=0.5, macs=macs, plan=plan) for plan, macs in zip(plans, (30, 10), strict=True)]
+    parent = open_parent(ground / "model")
+    recipe = Recipe(model=NAME, img_size=SIDE, time_s=5.0)
+    of: Any = SimpleNamespace(recipe=recipe)
+    length, said = going_on._length(parent, of, rounds, macs=5)
+    assert length == {"time_s": 10.0 + 99.0}
+    assert said.startswith("1m49s, the time of both trainings")
+    assert "how long its parent was trained is not known and not counted" in said
+    of.recipe = recipe.model_copy(update={"time_s": None, "epochs": 2.0})
+    assert going_on._length(parent, of, rounds, macs=5)[0] == {"epochs": (0.5 * 30 + 0.5 * 10) * 2 / 5}
+    origin = parent.bundle.config.provenance.model_copy(update={"weights": f"resnet8 of artifact {'0' * 64}, pruned"})
+    config = parent.bundle.config.model_copy(update={"provenance": origin})
+    (tmp_path / "metrics.jsonl").write_text('{"seconds": 7.0, "epoch": 3.0}\n')
+    known = Parent(parent.path, replace(parent.bundle, config=config), RunFolder(tmp_path))
+    length, said = going_on._length(known, of, [], macs=cost(parent.bundle.layout).macs)
+    assert length == {"epochs": 3.0}
+    assert said.endswith("; how long resnet8, which its parent began with, was trained is not counted")
+    of.recipe = recipe  # of a distillation
+    lesson = _Lesson(
+        DistillJob(student=NAME, teachers=[], train=TrainJob(flags={})),
+        Session(data="", output=tmp_path, command=[]),
+        [],
+    )
+    at: Any = SimpleNamespace(opened=of, finisher=SimpleNamespace(plan=plans[1]))
+    assert lesson._twin_recipe(at, 1).time_s == 99.0
+
+
+def test_a_recipe_file_is_held_to_what_flags_are_held_to(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "recipe.yaml"
+
+    def refused(text: str, **flags: Any) -> str:
+        file.write_text(text)
+        with pytest.raises(InputError) as told:
+            prune(ground, tmp_path / "out", config=file, flags=flags)
+        assert not (tmp_path / "out").exists()
+        return str(told.value)
+
+    assert f"{file}: img_size cannot change here: the network keeps its own, 16" in refused("img_size: 32")
+    assert f"{file}: drop_rate cannot change here" in refused("drop_rate: 0.5")
+    assert f"{file}: drop_path cannot change here" in refused("drop_path: 0.1")
+    assert "--img-size cannot change here" in refused("lr: 0.1", img_size=32)
+    assert f"{file}: seed is 'x'" in refused("seed: x")
+    assert "give --epochs or --time and not both" in refused("epochs: 1.0\ntime_s: 5.0")
+    seeds: list[int] = []
+
+    def opened(*_: Any, seed: int, **__: Any) -> Result:
+        seeds.append(seed)
+        raise InputError("opened")
+
+    monkeypatch.setattr(pruning, "run_stage", opened)
+    assert refused("img_size: 16\nseed: 7\ndrop_rate: 0.0\nepochs: 1.0") == "opened"
+    assert refused("seed: 7", seed=8) == "opened"
+    assert seeds == [7, 8], "by which pictures are split"
+
+
+def test_a_pruned_network_learns_on_from_the_one_it_came_from(
+    unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a twin that begins with the same weights, when the teacher is gone from the device."""
+    prune(ground, tmp_path / "cut", flags={"threads": 1})
+    network, alone = OurTeacher.network, _Lesson._alone
+    teachers: list[weakref.ref[Network]] = []
+    twins: list[Recipe] = []
+
+    def taught(self: OurTeacher) -> Network:
+        found = network(self)
+        teachers.append(weakref.ref(found))
+        return found
+
+    def compared(self: _Lesson, at: Any, folder: RunFolder, recipe: Recipe) -> Any:
+        gc.collect()
+        assert [each() for each in teachers] == [None]
+        twins.append(recipe)
+        return alone(self, at, folder, recipe)
+
+    def kept(before: Judged, after: Judged, **_: Any) -> Found:
+        return Found(True, "whatever came of it")
+
+    monkeypatch.setattr(OurTeacher, "network", taught)
+    monkeypatch.setattr(_Lesson, "_alone", compared)
+    monkeypatch.setattr(distilling, "verdict", kept)
+    job = DistillJob(student=str(tmp_path / "cut"), teachers=[str(ground / "model")], train=TrainJob(flags=QUICK))
+    result = distill_run(job, Session(data=str(ground / "data.npz"), output=tmp_path / "out", command=["distill"]))
+    recipe = Recipe.load(tmp_path / "out" / "recipe.yaml")
+    cut = artifact_hash(tmp_path / "cut" / "model")
+    assert (recipe.parent, recipe.model, recipe.teachers) == (cut, f"{NAME}+pruned", (artifact_hash(ground / "model"),))
+    assert [(each.parent, each.teachers) for each in twins] == [(cut, ())]
+    assert load_model(tmp_path / "out").layout == load_model(tmp_path / "cut").layout
+    assert result.final.macs < cost(load_model(ground / "model").layout).macs
+    stages = [row.stage for row in rows_of(tmp_path / "out")]
+    assert stages.index("prune") < stages.index("distill"), "one story"
 
 
 @pytest.mark.slow

@@ -16,11 +16,11 @@ from netsmith.data.items import Dataset, Split, fingerprint
 from netsmith.errors import InputError
 from netsmith.export.network import export_network
 from netsmith.fit import distilling
-from netsmith.fit.distilling import DistillJob, distill_run
-from netsmith.fit.parent import open_parent
+from netsmith.fit.distilling import AS_STUDENT, DistillJob, distill_run
+from netsmith.fit.parent import keeping_splits, open_parent
 from netsmith.fit.session import Session
 from netsmith.fit.single import Opened, TrainJob, open_job
-from netsmith.fit.starting import Continued, find_start, keeping_splits
+from netsmith.fit.starting import Continued, find_start
 from netsmith.models.build import build, continue_model, load_model
 from netsmith.models.extend import Growth, extend
 from netsmith.run.files import write_json
@@ -150,12 +150,17 @@ def test_what_any_of_several_runs_used_a_picture_for_counts(
     monkeypatch.setattr(distilling, "run_job", only_open)
     expected = [used[min(at % 3 if at < 36 else 2, at // 3 % 3, at // 9 % 3)] for at in range(len(keys))]
     assert split_for(*teachers) == split_for(*reversed(teachers)) == expected
+    part: dict[str, Split] = dict.fromkeys(keys[::2], "train")
+    stage = open_parent(run_that_knew(tmp_path / "part", first, part, labels=first.classes))
+    of_a_stage = stage.pictures(opened(pictures, model=NAME).audited, seed=0)
+    assert {item.key: item.split for item in of_a_stage.items if item.key in part} == part
+    assert {item.split for item in of_a_stage.items if item.key not in part} == set(used), "the same rule"
     greedy = run_that_knew(tmp_path / "greedy", first, dict.fromkeys(keys, "train"), labels=first.classes)
     with pytest.raises(InputError, match="no picture that may be used for 'val'"):
         split_for(greedy)
     parents = [open_parent(run_that_knew(tmp_path / "none", first, dict.fromkeys(keys[1::4], "val")))]
     with pytest.raises(InputError, match="no picture that may be used of 'cat' for 'train'"):
-        keeping_splits(first, parents)
+        keeping_splits(first, parents, seed=0)
 
 
 def test_a_run_that_goes_on_is_held_to_the_artifact_it_began_with(parent: Path, pictures: str, tmp_path: Path) -> None:
@@ -181,8 +186,11 @@ def test_what_cannot_be_gone_on_with_is_told(parent: Path, pictures: str, tmp_pa
     with pytest.raises(InputError, match="any number of labels per picture"):
         tags = replace(opened(pictures, model=NAME).dataset, task="tag")
         Continued.of(parent).network(opened(pictures, parent=parent).recipe, tags, progress=silent)
-    with pytest.raises(InputError, match="give its folder with --from"):
-        find_start([("the file", {"model": NAME, "parent": "0" * 64}), ("the flags", {})])
+    unnamed = [("the file", {"model": NAME, "parent": "0" * 64}), ("the flags", {})]
+    with pytest.raises(InputError, match="say where it is with --from"):
+        find_start(unnamed)
+    with pytest.raises(InputError, match="say where it is with a folder as STUDENT"):
+        find_start(unnamed, parent_as=AS_STUDENT)
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in parent.iterdir():

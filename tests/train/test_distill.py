@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from netsmith.arch.names import find_layout
 from netsmith.data.items import UNLABELLED
 from netsmith.errors import InputError
 from netsmith.models.build import Network, build
-from netsmith.run.clock import SystemClock
+from netsmith.run.clock import FakeClock, SystemClock
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
@@ -147,10 +148,14 @@ def data(*, labels: NDArray[np.int64] | None = None) -> TrainingData:
     return TrainingData(pixels[:24], known[:24] if labels is None else labels, pixels[24:], known[24:], STUDENT, "d")
 
 
-def teaching(of: TrainingData, *taught: Knowledge) -> Teaching:
-    return Teaching(
-        knowledge=taught or (knowledge(),), images=of.images, keys=[f"{i}" for i in range(24)], say=lambda text: None
-    )
+def unheard(text: str) -> None:
+    """Says nothing."""
+
+
+def teaching(of: TrainingData, *taught: Knowledge, plan: Path = Path("no plan"), **changes: Any) -> Teaching:
+    told: dict[str, Any] = {"look": "as drawn", "clock": FakeClock(), "say": unheard, "warn": unheard} | changes
+    keys = [f"{i}" for i in range(24)]
+    return Teaching(knowledge=taught or (knowledge(),), images=of.images, keys=keys, plan=Plan(plan), **told)
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -197,7 +202,7 @@ def test_a_teacher_for_another_side_sees_things_in_proportion() -> None:
 @pytest.mark.parametrize("loss", ["kd", "dkd"])
 def test_pictures_without_a_label_have_the_teachers_term_only(loss: str) -> None:
     labels = np.array([0, 1, 2, UNLABELLED] * 6)
-    of = recipe(distill_loss=loss, label_weight=1.0)
+    of = recipe(distill_loss=loss, label_weight=1.0, flip=True)
     images, targets = batch()
     some = targets.clone()
     some[2:4] = UNLABELLED
@@ -272,27 +277,62 @@ def test_answers_on_fixed_views_are_computed_once_and_are_the_teachers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NETSMITH_CACHE", str(tmp_path))
-    taught, given = (knowledge(1), knowledge(2, places=(1, 2, 0))), data()
-    objective = teaching(given, *taught)(tiny(0), recipe(), STUDENT, labels=given.labels)
-    assert len(list((tmp_path / "teachers").glob("*.npy"))) == 2
+    taught, given, warned = (knowledge(1), knowledge(2, places=(1, 2, 0))), data(), list[str]()
+
+    def objective(changes: Recipe | None = None, *, look: str = "as drawn") -> Distill:
+        makes = teaching(given, *taught, plan=tmp_path / "plan.jsonl", look=look, warn=warned.append)
+        return makes(tiny(0), changes or recipe(), STUDENT, labels=given.labels)
+
+    def kept() -> list[Path]:
+        return list((tmp_path / "teachers").iterdir())
+
+    first = objective()
+    assert len(kept()) == 2
     images = torch.from_numpy(np.stack([given.images[index] for index in (5, 3, 20)])).permute(0, 3, 1, 2)
-    asked = objective.teachers(images)
-
-    def never(*arguments: object) -> Tensor:
-        raise AssertionError("the teacher is asked again")
-
-    for teacher in objective.teachers:
-        monkeypatch.setattr(teacher, "forward", never)
-    found, _ = objective.taught(images)
+    asked = first.teachers(images)
+    with monkeypatch.context() as patch:
+        for teacher in first.teachers:
+            patch.setattr(teacher, "forward", lambda images: pytest.fail("the teacher is asked again"))
+        found, _ = first.taught(images)
     torch.testing.assert_close(found, asked)
-    again = teaching(given, *taught)(tiny(0), recipe(), STUDENT, labels=given.labels)
-    assert torch.equal(again.taught(images.contiguous())[0], found)
-    file = next((tmp_path / "teachers").glob("*.npy"))
-    file.write_bytes(file.read_bytes()[:-9])
-    monkeypatch.undo()
+    assert torch.equal(objective().taught(images.contiguous())[0], found)
+    for file in kept():
+        file.write_bytes(file.read_bytes()[:-9])
+    assert torch.equal(objective().taught(images)[0], found)
+    objective(recipe(pad=1))
+    assert len(kept()) == 2, "views that change are not remembered"
+    objective(recipe(epochs=1.0))
+    assert not warned
+    changed = 255 - images
+    assert torch.equal(first.taught(changed)[0], first.taught(changed)[0])
+    assert len(warned) == 1, "said once"
+    assert "3 pictures of a batch look otherwise" in warned[0]
+    objective(look="decoded by another library")
+    assert len(kept()) == 4, "of pictures that look otherwise answers are others"
+
+
+def test_answers_are_not_remembered_where_that_takes_more_than_half_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But a plan that says that they are is obeyed."""
     monkeypatch.setenv("NETSMITH_CACHE", str(tmp_path))
-    assert torch.equal(
-        teaching(given, *taught)(tiny(0), recipe(), STUDENT, labels=given.labels).taught(images)[0], found
-    )
-    teaching(given, *taught)(tiny(0), recipe(pad=1), STUDENT, labels=given.labels)
-    assert len(list((tmp_path / "teachers").glob("*.npy"))) == 2, "views that change are not remembered"
+    given, said = data(), list[str]()
+
+    def rows(plan: str, time_s: float, *, ticking: float) -> dict[str, Any]:
+        clock, path = FakeClock(advance=ticking), tmp_path / plan
+        teaching(given, plan=path, clock=clock, say=said.append)(
+            tiny(0), recipe(epochs=None, time_s=time_s), STUDENT, labels=given.labels
+        )
+        return {row.kind: row.value for row in Plan(path).rows}
+
+    assert rows("slow", 2.0, ticking=1.0) == {"answers": "asked"}
+    assert not list((tmp_path / "teachers").iterdir())
+    assert "would take more than 0.5 of the time" in said[-1]
+    assert rows("slow", 100.0, ticking=0.0) == {"answers": "asked"}
+    assert "would take more than 0.5 of the time" in said[-1]
+    assert rows("quick", 100.0, ticking=1.0) == {"answers": "remembered"}
+    assert "computed once and remembered" in said[-1]
+    for file in (tmp_path / "teachers").iterdir():
+        file.unlink()
+    assert rows("quick", 2.0, ticking=1.0) == {"answers": "remembered"}
+    assert len(list((tmp_path / "teachers").iterdir())) == 1

@@ -102,9 +102,6 @@ def prune(
     wish = _wish(targets, shape, per_layer=per_layer, unstructured=unstructured, baseline=baseline)
     if time is not None and epochs is not None:
         raise InputError("--time and --epochs do not go together; leave one out")
-    for flag, value in (("--img-size", flags.img_size), ("--drop", flags.drop), ("--drop-path", flags.drop_path)):
-        if value is not None:
-            raise InputError(f"{flag} cannot change here: the network keeps its own; leave it out")
 
     from netsmith.fit.pruning import MAX_DROP, PruneJob, prune_run
 

@@ -55,11 +55,13 @@ class Masters:
         pictures: the cache file they are in, or what fills one.
         labels: int64 [N], or bool [N,C] of tags.
         keys: content hashes of the N pictures.
+        look: what pixels depend on beside them: side, decoders, encoding.
     """
 
     pictures: Store | Filling
     labels: Targets
     keys: tuple[str, ...]
+    look: str
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -145,7 +147,8 @@ def masters(
 
     labels = dataset.targets(items)
     with writing_to(place.path.parent), locked(place.path):
-        return Masters(opened(), labels, tuple(item.key for item in items))
+        look = f"{_settings(side)} {encoding}"
+        return Masters(opened(), labels, tuple(item.key for item in items), look)
 
 
 def encoding_that_fits(items: Sequence[Item], *, side: int, folder: Path | None = None) -> Encoding:
@@ -175,8 +178,7 @@ class _Place:
 
     @staticmethod
     def of(items: Sequence[Item], *, side: int, folder: Path | None) -> "_Place":
-        settings = {"kind": "masters", "side": side, "decoder": _decoders(), "scaling": "powers of two"}
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        digest = hashlib.sha256(_settings(side).encode())
         for item in items:
             digest.update(bytes.fromhex(item.key))
         name = digest.hexdigest()
@@ -249,6 +251,12 @@ def _shown(count: int) -> str:
 
 def _unheard(text: str) -> None:
     """Says nothing."""
+
+
+def _settings(side: int) -> str:
+    """What masters depend on beside the pictures."""
+    settings = {"kind": "masters", "side": side, "decoder": _decoders(), "scaling": "powers of two"}
+    return json.dumps(settings, sort_keys=True)
 
 
 def _decoders() -> str:

@@ -2,6 +2,7 @@
 starts as."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from netsmith.arch.graph import Norm
@@ -12,7 +13,7 @@ from netsmith.fit.named import for_task
 from netsmith.fit.recipes import look_at, recipe_for, training_side
 from netsmith.fit.starting import Start
 from netsmith.run.preprocess import LARGEST_SIZE
-from netsmith.run.recipe import Recipe
+from netsmith.run.recipe import Recipe, read_fields
 
 SMALLEST_SIDE = 16
 """Pixels below which small pictures are enlarged when no --img-size is given."""
@@ -32,9 +33,39 @@ FINE_TUNING = {
 }
 """What weights that were trained before go on with: steps small enough to keep what they know (see benchmarks/LOG.md;
 0.003 as Kolesnikov et al. 2020, Big Transfer)."""
+FLAGS = "the flags"
+"""Origin of what was given as flags."""
 UNNORMALISED = 0.1, 1.0
 """Share of the rates above, and largest norm of the gradient, for networks without batch norm from scratch: nothing
 bounds their activations, and at the full rates their last units are dead after ten updates (benchmarks/LOG.md)."""
+
+
+def given_layers(config: Path | None, flags: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """A recipe file and flags as layers, every value checked by itself.
+
+    Args:
+        config: the file, if any.
+        flags: fields that were given as flags.
+
+    Raises:
+        InputError: an unknown key, a value out of range, two lengths.
+    """
+    file: list[tuple[str, dict[str, Any]]] = []
+    if config is not None:
+        where, fields = str(config), read_fields(config)
+        # What weights a network has is asked later, and of true, which names the default.
+        Recipe.check_fields({key: value for key, value in fields.items() if key != "pretrained"}, where=where)
+        file.append((where, fields))
+    given = [*file, (FLAGS, dict(flags))]
+    for where, fields in given:
+        if fields.get("epochs") is not None and fields.get("time_s") is not None:
+            raise InputError(f"{where}: give --epochs or --time and not both")
+    return given
+
+
+def last_given(layers: Sequence[tuple[str, Mapping[str, Any]]], key: str, default: Any = None) -> Any:
+    """The strongest layer's word on a field."""
+    return next((values[key] for _, values in reversed(layers) if values.get(key) is not None), default)
 
 
 def compose_recipe(

@@ -16,7 +16,7 @@ from netsmith.arch.ties import ties
 from netsmith.artifact.bundle import Bundle
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.measure import measure_many
-from netsmith.artifact.runtimes import choose_runtime
+from netsmith.artifact.runtimes import REFERENCE
 from netsmith.compress.prune.choice import Losses, Spread, choose, path, refuse_unreachable
 from netsmith.compress.prune.importance import Effects, Importance, Weights, layers_that_read, norm_scales, norms
 from netsmith.compress.prune.kinds import FROM_PICTURES, Kind
@@ -140,14 +140,17 @@ class LatencyLimit:
     """Milliseconds for the upper bound of p90, or a share of the p50 of the whole network, timed in turns with it.
 
     Attributes:
-        whole: the artifact of the whole network; its preprocessing, runtime and threads are used.
+        whole: the artifact of the whole network; its preprocessing is used.
         limit: of the two.
+        runtime, threads: with which both are timed, and what comes of it is judged.
         ease: share of the way to the limit.
         progress: told what is measured.
     """
 
     whole: Bundle
     limit: Times | Milliseconds
+    runtime: str = REFERENCE
+    threads: int = 1
     ease: float = 1.0
     progress: Progress = field(default=silent, compare=False)
 
@@ -188,12 +191,11 @@ class LatencyLimit:
         # Lazily: onnx takes a while to import.
         from netsmith.export.probe import probe_onnx
 
-        runtime, threads = choose_runtime(self.whole)
         preprocess = self.whole.config.preprocess
         found = measure_many(
             [probe_onnx(at_size(each, preprocess.size), preprocess=preprocess) for each in (self.whole.layout, layout)],
-            threads=threads,
-            runtime=runtime,
+            threads=self.threads,
+            runtime=self.runtime,
             seconds_each=TIMED_S,
             deadline_s=2 * (4 * TIMED_S + OPENING_S),
             progress=self.progress,

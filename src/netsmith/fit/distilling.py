@@ -21,14 +21,17 @@ from netsmith.arch.cost import cost
 from netsmith.arch.layout import Layout, at_size
 from netsmith.artifact.bundle import Bundle
 from netsmith.data.items import Dataset
+from netsmith.data.masters import Masters
 from netsmith.data.unlabelled import with_unlabelled
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.judged import Found, verdict
+from netsmith.fit.lengths import enter_time, time_of
 from netsmith.fit.opening import refuse_inside
+from netsmith.fit.parent import Parent, keeping_splits, open_parent
 from netsmith.fit.session import Session
 from netsmith.fit.single import AtWork, Opened, TrainJob, run_job, told
-from netsmith.fit.stage import Parent, Stage, made_in, open_parent
-from netsmith.fit.starting import Continued, keeping_splits
+from netsmith.fit.stage import Stage, made_in
+from netsmith.fit.starting import Continued
 from netsmith.fit.teaching import Source, open_teacher, refuse_other
 from netsmith.run.folder import RunFolder
 from netsmith.run.plan import Plan
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from netsmith.train.teachers import Knowledge
 
 STAGE = "distill"
+AS_STUDENT = "a folder as STUDENT"
+"""How a network to go on with is typed."""
 LOSSES: Mapping[str, Mapping[str, float]] = {
     "kd": {"temperature": 4.0, "label_weight": 0.1, "alpha": 0.9},
     "dkd": {"temperature": 4.0, "label_weight": 1.0, "alpha": 1.0, "beta": 8.0},
@@ -92,7 +97,7 @@ def distill_run(job: DistillJob, session: Session) -> Result:
         refuse_inside(str(job.unlabelled), session.output)
     student = Path(job.student)
     flags = {**job.train.flags, "teachers": tuple(teacher.sha256 for teacher in teachers)}
-    train = replace(job.train, under=_defaults(job.train), flags=flags)
+    train = replace(job.train, under=_defaults(job.train), flags=flags, parent_as=AS_STUDENT)
     if student.is_dir():
         train = replace(train, parent=student)
     else:
@@ -131,11 +136,12 @@ class _Lesson:
     def __init__(self, job: DistillJob, session: Session, teachers: Sequence[Source]) -> None:
         self._job, self._session, self._teachers = job, session, teachers
         self._knowledge: list[Knowledge] = []
+        self._asking = 0  # multiply-adds of all teachers' answers on a training picture
 
     def check(self, opened: Opened) -> Opened:
         """Refuse what does not go together; pictures keep the splits that the runs of all of them had them in."""
         from netsmith.train.distill import find_hints
-        from netsmith.train.teachers import Knowledge
+        from netsmith.train.teachers import Knowledge, Teacher
 
         dataset, recipe = opened.dataset, opened.recipe
         _refuse_unlike(recipe, dataset, unlabelled=self._job.unlabelled)
@@ -143,7 +149,7 @@ class _Lesson:
             refuse_other(teacher, dataset)
         known = [opened.start.parent] if isinstance(opened.start, Continued) else []
         known += [teacher.parent for teacher in self._teachers if teacher.parent is not None]
-        dataset = keeping_splits(dataset, known)
+        dataset = keeping_splits(dataset, known, seed=recipe.seed)
         self._knowledge = [
             Knowledge(
                 network=teacher.network(),
@@ -155,6 +161,9 @@ class _Lesson:
             for teacher in self._teachers
         ]
         find_hints(recipe.hints, opened.network.layout, [each.network.layout for each in self._knowledge])
+        side = recipe.train_size or recipe.img_size
+        sides = [Teacher(each, side=recipe.img_size).side_for(side) for each in self._knowledge]
+        self._asking = sum(_macs(each.network.layout, at) for each, at in zip(self._knowledge, sides, strict=True))
         return replace(opened, dataset=dataset)
 
     def work(self, at: AtWork) -> Result:
@@ -200,7 +209,9 @@ class _Lesson:
 
     def _taught(self, at: AtWork) -> "tuple[Trained, int]":
         """The student, trained, and how many pictures on."""
+        from netsmith.train.devices import release
         from netsmith.train.distill import Teaching
+        from netsmith.train.requirements import choose_device
 
         dataset = at.finisher.dataset
         if self._job.unlabelled is not None:
@@ -212,18 +223,29 @@ class _Lesson:
             )
         names = ", ".join(teacher.name for teacher in self._teachers)
         self._session.say(f"{at.opened.recipe.model} learns from {names} ({at.opened.recipe.distill_loss})")
-        data = at.data(dataset)
-        items = dataset.subset("train")
+        data, recipe, plan = at.data(dataset), at.opened.recipe, at.finisher.plan
+        pictures = data.images
+        assert isinstance(pictures, Masters), "pictures come from a cache"
+        if recipe.time_s is not None:
+            enter_time(plan, recipe.time_s)
         teaching = Teaching(
             knowledge=self._knowledge,
-            images=data.images,
-            keys=[item.key for item in items],
+            images=pictures,
+            keys=pictures.keys,
+            look=pictures.look,
+            plan=plan,
+            clock=self._session.clock,
             progress=self._session.progress,
             say=self._session.say,
+            warn=self._session.warn,
         )
         trained = at.train(data, teaching)
         assert trained is not None, "one process trains"
-        return trained, len(items)
+        for teacher in self._knowledge:  # the device is for what is measured from here on
+            teacher.network.cpu()
+        self._knowledge.clear()
+        release(choose_device(recipe))
+        return trained, len(pictures)
 
     def _alone(self, at: AtWork, folder: RunFolder, recipe: Recipe) -> "Trained":
         """The twin, trained on the labels."""
@@ -250,22 +272,19 @@ class _Lesson:
         return alone
 
     def _twin_recipe(self, at: AtWork, pictures: int) -> Recipe:
-        """The student's without teachers; where passes are counted, as many as the same multiply-adds make: three
-        times those of an answer for learning from it, and the teachers' answers, once each where they are remembered.
+        """The student's without teachers, for the time that the student had, whatever was typed after; where passes are
+        counted, as many as the same multiply-adds make: three times those of an answer for learning from it, and the
+        teachers' answers, once each where they are remembered.
         """
         from netsmith.train.distill import remembers
-        from netsmith.train.teachers import Teacher
 
         recipe = at.opened.recipe
         plain = {"teachers": (), "hints": ()}
         if recipe.epochs is None:
-            return recipe.model_copy(update=plain)
-        side = recipe.train_size or recipe.img_size
-        own = 3 * _macs(at.opened.network.layout, side)
-        sides = [Teacher(each, side=recipe.img_size).side_for(side) for each in self._knowledge]
-        taught = sum(_macs(each.network.layout, of) for each, of in zip(self._knowledge, sides, strict=True))
-        passes = min(1.0, recipe.epochs) if remembers(recipe) else recipe.epochs
-        work = pictures * (recipe.epochs * own + passes * taught)
+            return recipe.model_copy(update=plain | {"time_s": time_of(at.finisher.plan)})
+        own = 3 * _macs(at.opened.network.layout, recipe.train_size or recipe.img_size)
+        passes = 1.0 if remembers(recipe) else recipe.epochs
+        work = pictures * (recipe.epochs * own + passes * self._asking)
         labelled = len(at.finisher.dataset.subset("train"))
         return recipe.model_copy(update=plain | {"epochs": work / (labelled * own)})
 

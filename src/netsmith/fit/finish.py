@@ -71,6 +71,7 @@ class Finisher:
         replay: of which run the weights must be, if of any.
         weights, licence: those that training began with, for the artifact's provenance; None of fresh ones.
         step: whether the run is a step of a larger one, which alone reads the test pictures, verifies and reports.
+        runtime: that its artifacts prefer.
     """
 
     run: RunFolder
@@ -85,6 +86,7 @@ class Finisher:
     weights: str | None = None
     licence: str | None = None
     step: bool = False
+    runtime: str = REFERENCE
 
     def export(
         self,
@@ -120,7 +122,7 @@ class Finisher:
             golden=self._golden_pictures(),
             activation=activation,
         )
-        chosen = threads or self.threads(exported.model)
+        chosen = threads or self.threads(exported.model, runtime=self.runtime)
         return write_bundle(
             folder,
             model=exported.model,
@@ -131,7 +133,7 @@ class Finisher:
             weights=exported.weights,
             activation=activation,
             thresholds=thresholds,
-            preferred=Preferred(threads=chosen),
+            preferred=Preferred(runtime=self.runtime, threads=chosen),
             provenance=provenance or self._provenance(recipe),
             overwrite=True,
         )

@@ -2,10 +2,12 @@
 
 The twin is scaled down by its family's width to what the pruned network costs, at the same resolution, starts from
 fresh weights and is trained by the same recipe but for the rate, which is that of training from scratch. It has the
-compute of both trainings of the pruned network, as far as the parent's run tells its own: seconds where seconds were
-given, and where epochs were, as many as take the same MACs.
+compute of both trainings of the pruned network: seconds where seconds were given, and where epochs were, as many as
+take the same MACs, of every round as many as its network had. The parent's is that of its run; what that does not tell
+is said.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -21,6 +23,7 @@ from netsmith.data.cache import Prepared, prepared
 from netsmith.errors import InputError
 from netsmith.fit.composing import compose_recipe
 from netsmith.fit.cutting import Asked
+from netsmith.fit.lengths import enter_time, time_of
 from netsmith.fit.opening import training_pictures
 from netsmith.fit.stage import Parent, Stage
 from netsmith.fit.starting import Fresh
@@ -42,6 +45,21 @@ SAMPLE = 1024
 """Training pictures that are asked how much channels matter, and that batch norm's statistics are taken on."""
 TWIN = "twin"
 """Name of its folders in the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """A training of the pruned network.
+
+    Attributes:
+        share: of the recipe's length.
+        macs: of the network that was trained.
+        plan: of the training.
+    """
+
+    share: float
+    macs: int
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -136,6 +154,8 @@ class Training:
             for name, value in (("epochs", recipe.epochs), ("time_s", recipe.time_s))
             if value is not None
         }
+        if "time_s" in length:
+            enter_time(plan, length["time_s"])
         return train(
             network,
             self.data,
@@ -159,13 +179,16 @@ def refuse_without_twin(parent: Parent, *, trains: bool) -> None:
         )
 
 
-def make_twin(stage: Stage, made: Bundle, training: Training, *, measure: Measure) -> tuple[Bundle | None, str]:
+def make_twin(
+    stage: Stage, made: Bundle, training: Training, *, rounds: Sequence[Round], measure: Measure
+) -> tuple[Bundle | None, str]:
     """The natively scaled-down network of the cost of a pruned one, trained.
 
     Args:
         stage: at work.
         made: the pruned network.
         training: of it.
+        rounds: of that training, none where it was only cut.
         measure: of the cost.
 
     Returns:
@@ -180,7 +203,7 @@ def make_twin(stage: Stage, made: Bundle, training: Training, *, measure: Measur
     start = Fresh(spec.name)
     recipe = training.recipe
     twin = find_layout(spec.name, num_classes=made.layout.num_classes, img_size=recipe.img_size)
-    length, how = _length(stage.parent, training, macs=cost(twin).macs, pruned=spent.macs)
+    length, how = _length(stage.parent, training, rounds, macs=cost(twin).macs)
     kept = recipe.model_dump(exclude={"lr", "grad_clip", "model", "pretrained", "parent", "epochs", "time_s"})
     layers = [("the pruned network's recipe", kept), ("its compute", {**length, **start.fields})]
     own = compose_recipe(stage.audited, start, layers=layers)
@@ -225,15 +248,22 @@ def trained_before(parent: Parent) -> tuple[float, float] | None:
     return (float(rows[-1]["seconds"]), float(rows[-1]["epoch"])) if rows else None
 
 
-def _length(parent: Parent, training: Training, *, macs: int, pruned: int) -> tuple[dict[str, float], str]:
-    """How long the twin is trained, and that in words."""
+def _length(parent: Parent, training: Training, rounds: Sequence[Round], *, macs: int) -> tuple[dict[str, float], str]:
+    """How long the twin, of so many MACs, is trained, and that in words."""
     before = trained_before(parent)
-    unknown = "" if before is not None else "; how long its parent was trained is not known and not counted"
     seconds, epochs = before or (0.0, 0.0)
+    began = parent.bundle.config.provenance.weights
+    if before is None:
+        uncounted = "; how long its parent was trained is not known and not counted"
+    elif began is not None:
+        first = began.partition(" of artifact ")[0]
+        uncounted = f"; how long {first}, which its parent began with, was trained is not counted"
+    else:
+        uncounted = ""
     recipe = training.recipe
     if recipe.time_s is not None:
-        length = recipe.time_s + seconds
-        return {"time_s": length}, f"{format_duration(length)}, the time of both trainings of the pruned one{unknown}"
-    again = recipe.epochs if training.trains and recipe.epochs is not None else 0.0
-    length = (again * pruned + epochs * cost(parent.bundle.layout).macs) / macs
-    return {"epochs": length}, f"{length:.3g} epochs, the MACs of both trainings of the pruned one{unknown}"
+        length = sum(time_of(each.plan) for each in rounds) + seconds
+        return {"time_s": length}, f"{format_duration(length)}, the time of both trainings of the pruned one{uncounted}"
+    work = sum(each.share * (recipe.epochs or 0.0) * each.macs for each in rounds)
+    length = (work + epochs * cost(parent.bundle.layout).macs) / macs
+    return {"epochs": length}, f"{length:.3g} epochs, the MACs of both trainings of the pruned one{uncounted}"

@@ -1,10 +1,11 @@
 """The model that a stage begins with: its folder opened and checked, its pictures with the splits they had.
 
 Pictures that the model's run knows keep their splits, so nothing that it was trained on ever validates what is made of
-it. Only pictures of which the run knows none are split anew.
+it; others are split anew. Where several models are gone on with or learned from, the runs of all of them count.
 """
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,18 +16,23 @@ from safetensors import SafetensorError, safe_open
 from netsmith.arch.graph import state
 from netsmith.arch.layout import layout_graph
 from netsmith.artifact.bundle import WEIGHTS, Bundle, artifact_hash, load_bundle
+from netsmith.artifact.runtimes import REFERENCE, choose_runtime
 from netsmith.artifact.validate import refuse_other_task, run_of
 from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset, listed
-from netsmith.data.record import from_data_json, read_data_json
+from netsmith.data.record import read_data_json
 from netsmith.data.splits import split
 from netsmith.errors import InputError
 from netsmith.fit.session import Session
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger, LedgerRow, Split
+from netsmith.run.plan import Plan
 
 if TYPE_CHECKING:
     from netsmith.models.network import Network
+
+USED: Sequence[Split] = ("train", "val", "test")
+"""What a picture was used for, the most first."""
 
 
 @dataclass(frozen=True)
@@ -134,32 +140,34 @@ class Parent:
                 "shape; export the model again"
             )
 
+    def runtime(self, plan: Plan, *, warn: Callable[[str], None]) -> str:
+        """The runtime that what is made of it prefers: its own where that runs here, by a plan row.
+
+        Args:
+            plan: of what is made.
+            warn: told where another has to stand in.
+        """
+        if self.bundle.config.preferred.runtime == REFERENCE:
+            return REFERENCE  # which is always there
+        return plan.decide(
+            "artifact.runtime",
+            at=0,
+            compute=lambda: choose_runtime(self.bundle, threads=1, warn=warn)[0],
+            why="that of the model it began with, where it runs here",
+        )
+
     def pictures(self, audited: Audit, *, seed: int) -> Dataset:
         """The audited pictures with their splits, classes in the model's order.
 
         Args:
             audited: the pictures.
-            seed: of new splits, where the parent's run knows none of them.
+            seed: of new splits.
 
         Raises:
-            InputError: other classes or another kind of task than the model's; no pictures to train or validate on.
+            InputError: other classes or another kind of task than the model's; nothing to train or validate on.
         """
-        dataset = audited.dataset
-        self._refuse_other(dataset)
-        if self.run is not None and self.run.data.exists():
-            document = self._record(self.run)
-            known = read_data_json(document, where=str(self.run.data)).items
-            if any(item.key in known for item in dataset.items):
-                dataset = self._numbered(from_data_json(document, dataset, where=str(self.run.data), partial=True))
-                uses: dict[Split, str] = {"train": "train and calibrate", "val": "validate"}
-                for side, what in uses.items():
-                    if not dataset.subset(side):
-                        raise InputError(
-                            f"{dataset.source} holds none of the pictures that {self.path} may {what} on (split "
-                            f"{side!r} of {self.run.data}); give the data it was trained on, or new pictures"
-                        )
-                return dataset
-        return split(self._numbered(dataset), seed=seed)
+        self._refuse_other(audited.dataset)
+        return keeping_splits(self._numbered(audited.dataset), [self], seed=seed)
 
     def _refuse_other(self, dataset: Dataset) -> None:
         config = self.bundle.config
@@ -191,6 +199,42 @@ class Parent:
             return json.loads(run.data.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{run.data} cannot be read ({error}); restore it or make the run again") from error
+
+
+def keeping_splits(dataset: Dataset, parents: Sequence[Parent], *, seed: int) -> Dataset:
+    """The pictures with the splits that models' runs had them in; others keep theirs, or are split by the seed.
+
+    A picture that any of them was trained on stays for training, and one that any of them was validated on is no test.
+
+    Args:
+        dataset: with or without splits.
+        parents: the models, in any order.
+        seed: of new splits.
+
+    Raises:
+        InputError: nothing is left to train on, of a class or at all, or to validate on.
+    """
+    known: dict[str, Split] = {}
+    for parent in parents:
+        for group, side in parent.splits().items():
+            before = known.get(group, side)
+            known[group] = before if USED.index(before) < USED.index(side) else side
+    kept = sum(item.group in known for item in dataset.items)
+    if kept < len(dataset.items):
+        dataset = split(dataset, seed=seed)
+    if not kept:
+        return dataset
+    items = tuple(replace(item, split=known.get(item.group, item.split)) for item in dataset.items)
+    names = " and ".join(str(parent.path) for parent in parents)
+    trained = {label for item in items if item.split == "train" for label in item.labels}
+    lacking = [f"of {name!r} for 'train'" for label, name in enumerate(dataset.classes) if label not in trained]
+    if lacking := [*lacking, *(["for 'val'"] if all(item.split != "val" for item in items) else [])]:
+        raise InputError(
+            f"{dataset.source} holds no picture that may be used {listed(lacking)}: {names} knew them all in other "
+            "splits; give other pictures, or all of those that it was made with"
+        )
+    note = f"{kept:,} pictures keep the split that they had in {names}"
+    return replace(dataset, items=items, notes=(*dataset.notes, note))
 
 
 def open_parent(path: Path) -> Parent:

@@ -13,6 +13,7 @@ it was left out, the ledger says so.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,19 @@ from netsmith.arch.graph import Norm
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.scale_to import Times, resolve
 from netsmith.artifact.bundle import CONFIG, Bundle
+from netsmith.artifact.runtimes import choose_runtime
 from netsmith.errors import CheckError, InputError
-from netsmith.fit.composing import UNNORMALISED, compose_recipe, refuse_taught
+from netsmith.fit.composing import (
+    FLAGS,
+    UNNORMALISED,
+    compose_recipe,
+    given_layers,
+    last_given,
+    refuse_taught,
+)
 from netsmith.fit.cutting import Channels, CostLimit, Cut, LatencyLimit, Milliseconds, SingleWeights, Wish, in_words
 from netsmith.fit.finish import what_it_shows
-from netsmith.fit.going_on import Training, make_twin, refuse_without_twin
+from netsmith.fit.going_on import Round, Training, make_twin, refuse_without_twin
 from netsmith.fit.judged import Judged, verdict
 from netsmith.fit.recipes import look_at
 from netsmith.fit.session import Session
@@ -36,7 +45,7 @@ from netsmith.run.budget import Budget
 from netsmith.run.files import make_folder
 from netsmith.run.folder import RunFolder
 from netsmith.run.plan import Plan
-from netsmith.run.recipe import Recipe, read_fields
+from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
 from netsmith.run.scores import METRIC_NAMES, METRICS
 
@@ -52,6 +61,8 @@ ROUNDS = "rounds"
 """Folder of the rounds before the last, in the run."""
 RATES = {"sgd": 0.02, "adamw": 1e-3, "rmsprop": 2e-3, "muon": 1e-3, "lamb": 2e-3}
 """Rate after a cut, by optimizer: above that of `train --from`, because what was cut has to be made up for."""
+KEPT = {"img_size": "--img-size", "drop_rate": "--drop", "drop_path": "--drop-path"}
+"""Fields of a recipe that a pruned network has from the whole one, and their flags."""
 MAX_DROP = 1.0
 """Points of the headline that pruning may cost on validation."""
 
@@ -84,11 +95,10 @@ class PruneJob:
     max_drop: float | None = MAX_DROP
     resume: bool = False
 
-    @property
+    @cached_property
     def layers(self) -> list[tuple[str, dict[str, Any]]]:
         """What was said of the recipe, the strongest last."""
-        config = [] if self.config is None else [(str(self.config), read_fields(self.config))]
-        return [*config, ("the flags", dict(self.flags))]
+        return given_layers(self.config, self.flags)
 
     def wishes(self) -> dict[str, Any]:
         """What decides which network comes out, beside the recipe, by flag."""
@@ -104,7 +114,7 @@ class PruneJob:
     @property
     def trains(self) -> bool:
         """Whether a length was given for training."""
-        return any(values.get(key) is not None for _, values in self.layers for key in ("time_s", "epochs"))
+        return any(last_given(self.layers, key) is not None for key in ("time_s", "epochs"))
 
 
 def prune_run(job: PruneJob, session: Session, *, measure_s: float = 2.0) -> Result:
@@ -127,8 +137,8 @@ def prune_run(job: PruneJob, session: Session, *, measure_s: float = 2.0) -> Res
         raise InputError(
             "--steps cuts little by little, with training between; give --epochs or --time, or leave it out"
         )
-    opt = next((values["opt"] for _, values in reversed(job.layers) if values.get("opt")), None)
-    if job.wish is None and opt == "muon":
+    _refuse_other_network(job, parent.bundle.layout, side=parent.bundle.config.preprocess.size)
+    if job.wish is None and last_given(job.layers, "opt") == "muon":
         raise InputError("--opt muon turns zeros of --unstructured into other numbers; take sgd or adamw")
     network = parent.network()
     cut, budget = _cut_of(job, parent, session)
@@ -137,10 +147,20 @@ def prune_run(job: PruneJob, session: Session, *, measure_s: float = 2.0) -> Res
         if job.twin:
             refuse_without_twin(parent, trains=job.trains)
     pruning = _Pruning(job, cut)
-    seed = int(job.flags.get("seed", 0))
+    seed = last_given(job.layers, "seed", 0)
     return run_stage(
         PRUNE, parent, session, pruning.work, resume=job.resume, seed=seed, budget=budget, measure_s=measure_s
     )
+
+
+def _refuse_other_network(job: PruneJob, layout: Layout, *, side: int) -> None:
+    """Refuse a recipe for another network than the one that is pruned, which keeps its own side and rates."""
+    own = {"img_size": side, "drop_rate": layout.head.dropout, "drop_path": layout.drop_path}
+    for where, values in job.layers:
+        for key, flag in KEPT.items():
+            if values.get(key, own[key]) not in (own[key], 0):  # 0 is the network's own
+                what = flag if where == FLAGS else f"{where}: {key}"
+                raise InputError(f"{what} cannot change here: the network keeps its own, {own[key]:g}; leave it out")
 
 
 def _cut_of(job: PruneJob, parent: Parent, session: Session) -> tuple[Cut, Budget]:
@@ -151,8 +171,10 @@ def _cut_of(job: PruneJob, parent: Parent, session: Session) -> tuple[Cut, Budge
     wish, now = job.wish, cost(parent.bundle.layout)
     match wish.measure, wish.target:
         case "latency", Times() | Milliseconds() as limit:
-            channels = Channels(wish=wish, limit=LatencyLimit(parent.bundle, limit, progress=session.progress))
-            return channels, Budget(latency_ms=limit.limit if isinstance(limit, Milliseconds) else None)
+            runtime, threads = choose_runtime(parent.bundle, warn=session.warn)
+            timed = LatencyLimit(parent.bundle, limit, runtime=runtime, threads=threads, progress=session.progress)
+            budget = Budget(latency_ms=limit.limit if isinstance(limit, Milliseconds) else None)
+            return Channels(wish=wish, limit=timed), budget
         case "macs" | "params" as measure, int() | Times() as target:
             whole = now.macs if measure == "macs" else now.params
             most = resolve(target, now, measure)
@@ -166,10 +188,14 @@ class _Pruning:
 
     def __init__(self, job: PruneJob, cut: Cut) -> None:
         self.job, self.cut = job, cut
+        limit = cut.limit if isinstance(cut, Channels) else None
+        self._threads = limit.threads if isinstance(limit, LatencyLimit) else None  # measured where none are held to
 
     def work(self, stage: Stage) -> Result:
         """From the opened model to the shipped one."""
         stage.hold_to(self.job.wishes())
+        runtime = stage.parent.runtime(stage.finisher.plan, warn=stage.session.warn)
+        stage = replace(stage, finisher=replace(stage.finisher, runtime=runtime))
         row = stage.ledger.newest(PRUNE)
         if row is not None and row.verdict == "refused":
             raise CheckError(stage.refusal(row.reason))
@@ -187,7 +213,8 @@ class _Pruning:
         left_out = "left out; --baseline trains one"
         if self.job.twin:
             measure = "params" if self.job.wish is not None and self.job.wish.measure == "params" else "macs"
-            beside, left_out = make_twin(stage, made, training, measure=measure)
+            rounds = self._rounds(stage) if self.job.trains else []
+            beside, left_out = make_twin(stage, made, training, rounds=rounds, measure=measure)
         before, after, *twins = stage.judge(stage.parent.bundle, made, *([beside] if beside is not None else []))
         if stage.ledger.newest(TWIN) is None:
             self._record_twin(stage, after, twins[0] if twins else None, left_out)
@@ -221,8 +248,7 @@ class _Pruning:
     def _training(self, stage: Stage) -> "Training":
         """The recipe, composed anew or held against the one that the run began with, and the pictures."""
         start = Continued(stage.parent)
-        opt = next((values["opt"] for _, values in reversed(self.job.layers) if values.get("opt")), "sgd")
-        rate = rate_after_cut(start.layout, opt)
+        rate = rate_after_cut(start.layout, last_given(self.job.layers, "opt", "sgd"))
         begun = Recipe.load(stage.run.recipe) if stage.run.recipe.exists() else None
         below = ("pruning", rate) if begun is None else (str(stage.run.recipe), begun.model_dump())
         layers = [below, *self.job.layers]
@@ -249,7 +275,7 @@ class _Pruning:
         made: Bundle | None = None
         for number in range(done + 1, steps + 1):
             network, val = self._round(stage, network, training, number)
-            name, threads = (f"round-{number}", 1) if number < steps else ("pruned", None)
+            name, threads = (f"round-{number}", 1) if number < steps else ("pruned", self._threads)
             made = finisher.export(
                 network, stage.candidate(name), preprocess=training.preprocess, recipe=training.recipe,
                 thresholds=val.thresholds, threads=threads, provenance=provenance,
@@ -264,7 +290,7 @@ class _Pruning:
         """Cut a part of the way and train on; gives the network and its answers on validation."""
         steps = self.job.steps
         last = number == steps
-        run = stage.run if last else RunFolder(stage.run.path / ROUNDS / str(number))
+        run = self._folder(stage, number)
         make_folder(run.path)
         plan = stage.finisher.plan if last else Plan(run.plan)
         before = cost(network.layout)
@@ -287,8 +313,7 @@ class _Pruning:
         if not self.job.trains:
             self.cut.check(network)
             return network, val
-        share = (1.0 if steps == 1 else 0.5) if last else 0.5 / (steps - 1)
-        trained = training.train(network, run, plan, share=share, seed=0 if last else number)
+        trained = training.train(network, run, plan, share=self._share(number), seed=0 if last else number)
         self.cut.check(trained.network)
         assert trained.val is not None, "every run has validation pictures"
         stage.session.say(told(f"round {number}", trained))
@@ -296,6 +321,23 @@ class _Pruning:
             for text in what_it_shows(run):
                 stage.session.say(text)
         return trained.network, trained.val
+
+    def _folder(self, stage: Stage, number: int) -> RunFolder:
+        """Of a round; the last one's is the run's own."""
+        return stage.run if number == self.job.steps else RunFolder(stage.run.path / ROUNDS / str(number))
+
+    def _share(self, number: int) -> float:
+        """Of the training that a round has."""
+        steps = self.job.steps
+        return 1.0 if steps == 1 else 0.5 if number == steps else 0.5 / (steps - 1)
+
+    def _rounds(self, stage: Stage) -> list[Round]:
+        """Those that were trained, all of them."""
+        cuts = (row.after["macs"] for row in stage.ledger.own if row.stage == CUT)
+        return [
+            Round(share=self._share(number), macs=macs, plan=Plan(self._folder(stage, number).plan))
+            for number, macs in enumerate(cuts, start=1)
+        ]
 
 
 def rate_after_cut(layout: Layout, opt: str) -> dict[str, float]:

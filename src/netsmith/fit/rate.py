@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from netsmith.data.masters import encoding_that_fits, masters
+from netsmith.fit.composing import refuse_taught
 from netsmith.fit.opening import MASTER_MARGIN, refuse_inside
 from netsmith.fit.session import Session
 from netsmith.fit.single import TrainJob, open_job
@@ -70,12 +71,13 @@ def find_rate(job: TrainJob, session: Session, *, folder: Path | None) -> FoundR
         folder: where `lr.svg` goes, or None for no picture.
 
     Raises:
-        InputError: data, recipe or folder cannot be used.
+        InputError: data, recipe or folder cannot be used; teachers are asked for, whose loss is none of labels.
         CheckError: memory is too small.
     """
     if folder is not None:
         refuse_inside(session.data, folder)
     opened = open_job(job, session, None)
+    refuse_taught([("the recipe", opened.recipe.model_dump())])
     for line in opened.audited.summary():
         session.say(line)
     if folder is not None:

@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from netsmith.arch.layout import layout_to_json
 from netsmith.arch.names import is_layout_file
+from netsmith.artifact.runtimes import REFERENCE
 from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset
 from netsmith.errors import InputError
-from netsmith.fit.composing import compose_recipe, refuse_taught
+from netsmith.fit.composing import compose_recipe, given_layers, last_given, refuse_taught
 from netsmith.fit.finish import Finisher, reported, what_it_shows
 from netsmith.fit.named import Layer, as_network_takes, recipe_layer, refuse_other_name, replaced
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.recipes import look_at
 from netsmith.fit.session import Session, commands
-from netsmith.fit.starting import Continued, Start, find_start
+from netsmith.fit.starting import FROM, Continued, Start, find_start
 from netsmith.run.budget import Budget
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
@@ -36,7 +37,7 @@ from netsmith.run.ledger import Ledger
 from netsmith.run.named_recipes import find_recipe
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
-from netsmith.run.recipe import Recipe, read_fields
+from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
 from netsmith.run.world import World
 
@@ -70,6 +71,7 @@ class TrainJob:
         recipe: name of a recipe under both.
         resume: go on with an interrupted run.
         parent: folder of the artifact to start from.
+        parent_as: as what that folder is typed.
         pretrained_dir: folder of weights files, looked at before the cache and the net.
         board: write event files for TensorBoard too.
         under: recipe fields below all others but defaults that follow from the pictures, and where they are from.
@@ -80,6 +82,7 @@ class TrainJob:
     recipe: str | None = None
     resume: bool = False
     parent: Path | None = None
+    parent_as: str = FROM
     pretrained_dir: Path | None = None
     board: bool = False
     under: Layer | None = None
@@ -163,17 +166,19 @@ def run_job(
         start = opened.start
         ledger = session.share(lambda: ledger if ledger.rows else start.ledger(run, session))
         dataset = session.share(lambda: _begin(job, session, run, ledger, opened, begun=begun))
+        plan = Plan(run.plan, share=session.share)
         finisher = Finisher(
             run=run,
             dataset=dataset,
             budget=Budget(),
-            plan=Plan(run.plan, share=session.share),
+            plan=plan,
             ledger=ledger,
             commands=commands(ledger),
             progress=session.progress,
             weights=start.weights,
             licence=start.licence,
             step=session.is_step,
+            runtime=start.parent.runtime(plan, warn=session.warn) if isinstance(start, Continued) else REFERENCE,
         )
         return work(AtWork(job=job, session=session, run=run, opened=opened, finisher=finisher, ranks=ranks))
 
@@ -204,40 +209,27 @@ def open_job(job: TrainJob, session: Session, begun: RunFolder | None) -> Opened
     refuse_with_sharded(recipe, processes=World.here().size)
     network = start.network(recipe, dataset, progress=session.progress)
     smallest_part(network, recipe, recipe.batch_size, processes=World.here().size)
-    recipe = as_network_takes(recipe, network, name=job.recipe, given=_given(job))
+    recipe = as_network_takes(recipe, network, name=job.recipe, given=given_layers(job.config, job.flags))
     return Opened(audited, dataset, recipe, network, start)
 
 
 def _read(job: TrainJob, session: Session, begun: RunFolder | None) -> tuple[Audit, Dataset, Recipe, Start]:
     """The pictures, also with the splits of a new run, the recipe, and what the network starts as."""
     layers = _layers(job, begun)
-    start = find_start(layers, parent=job.parent, pretrained_dir=job.pretrained_dir, begun=begun)
+    start = find_start(
+        layers, parent=job.parent, parent_as=job.parent_as, pretrained_dir=job.pretrained_dir, begun=begun
+    )
     layers[-1] = (layers[-1][0], {**layers[-1][1], **start.fields})
     if not any(values.get(key) is not None for _, values in layers for key in ("time_s", "epochs")):
         raise InputError("how long to train is not said; give --time such as 10m, or --epochs")
-    seed = next((values["seed"] for _, values in reversed(layers) if values.get("seed") is not None), 0)
-    audited = session.read(seed=seed)
+    audited = session.read(seed=last_given(layers, "seed", 0))
     share = find_recipe(job.recipe).train_share if job.recipe else None
     recipe = compose_recipe(audited, start, layers=layers, train_share=share)
     return audited, start.pictures(audited, seed=recipe.seed), recipe, start
 
 
-def _given(job: TrainJob) -> list[tuple[str, dict[str, Any]]]:
-    config: list[tuple[str, dict[str, Any]]] = []
-    if job.config is not None:
-        where, fields = str(job.config), read_fields(job.config)
-        # What weights a network has is asked later, and of true, which names the default.
-        Recipe.check_fields({key: value for key, value in fields.items() if key != "pretrained"}, where=where)
-        config.append((where, fields))
-    given = [*config, ("the flags", dict(job.flags))]
-    for where, fields in given:
-        if fields.get("epochs") is not None and fields.get("time_s") is not None:
-            raise InputError(f"{where}: give --epochs or --time and not both")
-    return given
-
-
 def _layers(job: TrainJob, begun: RunFolder | None) -> list[tuple[str, dict[str, Any]]]:
-    given = _given(job)
+    given = given_layers(job.config, job.flags)
     if begun is not None:
         refuse_other_name(begun, job.recipe)
         return [(str(begun.recipe), Recipe.load(begun.recipe).model_dump()), *given]
@@ -263,7 +255,8 @@ def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, open
             session.say(f"note: {note}")
     if job.recipe and not begun:
         pictures = len(dataset.subset("train"))
-        for line in replaced(job.recipe, recipe, given=_given(job), pictures=pictures, task=dataset.task):
+        given = given_layers(job.config, job.flags)
+        for line in replaced(job.recipe, recipe, given=given, pictures=pictures, task=dataset.task):
             session.say(line)
     return dataset
 

@@ -14,9 +14,9 @@
 
 Every stage opens, judges and ends by this module, and ends as `train` does (`Finisher.complete`):
 
-- The pictures are those of `session.data`, or where that is "" those that the parent was trained on. Where its
-  `data.json` knows any of them, they keep the splits they had, so nothing that was trained on is ever validated on and
-  the test pictures stay sealed; other pictures are split anew. Their classes must be the model's.
+- The pictures are those of `session.data`, or where that is "" those that the parent was trained on. Those that its
+  `data.json` knows keep the splits they had, so nothing that was trained on is ever validated on and the test pictures
+  stay sealed; others are split anew. Their classes must be the model's.
 - The ledger begins with the parent's rows, so the last folder tells the whole story.
 - `judge` opens the artifact again, answers the validation pictures, and times all that it is given in turns in one
   fresh process, so that a disturbance of the machine meets them alike.

@@ -8,7 +8,7 @@ A run that goes on reads the artifact again, where its command says that it is, 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,13 +18,13 @@ from netsmith.arch.names import find_layout, is_layout_file
 from netsmith.arch.pretrained import Weights, find_weights, split_tag
 from netsmith.artifact.bundle import Bundle
 from netsmith.data.audit import Audit
-from netsmith.data.items import Dataset, Split, listed
+from netsmith.data.items import Dataset
 from netsmith.data.pretrained import weights_preprocess
 from netsmith.data.splits import split
 from netsmith.errors import InputError
+from netsmith.fit.parent import Parent, keeping_splits, open_parent
 from netsmith.fit.recipes import Look, preprocess_for
 from netsmith.fit.session import Session
-from netsmith.fit.stage import Parent, open_parent
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.preprocess import Preprocess
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 FROM = "--from"
 TASKS = {"classify": "one class per picture", "tag": "any number of labels per picture"}
-USED: Sequence[Split] = ("train", "val", "test")
-"""What a picture was used for, the most first."""
 Layers = Sequence[tuple[str, Mapping[str, Any]]]
 """(origin for messages, fields of a recipe), the strongest last."""
 
@@ -226,7 +224,7 @@ class Continued:
 
     def pictures(self, audited: Audit, *, seed: int) -> Dataset:
         """Split as its run had those that it knew, others by the seed."""
-        return keeping_splits(split(audited.dataset, seed=seed), [self.parent])
+        return keeping_splits(audited.dataset, [self.parent], seed=seed)
 
     def ledger(self, run: RunFolder, session: Session) -> Ledger:
         """It begins with the rows of the artifact's run."""
@@ -286,47 +284,20 @@ class Continued:
         )
 
 
-def keeping_splits(dataset: Dataset, parents: Sequence[Parent]) -> Dataset:
-    """The pictures with the splits that models' runs had them in, where these knew them; others keep theirs.
-
-    A picture that any of them was trained on stays for training, and one that any of them was validated on is no test.
-
-    Args:
-        dataset: with splits.
-        parents: the models, in any order.
-
-    Raises:
-        InputError: nothing is left to train on, of a class or at all, or to validate on.
-    """
-    known: dict[str, Split] = {}
-    for parent in parents:
-        for group, side in parent.splits().items():
-            before = known.get(group, side)
-            known[group] = before if USED.index(before) < USED.index(side) else side
-    items = tuple(replace(item, split=known.get(item.group, item.split)) for item in dataset.items)
-    moved = sum(after.split != before.split for after, before in zip(items, dataset.items, strict=True))
-    if not moved:
-        return dataset
-    names = " and ".join(str(parent.path) for parent in parents)
-    trained = {label for item in items if item.split == "train" for label in item.labels}
-    lacking = [f"of {name!r} for 'train'" for label, name in enumerate(dataset.classes) if label not in trained]
-    if lacking := [*lacking, *(["for 'val'"] if all(item.split != "val" for item in items) else [])]:
-        raise InputError(
-            f"{dataset.source} holds no picture that may be used {listed(lacking)}: {names} knew them all in other "
-            "splits; give other pictures, or all of those that it was made with"
-        )
-    note = f"{moved:,} pictures keep the split that they had in {names}"
-    return replace(dataset, items=items, notes=(*dataset.notes, note))
-
-
 def find_start(
-    layers: Layers, *, parent: Path | None = None, pretrained_dir: Path | None = None, begun: RunFolder | None = None
+    layers: Layers,
+    *,
+    parent: Path | None = None,
+    parent_as: str = FROM,
+    pretrained_dir: Path | None = None,
+    begun: RunFolder | None = None,
 ) -> Start:
     """What the layers of a recipe ask for.
 
     Args:
         layers: of a run that goes on, its own recipe first.
-        parent: the folder of --from; of a run that goes on its command's where it is not typed anew.
+        parent: the artifact's folder; of a run that goes on its command's where it is not typed anew.
+        parent_as: as what that is typed, for messages.
         pretrained_dir: folder of weights files.
         begun: the run that goes on, if one does.
 
@@ -341,17 +312,18 @@ def find_start(
         for flag in ("model", "pretrained"):
             if flags.get(flag):
                 raise InputError(
-                    f"{FROM} {parent} brings its network and its weights; leave --{flag} of {flags_from} out"
+                    f"{parent_as} {parent} brings its network and its weights; leave --{flag} of {flags_from} out"
                 )
         start = Continued.of(parent)
         if begun is not None and wanted != start.sha256:
+            began = f"from artifact {wanted}" if wanted else f"without {parent_as}"
             raise InputError(
-                f"{begun.path} was begun {f'from artifact {wanted}' if wanted else f'without {FROM}'}, and {parent} is "
-                f"{start.sha256}; give the folder that it was begun from, or name another one with -o"
+                f"{begun.path} was begun {began}, and {parent} is {start.sha256}; go on as it was begun, or name "
+                "another folder with -o"
             )
         return start
     if wanted is not None:
-        raise InputError(f"the recipe starts from artifact {wanted}; give its folder with {FROM}")
+        raise InputError(f"the recipe starts from artifact {wanted}; say where it is with {parent_as}")
     name = _last(layers, "model")
     if name is None:
         raise InputError(

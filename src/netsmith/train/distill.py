@@ -18,6 +18,8 @@ from netsmith.arch.layout import Layout, layout_graph
 from netsmith.data.items import UNLABELLED, Targets
 from netsmith.errors import InputError, near
 from netsmith.models.network import Network
+from netsmith.run.clock import Clock
+from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
@@ -34,10 +36,15 @@ from netsmith.train.distill_losses import (
 )
 from netsmith.train.draws import stream_key
 from netsmith.train.objectives import Objective, Outcome, Tag, objective_of
-from netsmith.train.remembered import remember, views_are_fixed
+from netsmith.train.remembered import Remembered, remember, views_are_fixed
 from netsmith.train.requirements import choose_device
 from netsmith.train.teachers import Knowledge, Teacher, Teachers
 
+ANSWERS, REMEMBERED, ASKED = "answers", "remembered", "asked"
+"""A row of the plan and what it says: remembered answers are float32 whatever the student computes in."""
+MOST = 0.5
+"""Share of a training's time that computing answers to remember may take: where it takes more, the time is not for so
+many passes that asking once is less than asking in each."""
 KNOWN = 0.999
 """Share of a mixture that must have labels for them to count; shares are rounded."""
 
@@ -197,8 +204,9 @@ def _regressors(hints: Sequence[Hint], *, seed: int) -> nn.ModuleList:
 
 
 def remembers(recipe: Recipe) -> bool:
-    """Whether teachers are asked about every picture once, before training."""
-    return views_are_fixed(recipe) and not recipe.hints and choose_device(recipe).type == "cpu"
+    """Whether teachers are asked about every picture once, before training, as far as time allows."""
+    often = recipe.epochs is None or recipe.epochs > 1.0
+    return often and views_are_fixed(recipe) and not recipe.hints and choose_device(recipe).type == "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,15 +216,23 @@ class Teaching:
     Attributes:
         knowledge: of the teachers, at least one.
         images, keys: the training pictures and their content hashes.
+        look: what their pixels depend on beside those, see `Masters`.
+        plan: whether answers are remembered is a row of it.
+        clock: reads time.
         progress: told how many pictures the teachers have answered before training.
         say: told whether their answers are remembered.
+        warn: told where remembered answers do not serve.
     """
 
     knowledge: Sequence[Knowledge]
     images: Images
     keys: Sequence[str]
+    look: str
+    plan: Plan
+    clock: Clock
     progress: Progress = silent
     say: Callable[[str], None]
+    warn: Callable[[str], None]
 
     def __call__(self, network: nn.Module, recipe: Recipe, preprocess: Preprocess, *, labels: Targets) -> Distill:
         """As `MakeObjective`; labels of pictures without one are `UNLABELLED`.
@@ -228,10 +244,7 @@ class Teaching:
         known = labels if are_tags(labels) else labels[labels != UNLABELLED]
         teachers = Teachers([Teacher(each, side=recipe.img_size) for each in self.knowledge])
         hints = find_hints(recipe.hints, network.layout, [each.network.layout for each in self.knowledge])
-        answers = None
-        if remembers(recipe):
-            answers = remember(teachers, self.images, self.keys, recipe, preprocess, progress=self.progress)
-            self.say("pictures are always shown alike: the teacher's answers are computed once and remembered")
+        answers = self._remembered(teachers, recipe, preprocess) if remembers(recipe) else None
         return Distill(
             objective_of(network, recipe, preprocess, labels=known),
             teachers,
@@ -241,3 +254,32 @@ class Teaching:
             hints=hints,
             partly=len(known) < len(labels),
         )
+
+    def _remembered(self, teachers: Teachers, recipe: Recipe, preprocess: Preprocess) -> Remembered | None:
+        """Their answers on all pictures; None where computing them would take more than `MOST` of the time."""
+        decided = next((row.value for row in self.plan.rows if row.kind == ANSWERS), None)
+        answers = None
+        if decided != ASKED:
+            limited = recipe.time_s is not None and decided is None
+            answers = remember(
+                teachers,
+                self.images,
+                self.keys,
+                recipe,
+                preprocess,
+                look=self.look,
+                clock=self.clock,
+                seconds=MOST * recipe.time_s if limited and recipe.time_s is not None else None,
+                progress=self.progress,
+                warn=self.warn,
+            )
+            found = ASKED if answers is None else REMEMBERED
+            self.plan.decide(ANSWERS, at=0, compute=lambda: found, why=f"at most {MOST:g} of the time is for them")
+        if answers is None:
+            self.say(
+                f"the teacher's answers on all {len(self.keys):,} pictures would take more than {MOST:g} of the time: "
+                "it is asked about every batch instead"
+            )
+        else:
+            self.say("pictures are always shown alike: the teacher's answers are computed once and remembered")
+        return answers

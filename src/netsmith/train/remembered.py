@@ -2,16 +2,17 @@
 
 Without augmentation a picture is the same pixels in every epoch, and a frozen teacher's answer is the same too. So each
 picture is shown once before training, in the order of the data and in float32, and its answer is found again by the
-hash of its pixels. The file is named by the teacher, its classes, the way pictures are shown and what they are, so it
-is found again or is another file; it is memory-mapped, and appears only when it is whole. What it holds depends on no
-step and no seed, so a run that finds it comes to the same weights as one that makes it.
+hash of its pixels. The file is named by the teacher, its classes and preprocessing, the way pictures are shown, what
+they are, and how they were decoded and kept, so it is found again or is another file; it is memory-mapped, and appears
+only when it is whole. What it holds depends on no step and no seed, so a run that finds it comes to the same weights as
+one that makes it. Where a picture is not in it the teacher is asked, which is said.
 
 Pictures are recognised on the CPU only: where a GPU renders them its answers take less time than looking them up.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from netsmith.data.cache import cache_root
 from netsmith.errors import InputError
+from netsmith.run.clock import Clock
 from netsmith.run.files import replacing
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.progress import Progress, silent
@@ -29,8 +31,8 @@ from netsmith.run.recipe import Recipe
 from netsmith.train.augment.pipeline import Augmentation, Images
 from netsmith.train.teachers import Teacher, Teachers
 
-AT_ONCE = 64
-"""Pictures that a teacher answers together."""
+FIRST, AT_ONCE = 8, 64
+"""Pictures that a teacher answers together: few at first, by which its pace is seen."""
 VIEW = 16
 """Bytes of the hash of a picture's pixels."""
 
@@ -52,10 +54,11 @@ class Remembered:
     Args:
         teachers: asked about pictures that are not known.
         files: of each teacher, rows of the hash of the pixels and the logits.
+        warn: told, once, where a picture is not known.
     """
 
-    def __init__(self, teachers: Teachers, files: Sequence[NDArray[np.void]]) -> None:
-        self._teachers, self._files = teachers, files
+    def __init__(self, teachers: Teachers, files: Sequence[NDArray[np.void]], *, warn: Callable[[str], None]) -> None:
+        self._teachers, self._files, self._warn, self._warned = teachers, files, warn, False
         self._rows = [{view.tobytes(): row for row, view in enumerate(file["view"])} for file in files]
 
     def __deepcopy__(self, memo: object) -> Self:
@@ -68,9 +71,18 @@ class Remembered:
         for file, known in zip(self._files, self._rows, strict=True):
             rows = [known[view] for view in views if view in known]
             if len(rows) < len(views):
+                self._say_unknown(len(views) - len(rows))
                 return self._teachers(images)
             answers.append(torch.from_numpy(np.ascontiguousarray(file["logits"][rows])))
         return torch.stack(answers).to(images.device)
+
+    def _say_unknown(self, count: int) -> None:
+        if not self._warned:
+            self._warn(
+                f"{count} pictures of a batch look otherwise than when the teacher's answers were computed: it is "
+                "asked about such batches, which takes longer and rounds as the student does"
+            )
+        self._warned = True
 
 
 def remember(
@@ -80,9 +92,12 @@ def remember(
     recipe: Recipe,
     preprocess: Preprocess,
     *,
-    folder: Path | None = None,
+    look: str,
+    clock: Clock,
+    seconds: float | None = None,
     progress: Progress = silent,
-) -> Remembered:
+    warn: Callable[[str], None],
+) -> Remembered | None:
     """Teachers' answers on all pictures: those that are there, or computed now.
 
     Args:
@@ -91,33 +106,72 @@ def remember(
         keys: their content hashes.
         recipe: shows pictures always alike.
         preprocess: of the student.
-        folder: of the files, by default `teachers` in the cache root.
+        look: what the pictures' pixels depend on beside their contents.
+        clock: reads time.
+        seconds: that computing them may take; None for as long as it takes.
         progress: told how many pictures are answered.
+        warn: see `Remembered`.
+
+    Returns:
+        None where it would take more than `seconds`, which is seen early.
 
     Raises:
         InputError: the folder cannot be written, or a picture cannot be read any more.
     """
     assert views_are_fixed(recipe), "pictures that change have no one answer"
     augmentation = Augmentation.of(recipe, preprocess)
-    place = folder if folder is not None else cache_root() / "teachers"
+    ends = None if seconds is None else clock.now() + seconds
     files: list[NDArray[np.void]] = []
     for teacher in teachers:
-        path = place / f"{_name(teacher, augmentation, keys)}.npy"
+        path = cache_root() / "teachers" / f"{_name(teacher, augmentation, keys, look=look)}.npy"
         found = _opened(path, teacher, len(keys))
         if found is None:
-            _write(path, teacher, images, augmentation, progress)
+            try:
+                _write(path, teacher, images, augmentation, _Deadline(clock, ends), progress)
+            except _TooLate:
+                return None
             found = _opened(path, teacher, len(keys))
             assert found is not None, f"{path} does not hold what was just written"
         files.append(found)
-    return Remembered(teachers, files)
+    return Remembered(teachers, files, warn=warn)
 
 
-def _name(teacher: Teacher, augmentation: Augmentation, keys: Sequence[str]) -> str:
+class _TooLate(Exception):
+    """There is no time for all answers."""
+
+
+class _Deadline:
+    """Whether work of many alike parts will be done in time, by the pace of its parts but the first, which prepares
+    kernels.
+
+    Args:
+        clock: reads time.
+        ends: when it must be done; None does not ask.
+    """
+
+    def __init__(self, clock: Clock, ends: float | None) -> None:
+        self._clock, self._ends = clock, ends
+        self._first: tuple[int, float] | None = None
+
+    def check(self, done: int, total: int) -> None:
+        """After every part: raise _TooLate where what is left will not be done in time."""
+        now = self._clock.now()
+        if self._ends is None:
+            return
+        at, began = self._first = self._first or (done, now)
+        pace = (now - began) / (done - at) if done > at else 0.0
+        if now + (total - done) * pace > self._ends:
+            raise _TooLate
+
+
+def _name(teacher: Teacher, augmentation: Augmentation, keys: Sequence[str], *, look: str) -> str:
     what = {
         "teacher": teacher.knowledge.sha256,
         "places": list(teacher.knowledge.places),
+        "preprocess": teacher.knowledge.preprocess.model_dump(mode="json"),
         "side": teacher.side_for(augmentation.size),
         "shown": [augmentation.size, augmentation.squash, augmentation.centre, augmentation.mode],
+        "pictures": look,
         "torch": torch.__version__,
     }
     digest = hashlib.sha256(json.dumps(what).encode())
@@ -138,20 +192,30 @@ def _opened(path: Path, teacher: Teacher, count: int) -> NDArray[np.void] | None
     return found if (found.dtype, found.shape) == (_rows(teacher), (count,)) else None
 
 
-def _write(path: Path, teacher: Teacher, images: Images, augmentation: Augmentation, progress: Progress) -> None:
+def _write(
+    path: Path,
+    teacher: Teacher,
+    images: Images,
+    augmentation: Augmentation,
+    deadline: _Deadline,
+    progress: Progress,
+) -> None:
+    count = len(images)
+    starts = [0, *range(FIRST, count, AT_ONCE)]
     try:
         with replacing(path) as temporary:
-            file = np.lib.format.open_memmap(temporary, mode="w+", dtype=_rows(teacher), shape=(len(images),))
-            for start in range(0, len(images), AT_ONCE):
-                progress("asking the teacher", start, len(images))
-                chosen = np.arange(start, min(start + AT_ONCE, len(images)))
+            file = np.lib.format.open_memmap(temporary, mode="w+", dtype=_rows(teacher), shape=(count,))
+            for start, end in zip(starts, [*starts[1:], count], strict=True):
+                progress("asking the teacher", start, count)
+                chosen = np.arange(start, end)
                 sources = [images[index] for index in chosen.tolist()]
                 shapes = np.array([source.shape[:2] for source in sources], dtype=np.int64)
                 shown = augmentation.render(sources, augmentation.draw(shapes, seed=0, epoch=0, positions=chosen))
                 file["view"][chosen] = _views(shown)
                 file["logits"][chosen] = teacher(shown).numpy()
+                deadline.check(end, count)
             file.flush()
-            progress("asking the teacher", len(images), len(images))
+            progress("asking the teacher", count, count)
     except OSError as error:
         raise InputError(
             f"the teacher's answers cannot be kept in {path.parent} ({error.strerror}); make room or set NETSMITH_CACHE"
