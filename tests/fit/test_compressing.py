@@ -281,7 +281,8 @@ def test_a_latency_keeps_headroom_and_is_asked_only_where_counting_rules_nothing
 
 
 def test_the_wishes_of_a_run_are_in_its_plan(ground: Path) -> None:
-    job = CompressJob(source=ground / "model", budget=Budget(latency_ms=5.0), time_s=60.0)
-    assert json.loads(json.dumps(job.wishes())) == {
-        "--budget": "latency=5ms", "--time": 60.0, "--max-drop": None, "--seed": 0,
+    flags = {"lr": 0.1, "scale": (0.5, 1.0), "threads": 2}
+    job = CompressJob(source=ground / "model", budget=Budget(latency_ms=5.0), time_s=60.0, flags=flags)
+    assert json.loads(json.dumps(job.wishes())) == job.wishes() == {
+        "--budget": "latency=5ms", "--time": 60.0, "--max-drop": None, "the recipe": {"lr": 0.1, "scale": [0.5, 1.0]},
     }  # fmt: skip

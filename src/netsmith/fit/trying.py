@@ -4,6 +4,7 @@ Every choice is a plan row, because it follows from measurements: which of the u
 network has to shrink in each form, how the time is shared. So a run that goes on tries what it began to try.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,7 +24,7 @@ from netsmith.fit.going_on import spec_of, trained_before
 from netsmith.fit.judged import POINTS, Judged
 from netsmith.fit.pruning import PruneJob, prune_run, rate_after_cut
 from netsmith.fit.quantizing import QuantizeJob, quantize_run
-from netsmith.fit.single import TrainJob
+from netsmith.fit.single import FREE, TrainJob
 from netsmith.fit.stage import Parent, Stage, open_parent
 from netsmith.fit.steps import Step, Steps
 from netsmith.run.budget import Budget, BudgetRow, format_duration
@@ -70,7 +71,11 @@ class CompressJob:
 
     def wishes(self) -> dict[str, Any]:
         """What a run is held to: flag -> value."""
-        return {"--budget": str(self.budget), "--time": self.time_s, "--max-drop": self.max_drop, "--seed": self.seed}
+        flags = {name: value for name, value in self.flags.items() if name not in FREE}
+        return {
+            "--budget": str(self.budget), "--time": self.time_s, "--max-drop": self.max_drop,
+            "the recipe": json.loads(json.dumps(flags)),
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
