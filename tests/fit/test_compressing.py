@@ -90,7 +90,10 @@ def test_where_int8_alone_fits_nothing_is_trained(ground: Path, tmp_path: Path) 
     assert artifact_hash(ground / "model") == before, "the input is never written to"
     assert result.final.precision in ("int8", "float16")
     assert all(row.met for row in result.budget)
-    assert any("fits and is as good within chance; nothing is trained" in text for text in said)
+    (left_out,) = rows_of(out, "order")
+    assert left_out.reason in said
+    assert left_out.reason.startswith("all that trains: not tried, ")
+    assert left_out.reason.endswith(" fits and is as good within chance")
     assert {path.name for path in (out / "stages").iterdir()} == {"quantize", "halve"}
 
     finalists = rows_of(out, "finalist")
@@ -197,8 +200,7 @@ def test_a_model_that_fits_as_it_is_may_still_get_smaller_and_what_cannot_be_tra
     typed = ["compress", str(light), "--data", str(ground / "stripes.npz"), "--budget", "size=1MB", "-o", str(out)]
     assert run([*typed, "--json"]) == 0
     shown = capsys.readouterr()
-    assert f"no training: {light} is shipped without its weights" in shown.err
-    assert "fits the budget as it is; only what needs no training is tried" in shown.err
+    assert f"all that trains: not tried, {light} fits the budget as it is" in shown.err
     assert json.loads(shown.out)["budget"][0]["met"]
     assert load_bundle(out).size_bytes < load_bundle(light).size_bytes
     assert run(typed) == 2

@@ -52,6 +52,8 @@ def test_what_keeps_far_less_what_cannot_fit_and_what_has_no_time_is_left_out_wi
     nothing = replace(unreachable, student=None, obstacles={"prune": "no", "distill": "never"})
     assert names(agenda({"int8": nothing}, seconds=HOUR)) == []
     assert agenda({"int8": nothing}, seconds=HOUR).left_out["distill+prune+distill+quantize"] == "never"
+    slow = agenda({"float32": reach(0.7)}, {"int8": "it is slower"}, seconds=HOUR)
+    assert [slow.left_out[name] for name in ("prune+quantize", "distill+quantize")] == ["it is slower"] * 2
     short = agenda({"int8": reach(0.7)}, seconds=60.0)
     assert names(short) == ["prune+quantize", "prune+distill+quantize"]
     assert "enough for 2 of 4 orders; a longer --time" in short.left_out["distill+quantize"]

@@ -20,10 +20,11 @@ from netsmith.fit.finish import ATTEMPTS
 from netsmith.fit.going_on import trained_before
 from netsmith.fit.judged import Found, Judged, best, verdict
 from netsmith.fit.parent import Parent, open_parent
+from netsmith.fit.reaching import near
 from netsmith.fit.session import Session
 from netsmith.fit.stage import Stage, run_stage
 from netsmith.fit.steps import FOLDER
-from netsmith.fit.trying import CompressJob, Finalist, Trying, near
+from netsmith.fit.trying import CompressJob, Finalist, Trying
 from netsmith.run.budget import format_duration
 from netsmith.run.files import write_bytes
 from netsmith.run.folder import RunFolder
@@ -65,7 +66,8 @@ def compress_run(job: CompressJob, session: Session) -> Result:
             raise CheckError(row.reason)
         if row is not None:
             return stage.ship(_made(stage, row.output or ""))
-        stage.session.say(f"{format_duration(seconds)} of training, {why}" if seconds else f"no training: {why}")
+        if seconds:
+            stage.session.say(f"{format_duration(seconds)} of training, {why}")
         trying = Trying(job, stage, seconds=seconds, untrained=why)
         return _finish(trying, trying.finalists())
 

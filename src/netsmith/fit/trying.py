@@ -7,37 +7,30 @@ network has to shrink in each form, how the time is shared. So a run that goes o
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from netsmith.arch.cost import cost
-from netsmith.artifact.bundle import CONFIG, Bundle, Preferred, artifact_hash, load_bundle
-from netsmith.artifact.runtimes import REFERENCE, choose_runtime
-from netsmith.compress.prune.spending import Measure
-from netsmith.errors import InputError
+from netsmith.artifact.bundle import CONFIG, Bundle, artifact_hash, load_bundle
 from netsmith.fit.cutting import Wish
 from netsmith.fit.distilling import DistillJob, distill_run
-from netsmith.fit.forecast import Forecast, Students, cut_to_fit, students_that_fit
-from netsmith.fit.going_on import spec_of, trained_before
+from netsmith.fit.going_on import trained_before
 from netsmith.fit.judged import POINTS, Judged
 from netsmith.fit.pruning import PruneJob, prune_run, rate_after_cut
 from netsmith.fit.quantizing import QuantizeJob, quantize_run
+from netsmith.fit.reaching import Reaching
 from netsmith.fit.single import FREE, TrainJob
-from netsmith.fit.stage import Parent, Stage, open_parent
+from netsmith.fit.stage import Parent, Stage
 from netsmith.fit.steps import Step, Steps
 from netsmith.run.budget import Budget, BudgetRow, format_duration
 from netsmith.run.folder import RunFolder
 from netsmith.run.scores import change
 from netsmith.search.orders import Agenda, Form, Order, Reach, agenda, timetable
 
-if TYPE_CHECKING:
-    from netsmith.models.network import Network
-
 ORDER = "order"
 """Rows of the ledger that say what is tried and what is not."""
-AS_IT_IS = "as-it-is"
+AS_IT_IS, TRAINING = "as-it-is", "all that trains"
 INT8_DROP, LOOSEST = 0.5, 5.0
 """Points that rounding may cost at first, and at most where the budget asks for it."""
 
@@ -99,8 +92,8 @@ class Trying:
 
     def __init__(self, job: CompressJob, stage: Stage, *, seconds: float, untrained: str) -> None:
         self.job, self.stage, self.seconds, self.untrained = job, stage, seconds, untrained
-        self.near: list[tuple[float, str]] = []
         self._steps = Steps(stage)
+        self._reaching = Reaching(stage, job.budget)
         self._times: dict[str, float] = {}
 
     def finalists(self) -> list[Finalist]:
@@ -113,9 +106,13 @@ class Trying:
         self._tell(facts)
         if facts["enough"] or not self.seconds:
             return found
-        reaches = self._reaches(facts, quantized[0].bundle if quantized else None)
+        if quantized:
+            self._reaching.int8 = quantized[0].bundle.config.preferred
+        closed = self._closed(facts)
+        usable: list[Form] = ["float32", "int8", *(["float16"] if self._size_binds else [])]
+        reaches: dict[Form, Reach] = {form: self._reaching.of(form) for form in usable if form not in closed}
         before = trained_before(self._parent)
-        chosen = agenda(reaches, seconds=self.seconds, before=None if before is None else before[0])
+        chosen = agenda(reaches, closed, seconds=self.seconds, before=None if before is None else before[0])
         self._times = self.stage.finisher.plan.decide(
             "compress.seconds",
             at=0,
@@ -124,6 +121,11 @@ class Trying:
         )
         self._record(chosen)
         return found + [made for order in chosen.orders for made in self._try(order)]
+
+    @property
+    def near(self) -> list[tuple[float, str]]:
+        """What came near without being made."""
+        return self._reaching.near
 
     def judged(self, found: Sequence[Finalist]) -> tuple[Judged, list[Judged]]:
         """The model and what was made of it, beside each other; the model as it is is judged as the model.
@@ -185,47 +187,46 @@ class Trying:
     def _tell(self, facts: Mapping[str, Any]) -> None:
         say, path = self.stage.session.say, self._parent.path
         if AS_IT_IS in facts["fits"]:
-            say(f"{path} fits the budget as it is; only what needs no training is tried")
+            why = f"{path} fits the budget as it is"
         else:
             say(f"{path} misses {facts['missed']}")
-            if facts["enough"]:
-                say(f"{facts['enough'][0]} fits and is as good within chance; nothing is trained")
-            elif not self.seconds:
-                say(f"nothing is trained: {self.untrained}")
+            why = f"{facts['enough'][0]} fits and is as good within chance" if facts["enough"] else self.untrained
+        if facts["enough"] or not self.seconds:
+            self._leave_out({TRAINING: why})
+
+    def _leave_out(self, orders: Mapping[str, str]) -> None:
+        """Say and enter what is not tried, once."""
+        if self.stage.ledger.newest(ORDER) is not None:
+            return
+        for name, why in orders.items():
+            reason = f"{name}: not tried, {why}"
+            self.stage.ledger.add(ORDER, verdict="refused", reason=reason, after={"order": name})
+            self.stage.session.say(reason)
 
     def _record(self, chosen: Agenda) -> None:
         """What is tried and what is not, once."""
         ledger, say = self.stage.ledger, self.stage.session.say
         if ledger.newest(ORDER) is not None:
             return
+        self._leave_out(chosen.left_out)
         for order in chosen.orders:
             seconds = sum(self._times[order.step(at)] for at in order.parts())
             reason = f"{order.name}: tried, with {format_duration(seconds)} of training"
             ledger.add(ORDER, verdict="done", reason=reason, after={"order": order.name, "seconds": seconds})
             say(reason)
-        for name, why in chosen.left_out.items():
-            ledger.add(ORDER, verdict="refused", reason=f"{name}: not tried, {why}", after={"order": name})
-            say(f"{name}: not tried, {why}")
 
-    # How far it has to shrink
-
-    def _reaches(self, facts: Mapping[str, Any], quantized: Bundle | None) -> dict[Form, Reach]:
-        """By form, for those that may be worth it; what cannot fit is remembered as what came near."""
-        runtime, threads = choose_runtime(self._parent.bundle, warn=self.stage.session.warn)
-        plain = Preferred(runtime=runtime, threads=threads)
-        int8 = quantized.config.preferred if quantized else Preferred(runtime=REFERENCE, threads=threads)
-        self._forecast = Forecast(
-            model=self._parent.bundle,
-            budget=self.job.budget,
-            runs_in={"float32": plain, "float16": plain, "int8": int8},
-            progress=self.stage.session.progress,
-        )
-        forms: list[Form] = ["float32"]
-        if not self._int8_is_slow and "quantize" not in facts["fits"]:
-            forms.append("int8")
-        elif self._size_binds and "halve" not in facts["fits"]:
-            forms.append("float16")
-        return {form: self._reach(form) for form in forms}
+    def _closed(self, facts: Mapping[str, Any]) -> dict[Form, str]:
+        """Forms that nothing is trained for, and why."""
+        closed: dict[Form, str] = {}
+        if "quantize" in facts["fits"]:
+            closed["int8"] = "int8 fits without training"
+        elif self._int8_is_slow:
+            closed["int8"] = "int8 is slower here, whatever is left in float"
+        if "halve" in facts["fits"]:
+            closed["float16"] = "float16 fits without training"
+        elif self._size_binds and "int8" not in closed:
+            closed["float16"] = "int8 is smaller still"
+        return closed
 
     @property
     def _int8_is_slow(self) -> bool:
@@ -233,48 +234,6 @@ class Trying:
         first = Order(("quantize",)).step(0)
         rungs = [row for row in self.stage.ledger.own if row.stage == "rung" and row.after.get("step") == first]
         return bool(rungs) and all(row.after["slow"] for row in rungs)
-
-    def _reach(self, form: Form) -> Reach:
-        plan = self.stage.finisher.plan
-        row = plan.decide(
-            f"compress.{form}", at=0, compute=lambda: self._measured(form), why=f"what would fit as {form}, untrained"
-        )
-        self.near += [(ratio, text) for ratio, text in row["near"]]
-        return Reach(**row["reach"])
-
-    def _measured(self, form: Form) -> dict[str, Any]:
-        self.stage.session.say(f"how far {self._parent.bundle.layout.name} has to shrink to fit as {form}")
-        obstacles: dict[str, str] = {}
-        nearest: list[tuple[float, str]] = []
-        cut = cut_to_fit(self._network, self._forecast, form, measure=self._measure)
-        kept = cut.kept
-        if cut.missed:
-            obstacles["prune"] = _least("the least that pruning leaves", form, cut.missed)
-            nearest.append(near(cut.missed, obstacles["prune"]))
-        elif cut.share >= 1:
-            kept, obstacles["prune"] = None, f"it fits as {form} without"
-        try:
-            students = students_that_fit(spec_of(self._parent), self._forecast, form)
-        except InputError as error:
-            students, obstacles["distill"] = Students(), str(error)
-        if students.missed:
-            obstacles["distill"] = _least("the family's narrowest network", form, students.missed)
-            nearest.append(near(students.missed, obstacles["distill"]))
-        elif students.fits is None:
-            obstacles.setdefault("distill", "the family has no narrower network")
-        share = cut.share if cut.kept is not None else students.share
-        reach = Reach(kept=kept, share=share, student=students.fits, larger=students.larger, obstacles=obstacles)
-        return {"reach": asdict(reach), "near": nearest}
-
-    @property
-    def _measure(self) -> Measure:
-        """Of what pruning frees: work where time or MACs are limited, else numbers."""
-        budget = self.job.budget
-        return "params" if budget.latency_ms is None and budget.macs is None else "macs"
-
-    @cached_property
-    def _network(self) -> "Network":
-        return self._parent.network()
 
     # One order
 
@@ -339,57 +298,43 @@ class Trying:
 
     def _pruned(self, order: Order, at: int, source: Path) -> Step | None:
         name = order.step(at)
-        kept = self._reach(order.form).kept
-        if at:
-            cut = self.stage.finisher.plan.decide(
-                f"{name}.kept",
-                at=0,
-                compute=lambda: self._cut_again(source, order.form),
-                why="what fits of the network that was taught",
-            )
-            kept = cut["kept"]
+        reaching = self._reaching
+        kept = reaching.kept_of(source, order.form, name) if at else reaching.of(order.form).kept
         if kept is None:
             self.stage.session.say(f"{name}: no pruning of it fits, or none is needed")
             return None
         length = {"time_s": self._times[name]} if name in self._times else {}
         job = PruneJob(
             source=source,
-            wish=Wish(measure=self._measure, target=kept),
+            wish=Wish(measure=reaching.measure, target=kept),
             flags={**self.job.flags, **length},
             max_drop=None,
             resume=True,
         )
-        command = ["prune", str(source), f"--{self._measure}", str(kept)]
+        command = ["prune", str(source), f"--{reaching.measure}", str(kept)]
         return self._steps.take(name, command, lambda session: prune_run(job, session, measure_s=self.job.measure_s))
 
-    def _cut_again(self, source: Path, form: Form) -> dict[str, Any]:
-        """How far a network that was made on the way has to be pruned; None where it need not, or cannot."""
-        cut = cut_to_fit(open_parent(source).network(), self._forecast, form, measure=self._measure)
-        return {"kept": cut.kept if cut.share < 1 else None, "missed": [str(row) for row in cut.missed]}
+    @property
+    def _loss(self) -> str:
+        """Of distillation: the one in which labels count in full, because how good the teacher is nobody knows; tags
+        and two classes have only Hinton's."""
+        config = self._parent.bundle.config
+        return "dist" if config.task == "classify" and len(config.labels) > 2 else "kd"
 
     def _distilled(self, order: Order, at: int, source: Path) -> Step:
         name, config = order.step(at), self._parent.bundle.config
-        reach, flags = self._reach(order.form), dict(self.job.flags)
+        reach, flags = self._reaching.of(order.form), dict(self.job.flags)
         if at:
             student = str(source)
             flags = rate_after_cut(load_bundle(source).layout, flags.get("opt", "sgd")) | flags
         else:
             student = (reach.larger if "prune" in order.steps else reach.student) or ""
             flags["img_size"] = config.preprocess.size
-        flags["time_s"] = self._times[name]
+        flags |= {"time_s": self._times[name], "distill_loss": self._loss}
         teacher = str(self._parent.path)
         job = DistillJob(student=student, teachers=[teacher], train=TrainJob(flags=flags, resume=True), twin=False)
         command = ["distill", student, "--teacher", teacher, "--no-twin"]
         return self._steps.take(name, command, lambda session: distill_run(job, session))
-
-
-def near(missed: Sequence[BudgetRow], text: str) -> tuple[float, str]:
-    """By what factor the worst of some limits is missed, and of what."""
-    return max(row.measured / row.limit for row in missed), text
-
-
-def _least(what: str, form: Form, missed: Sequence[BudgetRow]) -> str:
-    return f"{what}, as {form}, has {', '.join(map(str, missed))}"
 
 
 def _score(record: Mapping[str, Any]) -> float:

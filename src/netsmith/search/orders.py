@@ -99,17 +99,26 @@ class Agenda:
     left_out: Mapping[str, str]
 
 
-def agenda(reaches: Mapping[Form, Reach], *, seconds: float, before: float | None = None) -> Agenda:
+def agenda(
+    reaches: Mapping[Form, Reach],
+    closed: Mapping[Form, str] | None = None,
+    *,
+    seconds: float,
+    before: float | None = None,
+) -> Agenda:
     """What to train for.
 
     Args:
-        reaches: by form, for all that are usable here.
+        reaches: by form, for all that are usable here, at least one.
+        closed: why others are not.
         seconds: of training, all in all.
         before: seconds that the model was trained, where that is known.
     """
     forms = sorted(reaches, key=lambda form: (-reaches[form].share, list(LAST).index(form)))
     wanted: list[Order] = []
-    left_out: dict[str, str] = {}
+    left_out = {
+        Order((verb, *LAST[form])).name: why for form, why in (closed or {}).items() for verb in ("prune", "distill")
+    }
     for first in FIRST:
         for form in forms:
             order, best = Order((*first, *LAST[form])), forms[0]
