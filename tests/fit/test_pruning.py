@@ -342,7 +342,9 @@ def test_the_twin_has_the_time_that_was_planned_with_and_what_is_not_counted_is_
     known = Parent(parent.path, replace(parent.bundle, config=config), RunFolder(tmp_path))
     length, said = going_on._length(known, of, [], macs=cost(parent.bundle.layout).macs)
     assert length == {"epochs": 3.0}
-    assert said.endswith("; how long resnet8, which its parent began with, was trained is not counted")
+    assert said.endswith("; what was trained before its parent's last training, from resnet8 on, is not counted")
+    recipe.model_copy(update={"teachers": ("0" * 64,)}).save(tmp_path / "recipe.yaml")
+    assert going_on._length(known, of, [], macs=1)[1].endswith("what its parent's teachers computed is not counted")
     of.recipe = recipe  # of a distillation
     lesson = _Lesson(
         DistillJob(student=NAME, teachers=[], train=TrainJob(flags={})),
@@ -386,8 +388,10 @@ def test_a_recipe_file_is_held_to_what_flags_are_held_to(
 def test_a_pruned_network_learns_on_from_the_one_it_came_from(
     unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside a twin that begins with the same weights, when the teacher is gone from the device."""
+    """Beside a twin that begins with the same weights, when the teacher is gone; the runtime is the pruned one's."""
     prune(ground, tmp_path / "cut", flags={"threads": 1})
+    monkeypatch.setitem(RUNTIMES, "another", RUNTIMES[REFERENCE])
+    write_preferred(load_bundle(tmp_path / "cut"), Preferred(runtime="another", threads=1))
     network, alone = OurTeacher.network, _Lesson._alone
     teachers: list[weakref.ref[Network]] = []
     twins: list[Recipe] = []
@@ -417,6 +421,7 @@ def test_a_pruned_network_learns_on_from_the_one_it_came_from(
     assert [(each.parent, each.teachers) for each in twins] == [(cut, ())]
     assert load_model(tmp_path / "out").layout == load_model(tmp_path / "cut").layout
     assert result.final.macs < cost(load_model(ground / "model").layout).macs
+    assert result.final.runtime == "another"
     stages = [row.stage for row in rows_of(tmp_path / "out")]
     assert stages.index("prune") < stages.index("distill"), "one story"
 

@@ -253,17 +253,24 @@ def _length(parent: Parent, training: Training, rounds: Sequence[Round], *, macs
     before = trained_before(parent)
     seconds, epochs = before or (0.0, 0.0)
     began = parent.bundle.config.provenance.weights
+    recipe = training.recipe
     if before is None:
         uncounted = "; how long its parent was trained is not known and not counted"
     elif began is not None:
         first = began.partition(" of artifact ")[0]
-        uncounted = f"; how long {first}, which its parent began with, was trained is not counted"
+        uncounted = f"; what was trained before its parent's last training, from {first} on, is not counted"
     else:
         uncounted = ""
-    recipe = training.recipe
+    if recipe.time_s is None and _was_taught(parent):
+        uncounted += "; what its parent's teachers computed is not counted"
     if recipe.time_s is not None:
         length = sum(time_of(each.plan) for each in rounds) + seconds
         return {"time_s": length}, f"{format_duration(length)}, the time of both trainings of the pruned one{uncounted}"
     work = sum(each.share * (recipe.epochs or 0.0) * each.macs for each in rounds)
     length = (work + epochs * cost(parent.bundle.layout).macs) / macs
     return {"epochs": length}, f"{length:.3g} epochs, the MACs of both trainings of the pruned one{uncounted}"
+
+
+def _was_taught(parent: Parent) -> bool:
+    """Whether the parent's run says that it learned from teachers."""
+    return parent.run is not None and parent.run.recipe.exists() and bool(Recipe.load(parent.run.recipe).teachers)

@@ -219,10 +219,11 @@ def keeping_splits(dataset: Dataset, parents: Sequence[Parent], *, seed: int) ->
         for group, side in parent.splits().items():
             before = known.get(group, side)
             known[group] = before if USED.index(before) < USED.index(side) else side
-    kept = sum(item.group in known for item in dataset.items)
-    if kept < len(dataset.items):
+    here = [item for item in dataset.items if item.group in known]
+    told = sum(item.split != known[item.group] for item in here)
+    if len(here) < len(dataset.items):
         dataset = split(dataset, seed=seed)
-    if not kept:
+    if not here:
         return dataset
     items = tuple(replace(item, split=known.get(item.group, item.split)) for item in dataset.items)
     names = " and ".join(str(parent.path) for parent in parents)
@@ -233,8 +234,8 @@ def keeping_splits(dataset: Dataset, parents: Sequence[Parent], *, seed: int) ->
             f"{dataset.source} holds no picture that may be used {listed(lacking)}: {names} knew them all in other "
             "splits; give other pictures, or all of those that it was made with"
         )
-    note = f"{kept:,} pictures keep the split that they had in {names}"
-    return replace(dataset, items=items, notes=(*dataset.notes, note))
+    notes = [f"{told:,} pictures keep the split that they had in {names}"] if told else []
+    return replace(dataset, items=items, notes=(*dataset.notes, *notes))
 
 
 def open_parent(path: Path) -> Parent:
