@@ -1,4 +1,4 @@
-"""What the tests of bad input share: pictures, broken models and checkpoints, a typed command and what it may leave."""
+"""What the tests of bad input share: pictures, broken models and checkpoints, and what a command may leave."""
 
 import gzip
 import hashlib
@@ -7,8 +7,6 @@ import os
 import pickle
 import shutil
 import struct
-import subprocess
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -18,21 +16,9 @@ import numpy as np
 from artifact_models import write_colours
 from pictures import class_files, noise, write_files
 from safetensors.numpy import save
+from typed import Done
 
 GOOD = class_files({"cat": 8, "dog": 8})
-
-
-def netsmith(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """The command as typed in `cwd`; a hang is killed and fails the test."""
-    return subprocess.run(
-        [sys.executable, "-m", "netsmith", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=timeout,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -45,7 +31,7 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-def check_refused(done: subprocess.CompletedProcess[str], *said: str) -> None:
+def check_refused(done: Done, *said: str) -> None:
     """One sentence on the last line, after nothing but remarks, and exit 2."""
     assert "Traceback" not in done.stderr
     assert done.returncode == 2, done.stderr

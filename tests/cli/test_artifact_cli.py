@@ -10,6 +10,7 @@ import sys
 import pytest
 from artifact_models import COLOURS, LABELS, colour_model, colour_picture, write_colour_run, write_colours
 from kept_word import broken
+from typed import here
 
 from netsmith.artifact.measure import measure
 from netsmith.run.files import write_json
@@ -132,11 +133,11 @@ def test_a_picture_and_a_list_come_from_standard_input(place):
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_2(place, arguments, message):
-    code, out, err = netsmith(place, *arguments)
-    assert code == 2
-    assert message in err
-    assert out == ""
-    assert err.splitlines()[-1].startswith("netsmith: ")
+    done = here(*arguments, cwd=place)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("netsmith: ")
 
 
 def test_bench_says_how_fast_and_how_sure(place):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import bad_input
 import pytest
-from bad_input import check_refused, contents, netsmith
+from bad_input import check_refused, contents
+from typed import fresh, here
 
 
 @pytest.fixture(scope="module")
@@ -184,52 +185,65 @@ CHECKPOINTS = [
 ]
 
 
-def refused(place: Path, typed: str, *said: str) -> None:
-    before = contents(place)
-    check_refused(netsmith(*shlex.split(typed), cwd=place), *said)
-    assert contents(place) == before, "nothing is written or lost"
+@pytest.fixture(scope="module")
+def untouched(place) -> dict[str, str]:
+    """What is in the folder."""
+    return contents(place)
 
 
-def named(rows, *, quick=None):
-    """Parameters with readable names; those beyond `quick` are slow, since each imports torch."""
-    marks = [() if quick is None or index < quick else pytest.mark.slow for index in range(len(rows))]
-    return [
-        pytest.param(typed, said, id=typed[:60], marks=mark) for (typed, *said), mark in zip(rows, marks, strict=True)
-    ]
+@pytest.fixture
+def refused(place, untouched):
+    """Tries what is typed, in this process or a fresh one."""
+
+    def tried(typed: str, *said: str, run=here) -> None:
+        check_refused(run(*shlex.split(typed), cwd=place), *said)
+        assert contents(place) == untouched, "nothing is written or lost"
+
+    return tried
+
+
+def named(rows):
+    """Parameters with readable names."""
+    return [pytest.param(typed, said, id=typed[:60]) for typed, *said in rows]
+
+
+@pytest.mark.parametrize(("typed", "said"), named([DATA[0], OUTPUTS[0], OUTPUTS[9], MODELS[3], REPORTS[0]]))
+def test_in_a_process_of_its_own(refused, typed, said):
+    refused(typed, *said, run=fresh)
 
 
 @pytest.mark.parametrize(("typed", "said"), named(DATA))
-def test_data(place, typed, said):
-    refused(place, typed, *said)
+def test_data(refused, typed, said):
+    refused(typed, *said)
 
 
 @pytest.mark.parametrize(("typed", "said"), named(FIT_AND_TRAIN))
-def test_data_of_a_run(place, typed, said):
+def test_data_of_a_run(refused, typed, said):
     data = typed.removeprefix("audit ")
-    refused(place, f"fit {data} -o out", *said)
-    refused(place, f"train {data} --model resnet18 --epochs 1 -o out", *said)
+    refused(f"fit {data} -o out", *said)
+    refused(f"train {data} --model resnet18 --epochs 1 -o out", *said)
 
 
 @pytest.mark.parametrize(("typed", "said"), named(RUNS))
-def test_what_a_run_is_asked(place, typed, said):
-    refused(place, f"{typed} -o out", *said)
+def test_what_a_run_is_asked(refused, typed, said):
+    refused(f"{typed} -o out", *said)
 
 
 @pytest.mark.parametrize(("typed", "said"), named(OUTPUTS))
-def test_where_to(place, typed, said):
-    refused(place, typed, *said)
+def test_where_to(refused, typed, said):
+    refused(typed, *said)
 
 
 @pytest.mark.parametrize(("typed", "said"), named(MODELS))
-def test_models_and_artifacts(place, typed, said):
-    refused(place, typed, *said)
+def test_models_and_artifacts(refused, typed, said):
+    refused(typed, *said)
 
 
 @pytest.mark.parametrize(("typed", "said"), named(REPORTS))
-def test_reports(place, typed, said):
-    refused(place, typed, *said)
+def test_reports(refused, typed, said):
+    refused(typed, *said)
 
 
-@pytest.mark.parametrize(("file", "said"), named(CHECKPOINTS, quick=3))
-def test_checkpoints(place, file, said):
-    refused(place, f"import-weights {file} --model resnet18 -o out", *said)
+@pytest.mark.parametrize(("file", "said"), named(CHECKPOINTS))
+def test_checkpoints(refused, file, said):
+    refused(f"import-weights {file} --model resnet18 -o out", *said)

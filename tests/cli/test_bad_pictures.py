@@ -12,8 +12,9 @@ from pathlib import Path
 
 import bad_input
 import pytest
-from bad_input import GOOD, check_refused, contents, netsmith
+from bad_input import GOOD, check_refused, contents
 from pictures import class_files, encoded, noise, write_files
+from typed import fresh
 
 from netsmith.cli import main as cli
 
@@ -27,7 +28,7 @@ def place(tmp_path_factory) -> Path:
 
 
 def audited(data: str, *, cwd: Path) -> dict:
-    done = netsmith("audit", data, "--json", cwd=cwd, timeout=60)
+    done = fresh("audit", data, "--json", cwd=cwd, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -51,7 +52,7 @@ def test_what_cannot_be_read_is_named_and_counted(place, data, left_out):
 
 @pytest.mark.slow
 def test_a_fit_goes_on_without_what_cannot_be_read(place, tmp_path):
-    done = netsmith("fit", str(place / "some"), "--time", "24s", "-o", "run", cwd=tmp_path, timeout=300)
+    done = fresh("fit", str(place / "some"), "--time", "24s", "-o", "run", cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "cat/torn.png" in done.stderr
     rows = [json.loads(line) for line in (tmp_path / "run" / "ledger.jsonl").read_text().splitlines()]
@@ -66,7 +67,7 @@ def test_names_of_every_kind(tmp_path):
     write_files(tmp_path / "data", files)
     found = audited("data", cwd=tmp_path)
     assert set(found["classes"]) == set(classes) - {"..x"}, "hidden folders are no classes"
-    text = netsmith("audit", "data", cwd=tmp_path).stdout
+    text = fresh("audit", "data", cwd=tmp_path).stdout
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert "con/bad\\nline.png" in text
@@ -86,12 +87,12 @@ def test_a_full_disk(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("a small disk cannot be mounted here")
     try:
-        exported = netsmith("export", "resnet8_cifar", "-o", "disk/model", cwd=tmp_path)
+        exported = fresh("export", "resnet8_cifar", "-o", "disk/model", cwd=tmp_path)
         check_refused(exported, "disk/model cannot be written (No space left on device)", "name another with -o")
         assert not list(disk.iterdir()), "nothing is half written"
         (disk / "filler").write_bytes(bytes((64 << 10) - 4096))
         (disk / "run").mkdir()
-        fitted = netsmith("fit", "data", "--time", "10m", "-o", "disk/run", cwd=tmp_path)
+        fitted = fresh("fit", "data", "--time", "10m", "-o", "disk/run", cwd=tmp_path)
         check_refused(fitted, "no space is left on the disk", "free some")
         assert not [path for path in disk.rglob("*") if path.name.endswith(".tmp")]
     finally:

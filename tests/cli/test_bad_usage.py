@@ -1,23 +1,9 @@
 """What a person mistypes and what netsmith says: one sentence with what, where and the mend; exit 2; nothing kept."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-
-def netsmith(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "netsmith", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=120,
-        check=False,
-    )
-
+from typed import fresh
 
 # Arguments (in an empty folder) and what the sentence must hold.
 MISTYPED = [
@@ -36,7 +22,7 @@ MISTYPED = [
 
 @pytest.mark.parametrize(("arguments", "said"), MISTYPED, ids=[" ".join(arguments) for arguments, _ in MISTYPED])
 def test_mistyped(tmp_path, arguments, said):
-    done = netsmith(*arguments, cwd=tmp_path)
+    done = fresh(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert said in done.stderr

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_input import check_refused, contents, netsmith
+from bad_input import check_refused, contents
+from typed import here
 
 from netsmith.artifact.bundle import load_bundle
 from netsmith.artifact.runtimes import open_session
@@ -28,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_grows_and_ships(place: Path, tmp_path: Path) -> None:
     before = contents(place)
     asked = ["--width", "1.5", "--depth", "2", "--head", "wolf, fox", "--json"]
-    done = netsmith("extend", "model", "-o", str(tmp_path / "larger"), *asked, cwd=place)
+    done = here("extend", "model", "-o", str(tmp_path / "larger"), *asked, cwd=place)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert (said["model"], said["classes"]) == ("resnet8_cifar@0.5+width=1.5,depth=2-2-2", 5)
@@ -98,7 +99,7 @@ def test_refused(place: Path, typed: str, said: list[str], monkeypatch, capsys) 
 
 
 def test_refused_as_a_command(place: Path) -> None:
-    check_refused(netsmith("extend", "bare", "-o", "out", "--width", "2", cwd=place), "was shipped without", "load the")
+    check_refused(here("extend", "bare", "-o", "out", "--width", "2", cwd=place), "was shipped without", "load the")
 
 
 def test_a_change_of_the_logits_is_not_written(place: Path, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -4,8 +4,6 @@ import csv
 import gzip
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from typed import here
 
 from netsmith.arch.names import find_layout
 from netsmith.artifact.bundle import load_bundle
@@ -25,11 +24,6 @@ from netsmith.train.evaluate import evaluate_network
 
 CIFAR10 = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
 MODEL = ["--model", "resnet8_cifar@width=0.5", "--num-classes", "3"]
-
-
-def netsmith(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "netsmith", "import-weights", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
 
 
 @pytest.fixture
@@ -48,9 +42,8 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def test_makes_a_model_folder(checkpoint: Path, tmp_path: Path) -> None:
     options = ["--labels", "x,y,z", "--mean", "0.5", "0.4", "0.3", "--std", "0.2", "0.2", "0.1", "--img-size", "40"]
-    done = netsmith(
-        "a.th", *MODEL, "-o", "model", *options, "--crop", "0.9", "--licence", "MIT", "--json", cwd=tmp_path
-    )
+    more = [*options, "--crop", "0.9", "--licence", "MIT", "--json"]
+    done = here("import-weights", "a.th", *MODEL, "-o", "model", *more, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "named as by akamaster or kuangliu" in done.stderr
     bundle = load_bundle(tmp_path / "model", check_hashes=True)
@@ -74,7 +67,7 @@ def test_makes_a_model_folder(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_labels_from_a_file(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("red\ngreen, so to say\nblue\n")
-    assert netsmith("a.th", *MODEL, "-o", "model", "--labels", "names.txt", cwd=tmp_path).returncode == 0
+    assert here("import-weights", "a.th", *MODEL, "-o", "model", "--labels", "names.txt", cwd=tmp_path).returncode == 0
     assert load_bundle(tmp_path / "model").config.labels == ("red", "green, so to say", "blue")
 
 
@@ -124,7 +117,7 @@ def test_hostile_and_broken_checkpoints(content: str, said: str, checkpoint: Pat
     checkpoint.write_bytes(
         checkpoint.read_bytes()[:-100] if content == "cut" else pickle.dumps({"a": print}, protocol=2)
     )
-    done = netsmith("a.th", *MODEL, "-o", "model", cwd=tmp_path)
+    done = here("import-weights", "a.th", *MODEL, "-o", "model", cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
@@ -133,7 +126,7 @@ def test_hostile_and_broken_checkpoints(content: str, said: str, checkpoint: Pat
 
 def test_a_folder_that_exists_is_kept(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    done = netsmith("a.th", *MODEL, "-o", "model", cwd=tmp_path)
+    done = here("import-weights", "a.th", *MODEL, "-o", "model", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "model already exists" in done.stderr
     assert list((tmp_path / "model").iterdir()) == []
@@ -157,9 +150,8 @@ def test_published_accuracy_through_torch_and_the_artifact(
     file: str, model: str, correct: int, test_data: Path, tmp_path: Path
 ) -> None:
     path = test_data / "weights-cifar10-resnet" / file
-    done = netsmith(
-        str(path), "--model", model, "--num-classes", "10", "--labels", CIFAR10, "-o", "model", cwd=tmp_path
-    )
+    typed = ["--model", model, "--num-classes", "10", "--labels", CIFAR10, "-o", "model"]
+    done = here("import-weights", str(path), *typed, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     bundle = load_bundle(tmp_path / "model")
     preprocess = bundle.config.preprocess

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from artifact_models import write_colours
 from pydantic import ValidationError
+from typed import fresh, here
 
 from netsmith.arch.names import find_layout, list_models
 from netsmith.cli.tables import short, table
@@ -17,25 +18,14 @@ from netsmith.report.diagram import network_svg
 from netsmith.run.preprocess import LARGEST_SIZE, Preprocess
 
 
-def netsmith(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "netsmith", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=120,
-        check=False,
-    )
-
-
-def answer(*arguments: str, cwd: Path | None = None) -> Any:
-    done = netsmith(*arguments, "--json", "--quiet", cwd=cwd)
+def answer(*arguments: str, cwd: Path = Path()) -> Any:
+    done = here(*arguments, "--json", "--quiet", cwd=cwd)
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 
 
 def test_models_lists_figures_and_published_accuracy():
-    done = netsmith("models")
+    done = fresh("models", cwd=Path())
     assert (done.returncode, done.stderr) == (0, "")
     header, *rows = (line.split() for line in done.stdout.splitlines())
     assert header[0] == "model"
@@ -89,7 +79,7 @@ def test_profile_of_a_name():
 
 
 def test_profile_as_a_table():
-    done = netsmith("profile", "efficientnet_b0", "--img-size", "64", "--num-classes", "10", "--no-latency")
+    done = here("profile", "efficientnet_b0", "--img-size", "64", "--num-classes", "10", "--no-latency", cwd=Path())
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0] == "efficientnet_b0: efficientnet, input 3 x 64 x 64, 10 classes"
@@ -123,7 +113,7 @@ def test_profile_of_an_artifact_compared_with_names(tmp_path: Path):
         assert all(found["runtime"] == "torch" and found["p50_ms"] > 0 for found in in_torch)
     else:
         assert in_torch == [None, None, None]
-    done = netsmith("profile", "--compare", "resnet18", "model", "--no-latency", cwd=tmp_path)
+    done = here("profile", "--compare", "resnet18", "model", "--no-latency", cwd=tmp_path)
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [line[0] for line in lines[:3]] == ["network", "resnet18", "model"]
     assert lines[0][-1] == "MB"
@@ -133,12 +123,12 @@ def test_profile_of_an_artifact_compared_with_names(tmp_path: Path):
 def test_profile_draws_the_network(tmp_path: Path):
     drawn = tmp_path / "new" / "net.svg"
     arguments = ("profile", "resnet8_cifar@0.5", "--num-classes", "3", "--no-latency", "--svg", str(drawn))
-    assert netsmith(*arguments).returncode == 0
+    assert here(*arguments, cwd=tmp_path).returncode == 0
     assert drawn.read_text(encoding="utf-8") == f"{network_svg(find_layout('resnet8_cifar@0.5', num_classes=3))}\n"
-    again = netsmith(*arguments)
+    again = here(*arguments, cwd=tmp_path)
     assert (again.returncode, again.stdout) == (2, "")
     assert "already exists" in again.stderr
-    assert netsmith(*arguments, "--overwrite").returncode == 0
+    assert here(*arguments, "--overwrite", cwd=tmp_path).returncode == 0
     assert [path.name for path in drawn.parent.iterdir()] == ["net.svg"]
 
 
@@ -184,7 +174,7 @@ MISTYPED = [
 
 @pytest.mark.parametrize(("arguments", "said"), MISTYPED, ids=[" ".join(arguments) for arguments, _ in MISTYPED])
 def test_mistyped(tmp_path: Path, arguments: list[str], said: str):
-    done = netsmith(*arguments, cwd=tmp_path)
+    done = here(*arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert said in done.stderr
     assert done.stderr.startswith("netsmith: ")
@@ -195,7 +185,7 @@ def test_mistyped(tmp_path: Path, arguments: list[str], said: str):
 def test_an_artifacts_size_and_classes_are_its_own(tmp_path: Path):
     write_colours(tmp_path / "model")
     for flag in ("--img-size", "--num-classes"):
-        done = netsmith("profile", str(tmp_path / "model"), flag, "64")
+        done = here("profile", str(tmp_path / "model"), flag, "64", cwd=tmp_path)
         assert done.returncode == 2
         assert f"{flag} is for names of networks" in done.stderr
 

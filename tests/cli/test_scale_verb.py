@@ -5,14 +5,15 @@ import os
 from pathlib import Path
 
 import pytest
-from bad_input import check_refused, contents, netsmith
+from bad_input import check_refused, contents
+from typed import here
 
 from netsmith.arch.cost import cost
 from netsmith.arch.names import find_layout
 
 
 def test_scaled_written_and_used_as_a_name(tmp_path: Path):
-    done = netsmith("scale", "resnet20_cifar", "--macs", "2x", "-o", "large.json", "--json", cwd=tmp_path)
+    done = here("scale", "resnet20_cifar", "--macs", "2x", "-o", "large.json", "--json", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     layout = find_layout(str(tmp_path / "large.json"))
@@ -21,14 +22,14 @@ def test_scaled_written_and_used_as_a_name(tmp_path: Path):
     assert found["before"]["stages"][2] == {"name": "stage3", "blocks": 3, "width": 64}
     assert found["after"]["blocks"] == sum(len(stage.blocks) for stage in layout.stages)
     assert found["after"]["name"] == layout.name
-    profiled = netsmith("profile", "large.json", "--no-latency", "--json", cwd=tmp_path)
+    profiled = here("profile", "large.json", "--no-latency", "--json", cwd=tmp_path)
     assert json.loads(profiled.stdout)["total"]["macs"] == cost(layout).macs
-    named = netsmith("profile", layout.name, "--no-latency", "--json", cwd=tmp_path)
+    named = here("profile", layout.name, "--no-latency", "--json", cwd=tmp_path)
     assert json.loads(named.stdout)["total"] == json.loads(profiled.stdout)["total"]
 
 
 def test_before_and_after_as_a_table(tmp_path: Path):
-    done = netsmith("scale", "resnet18", "--params", "3M", "--rule", "width", "--img-size", "64", cwd=tmp_path)
+    done = here("scale", "resnet18", "--params", "3M", "--rule", "width", "--img-size", "64", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("resnet18 -> resnet18@width=0.49")
@@ -42,7 +43,7 @@ def test_before_and_after_as_a_table(tmp_path: Path):
 
 
 def test_it_says_when_no_step_is_near(tmp_path: Path):
-    done = netsmith("scale", "resnet18", "--macs", "1.3x", "--rule", "depth", cwd=tmp_path)
+    done = here("scale", "resnet18", "--macs", "1.3x", "--rule", "depth", cwd=tmp_path)
     assert done.returncode == 0
     assert "other rules may" in done.stderr
     assert "(76.9%)" in done.stdout
@@ -87,7 +88,7 @@ REFUSED = [
 @pytest.mark.parametrize(("typed", "said"), [pytest.param(t, said, id=t[:60]) for t, *said in REFUSED])
 def test_refused(place: Path, typed: str, said: list[str]):
     before = contents(place)
-    check_refused(netsmith("scale", *typed.split(), cwd=place), *said)
+    check_refused(here("scale", *typed.split(), cwd=place), *said)
     assert contents(place) == before
 
 
@@ -100,4 +101,4 @@ def test_refused(place: Path, typed: str, said: list[str]):
     ],
 )
 def test_files_that_are_no_layout(place: Path, name: str, said: str):
-    check_refused(netsmith("profile", name, cwd=place), said)
+    check_refused(here("profile", name, cwd=place), said)
