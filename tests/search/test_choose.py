@@ -23,8 +23,10 @@ from netsmith.search.choose import (
     training_work,
 )
 
-CANDIDATES = all_candidates(Pictures(side=64, train=2000, classes=5))
-BY_ID = {candidate.id: candidate for candidate in CANDIDATES}
+
+def candidates():
+    """Counted when the first test asks."""
+    return all_candidates(Pictures(side=64, train=2000, classes=5))
 
 
 def timed(candidate, *, macs_per_s):
@@ -33,11 +35,11 @@ def timed(candidate, *, macs_per_s):
 
 
 def test_rates_come_from_what_was_timed():
-    some = [c for c in CANDIDATES if c.base == "resnet18"][:5]
+    some = [c for c in candidates() if c.base == "resnet18"][:5]
     timings = {c.id: timed(c, macs_per_s=3e10) for c in some}
-    assert rates(BY_ID, timings) == {"resnet18": pytest.approx(3e10)}
-    other = next(c for c in CANDIDATES if c.base == "resnet18" and c.id not in timings)
-    guess = guessed_latency(other, timing=None, speeds=rates(BY_ID, timings))
+    assert rates({each.id: each for each in candidates()}, timings) == {"resnet18": pytest.approx(3e10)}
+    other = next(c for c in candidates() if c.base == "resnet18" and c.id not in timings)
+    guess = guessed_latency(other, timing=None, speeds=rates({each.id: each for each in candidates()}, timings))
     assert guess == pytest.approx(other.cost.macs / 3e10)
     assert guessed_latency(some[0], timing=timings[some[0].id], speeds={}) == timings[some[0].id].p50_ms / 1e3
 
@@ -47,7 +49,7 @@ def test_a_timing_of_no_candidate_is_ignored():
 
 
 def test_promise_peaks_where_the_time_feeds_the_network():
-    best = next(c for c in CANDIDATES if c.base == "resnet18" and c.side == 64)
+    best = next(c for c in candidates() if c.base == "resnet18" and c.side == 64)
     work = training_work(best.cost)
     outlook = Outlook(train=1000, seconds=100.0, side=64, work_per_s=ripe_epochs(1000) * 1000 * work / 100.0)
 
@@ -70,21 +72,21 @@ def test_promise_peaks_where_the_time_feeds_the_network():
 
 
 def test_calibration_covers_every_family_evenly():
-    chosen = calibration(CANDIDATES, each=2)
-    for base in {c.base for c in CANDIDATES}:
-        costs = sorted(c.cost.macs for c in CANDIDATES if c.base == base)
+    chosen = calibration(candidates(), each=2)
+    for base in {c.base for c in candidates()}:
+        costs = sorted(c.cost.macs for c in candidates() if c.base == base)
         own = [c.cost.macs for c in chosen if c.base == base]
         assert len(own) == 2
         assert costs[0] < min(own) < max(own) < costs[-1]
 
 
 def test_the_chosen_are_spread_and_ordered():
-    timings = {c.id: timed(c, macs_per_s=5e10) for c in calibration(CANDIDATES)}
+    timings = {c.id: timed(c, macs_per_s=5e10) for c in calibration(candidates())}
     outlook = Outlook(train=2000, seconds=60.0, side=64)
 
     def choose(**changes):
-        settings = {"known": CANDIDATES, "count": 9, "outlook": outlook, "limit_ms": None, "per_base": 3}
-        return promising(CANDIDATES, timings, **(settings | changes))
+        settings = {"known": candidates(), "count": 9, "outlook": outlook, "limit_ms": None, "per_base": 3}
+        return promising(candidates(), timings, **(settings | changes))
 
     chosen = choose(spread=2.0)
     assert len(chosen) == 9
@@ -109,9 +111,9 @@ def test_the_chosen_are_spread_and_ordered():
 def test_more_time_chooses_larger_networks():
     def work(seconds):
         chosen = promising(
-            CANDIDATES,
+            candidates(),
             {},
-            known=CANDIDATES,
+            known=candidates(),
             count=6,
             outlook=Outlook(train=2000, seconds=seconds, side=64),
             limit_ms=None,
@@ -125,6 +127,6 @@ def test_more_time_chooses_larger_networks():
 def test_a_latency_limit_passes_over_what_is_clearly_slower():
     limit = 0.2
     outlook = Outlook(train=2000, seconds=1e5, side=64)
-    chosen = promising(CANDIDATES, {}, known=CANDIDATES, count=20, outlook=outlook, limit_ms=limit, per_base=9)
+    chosen = promising(candidates(), {}, known=candidates(), count=20, outlook=outlook, limit_ms=limit, per_base=9)
     assert chosen
     assert all(guessed_latency(c, timing=None, speeds={}) * 1e3 <= limit for c in chosen)

@@ -8,6 +8,7 @@ and the budget decide the resolution. What arithmetic can rule out (MACs, parame
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from netsmith.arch.cost import Cost, cost
 from netsmith.arch.graph import Conv, Linear
@@ -97,8 +98,10 @@ def enumerate_candidates(pictures: Pictures, *, budget: Budget) -> list[Candidat
     return sorted(found.values(), key=lambda candidate: (candidate.cost.macs, candidate.id))
 
 
-def all_candidates(pictures: Pictures) -> list[Candidate]:
-    """Every scaled network at every suitable resolution, whatever the budget; distinct ids."""
+@lru_cache(maxsize=4)
+def all_candidates(pictures: Pictures) -> tuple[Candidate, ...]:
+    """Every scaled network at every suitable resolution, whatever the budget; distinct ids. Counted once: it takes
+    seconds."""
     candidates: list[Candidate] = []
     for base in BASES:
         if base.endswith("_cifar") and pictures.side > 64:
@@ -106,7 +109,7 @@ def all_candidates(pictures: Pictures) -> list[Candidate]:
         for depth, width in _multipliers():
             for side in sides_for(pictures):
                 candidates += _candidate(base, pictures, depth=depth, width=width, side=side)
-    return candidates
+    return tuple(candidates)
 
 
 def within(candidate: Candidate, budget: Budget) -> bool:
