@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -27,15 +28,25 @@ FIELDS = (
 
 def origin(benchmark: str) -> Row:
     """What all rows of a benchmark share: date, commit, machine, versions."""
-    folder = Path(__file__).parent
-    head = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
     return {
         "date": SystemClock().wall()[:10],
-        "commit": subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip(),
+        "commit": os.environ.get("NETSMITH_COMMIT") or _head(),
         "benchmark": benchmark,
         "machine": f"{machine().cpu}, {machine().cores_usable} cores",
         "versions": json.dumps(versions()),
     }
+
+
+def _head() -> str:
+    """The commit that is checked out; where files were copied without it, NETSMITH_COMMIT says it."""
+    head = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        raise SystemExit(
+            "results name their commit, and this is no checkout of git; set NETSMITH_COMMIT to what "
+            "`git rev-parse --short HEAD` says where it is"
+        ) from None
 
 
 def run(command: Sequence[str], folder: Path) -> Result:

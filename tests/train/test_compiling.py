@@ -1,5 +1,6 @@
 """torch.compile: when it is thought to pay, that it changes nothing but speed, and that it may fail."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 COMPILE = nn.Module.compile
 
 
-def trainer(plan: Plan, said: list[str] | None = None, **changes: Any) -> Trainer:
+def trainer(plan: Plan, said: list[str] | None = None, width: int = 8, **changes: Any) -> Trainer:
     warn = (said if said is not None else []).append
     recipe = tiny_recipe(epochs=1.0, **changes)
-    return Trainer(tiny_network(), tiny_data(), recipe, plan=plan, clock=SystemClock(), warn=warn)
+    return Trainer(tiny_network(width=width), tiny_data(), recipe, plan=plan, clock=SystemClock(), warn=warn)
 
 
 def rows(plan: Plan) -> list[Any]:
@@ -77,6 +78,23 @@ def test_a_compiled_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monk
         assert graphs
         graphs.clear()
         assert weights_hash(run.network) == weights_hash(plain.network)
+
+
+def test_many_trainings_of_one_process_are_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch counts together what it compiles of all of them; networks that are alike share it."""
+    graphs: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., Any]:
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    monkeypatch.setattr(nn.Module, "compile", compile_by(backend))
+    torch.compiler.reset()
+    with importlib.import_module("torch._dynamo").config.patch(recompile_limit=1):  # torch's own is 8
+        for width in (4, 5):
+            graphs.clear()
+            trainer(Plan(tmp_path / f"{width}"), width=width, compile=True)
+            assert graphs, width
 
 
 def test_what_cannot_be_compiled_is_trained_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -302,6 +302,8 @@ def test_the_command_trains_on_the_device(tmp_path: Path) -> None:
     import subprocess
     import sys
 
+    for package in ("cyclopts", "matplotlib", "onnx", "onnxruntime", "sklearn"):
+        pytest.importorskip(package)
     run = tmp_path / "run"
     command = ["train", "digits", "--model", "resnet20_cifar@0.5", "--epochs", "2", "--device", "cuda", "-o", str(run)]
     done = subprocess.run(

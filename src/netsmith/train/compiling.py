@@ -9,8 +9,10 @@
   be compiled is trained without, said aloud. Compiled kernels round differently: a plan row says which it was.
 """
 
+import importlib
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,6 +30,9 @@ from netsmith.train.state import State
 
 BREAK_EVEN = 1200.0
 """Seconds of training from which on compiling for two minutes at most pays when updates become a tenth faster."""
+TRAININGS = 64
+"""Whose updates one process may compile. torch counts them together, as one function that was compiled too often, and
+from the ninth on would not compile, without a word."""
 ASSUMED_RATE = 2e13
 """Multiply-adds a second of a GPU that trains, from which the length of a run of epochs is estimated."""
 
@@ -118,6 +123,8 @@ def _in_company() -> bool:
 def _compile(objective: nn.Module, state: State, batch: Batch, precision: Precision) -> str | None:
     """Compile by a forward and backward call; returns what went wrong."""
     restore = state.statistics()
+    limits: Any = importlib.import_module("torch._dynamo.config")
+    limits.recompile_limit = max(TRAININGS, limits.recompile_limit)
     objective.train()
     objective.compile()
     try:
