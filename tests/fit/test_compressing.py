@@ -22,7 +22,11 @@ from netsmith.export.repack import repack
 from netsmith.fit import finish, forecast, stage, trying
 from netsmith.fit.compressing import compress_run
 from netsmith.fit.forecast import Forecast, cut_to_fit, students_that_fit
+from netsmith.fit.judged import Found
+from netsmith.fit.parent import open_parent
+from netsmith.fit.quantizing import QuantizeJob
 from netsmith.fit.session import Session
+from netsmith.fit.stage import Stage, run_stage
 from netsmith.fit.trying import CompressJob
 from netsmith.models.build import load_model
 from netsmith.run.budget import Budget
@@ -159,6 +163,39 @@ def test_a_stopped_run_goes_on_with_what_it_began_to_try(
     assert cut.after["macs"] <= (budget.macs or 0)
     assert RunFolder(out).recipe.exists(), "how the winner was trained"
     assert RunFolder(out).metrics.exists()
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_where_the_ladder_refuses_for_some_points_the_budget_decides(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """int8 is made up here: it loses two pictures of eighty, 2.5 points, which half a point does not allow."""
+    allowed: list[float] = []
+
+    def rounded(job: QuantizeJob, session: Session) -> Result:
+        allowed.append(job.max_drop)
+
+        def work(at: Stage) -> Result:
+            before, after = at.judge(at.parent.bundle, at.parent.bundle)
+            value = before.score.value - 0.025
+            after = replace(after, score=after.score.model_copy(update={"value": value}))
+            found = Found(job.max_drop >= 2.5, "it loses 2.50 points")
+            at.enter(before, after, found, stage="rung", more={"slow": False})
+            at.settle(before, after, found)
+            return at.ship(at.parent.bundle)
+
+        return run_stage("quantize", open_parent(job.source), session, work, resume=True, measure_s=0.2)
+
+    monkeypatch.setattr(trying, "quantize_run", rounded)
+    out = tmp_path / "out"
+    size = load_bundle(ground / "model").size_bytes
+    compress(ground, out, Budget(size_bytes=2 * size), time_s=0.0)
+    assert allowed == [0.5, 2.5]
+    assert [row.verdict for row in rows_of(out, "quantize")] == ["refused", "kept"]
+    assert [row.after["step"] for row in rows_of(out, "rung")] == ["quantize/1-quantize", "quantize/1-loosely-quantize"]
+    with pytest.raises(CheckError, match="nothing fits"):
+        compress(ground, tmp_path / "strict", Budget(size_bytes=size // 9), time_s=0.0, max_drop=1.0)
+    assert allowed[2:] == [0.5, 0.5], "int8 and sixteen bits; --max-drop forbids more"
 
 
 @pytest.mark.usefixtures("unmeasured")

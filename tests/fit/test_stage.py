@@ -15,7 +15,7 @@ from netsmith.artifact.latency import Measurement
 from netsmith.artifact.runtimes import open_model
 from netsmith.data.record import from_data_json
 from netsmith.errors import CheckError, InputError
-from netsmith.fit.judged import Judged, verdict
+from netsmith.fit.judged import Judged, best, verdict
 from netsmith.fit.parent import open_parent
 from netsmith.fit.session import Session
 from netsmith.fit.stage import Stage, run_stage
@@ -214,6 +214,19 @@ def test_the_verdict_asks_for_the_drop_and_the_speed_that_were_asked_for():
     assert "it takes 0.50 of the time, more than the 0.4 asked for" in verdict(before, worse, share=0.4).reason
     assert verdict(before, uneven, share=0.65).kept, "within the noise"
     assert not verdict(before, uneven, share=0.6).kept
+
+
+def test_the_best_is_the_most_accurate_and_among_equals_the_lightest():
+    top = judged([True] * 190 + [False] * 10, p50=2.0)
+    assert best([top, judged([True] * 180 + [False] * 20, p50=0.1)]) is top, "ten of 200 is beyond chance"
+    light = judged([True] * 189 + [False] * 11, p50=1.0)
+    assert best([top, light]) is light, "one of 200 is one standard error"
+    small = replace(judged([True] * 190 + [False] * 10, p50=1.5), size_bytes=5)
+    assert best([top, light, small]) is small, "time times bytes"
+    mixed = judged([False] * 4 + [True] * 188 + [False] * 8, p50=1.0)
+    assert best([top, mixed]) is mixed, "two of the six that only one has right"
+    assert best([top, judged([False] * 4 + [True] * 186 + [False] * 10, p50=1.0)]) is top, "four of four"
+    assert best([mixed]) is mixed
 
 
 def test_a_change_has_the_interval_of_paired_answers():

@@ -10,6 +10,7 @@ is always quicker by chance. p90 must not be worse beyond its own interval: a mo
 now and then is not faster where it runs.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
@@ -136,7 +137,8 @@ def verdict(
 def best(judged: Sequence[Judged]) -> Judged:
     """The most accurate of some, or the smallest and fastest of those that are as good within chance.
 
-    As good is what answers at most one standard error of the paired difference worse than the most accurate.
+    As good is what answers at most one standard error worse than the most accurate: that of the paired difference, were
+    there none.
 
     Args:
         judged: at least one, on the same pictures, their latencies taken in turns.
@@ -146,7 +148,7 @@ def best(judged: Sequence[Judged]) -> Judged:
     def worse(each: Judged) -> float:
         differs = change(top.answers, each.answers)
         error = (differs.high - differs.value) / NormalDist().inv_cdf(0.975)
-        return -differs.value - error
+        return -differs.value - math.sqrt(error**2 + differs.value**2 / differs.n)
 
     alike = [each for each in judged if worse(each) <= 1e-9]  # the smallest share of pictures is far above that
     return min(alike, key=lambda each: each.latency.p50 * each.size_bytes)

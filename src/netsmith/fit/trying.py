@@ -134,7 +134,8 @@ class Trying:
             found: the first of them the model as it is.
         """
         before, *others = self.stage.judge(self._parent.bundle, *(each.bundle for each in found[1:]))
-        return before, [replace(before, artifact=artifact_hash(found[0].bundle.folder)), *others]
+        same = found[0].bundle  # but for what its provenance says
+        return before, [replace(before, artifact=artifact_hash(same.folder), size_bytes=same.size_bytes), *others]
 
     def refusal(self, before: Judged, after: Judged) -> str | None:
         """Why something is no result: the limits it misses, or what it loses."""
@@ -283,7 +284,7 @@ class Trying:
         row = next((row for row in reversed(step.rows) if row.stage == "quantize"), None)
         if not step.failure or row is None or all(each.after["slow"] for each in step.rows if each.stage == "rung"):
             return step
-        lost = math.ceil(100 * POINTS * (_score(row.before) - _score(row.after))) / 100
+        lost = math.ceil(100 * POINTS * (_score(row.before) - _score(row.after)) - 1e-6) / 100
         if lost <= min(LOOSEST, math.inf if self.job.max_drop is None else self.job.max_drop):
             return self._ladder(name.replace("-quantize", "-loosely-quantize"), source, lost)
         return step

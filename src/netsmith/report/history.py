@@ -9,8 +9,9 @@ from netsmith.report.curves import charts, curve_of
 from netsmith.report.evidence import Drawn, Evidence
 from netsmith.report.lessons import lessons
 from netsmith.report.markup import Content, Markup, folded, join, name, number, numbers, sentence, table, tag
+from netsmith.report.stages import FINALIST
 from netsmith.report.wording import bounds, brief, count, figures, milliseconds, moment, p_value, percent, plural, size
-from netsmith.run.ledger import LedgerRow
+from netsmith.run.ledger import LedgerRow, own_rows
 from netsmith.run.metrics import Interval, wilson
 from netsmith.run.scores import METRIC_NAMES
 
@@ -100,11 +101,12 @@ def _field(evidence: Evidence) -> Markup | None:
 
 def _runners(evidence: Evidence, stages: list[LedgerRow]) -> list[Runner]:
     n = validation_pictures(evidence)
-    winner = next((row.after.get("id") for row in reversed(evidence.rows("train"))), None)
     last: dict[str, tuple[int, Entry]] = {}
     for row in stages:
         rung = Rung.model_validate(row.after)
         last |= {entry.id: (rung.rung, entry) for entry in rung.entries}
+    trained = (row.after.get("id") for row in reversed(evidence.rows("train")))
+    winner = next((id_ for id_ in trained if isinstance(id_, str) and id_ in last), None)
     ranked = sorted(last.values(), key=lambda pair: (pair[1].id != winner, -pair[0], -_score_of(pair[1]), pair[1].id))
     return [
         Runner(place, rung, entry, entry.map or _interval(entry.top1, n), entry.id == winner, winner is not None)
@@ -208,10 +210,17 @@ def learning(evidence: Evidence) -> Markup:
         if not evidence.rows("train") and any(row.stage == "parent" for row in evidence.ledger):
             return sentence("Nothing was trained here.")
         return sentence(evidence.gaps.get("metrics.jsonl"), "No learning curve is recorded.")
-    trained = next((row for row in reversed(evidence.rows("train"))), None)
+    own = own_rows(evidence.ledger)
+    shipped = next(
+        (row.after.get("order") for row in reversed(own) if row.stage == FINALIST and row.after.get("won")), None
+    )
+    trained = [row for row in own if row.stage == "train" and "step" not in row.after]
     return join(
         [
-            _training(trained) if trained is not None else None,
+            _training(trained[-1]) if trained else None,
+            tag("p", "The last training of the order that is shipped, ", tag("bdi", str(shipped)), ".")
+            if shipped
+            else None,
             tag("p", tag("bdi", evidence.marks_of), " is in front so far; this is its training.")
             if evidence.marks_of is not None
             else None,

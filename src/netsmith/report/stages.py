@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from netsmith.report.evidence import Evidence
 from netsmith.report.markup import Content, Markup, join, number, numbers, sentence, table, tag
 from netsmith.report.wording import bounds, count, milliseconds, percent, size
-from netsmith.run.ledger import LedgerRow
+from netsmith.run.ledger import LedgerRow, own_rows
 from netsmith.run.metrics import Interval
 from netsmith.run.result import Latency
 from netsmith.run.scores import METRIC_NAMES
@@ -42,22 +42,23 @@ FINALIST, ORDER = "finalist", "order"
 
 def tried(evidence: Evidence) -> Markup | None:
     """A table of the orders of stages that were tried, side by side, and those that were not; None where none were."""
-    finalists = {row.after.get("order"): row for row in evidence.rows(FINALIST)}
+    own = own_rows(evidence.ledger)
+    finalists = {str(row.after.get("order")): row for row in own if row.stage == FINALIST}
     lines: list[list[Content]] = []
     for name, row in finalists.items():
         side = _side(row.after)
         if side is None:
             continue
         how = "shipped" if row.after.get("won") is True else "fits" if row.verdict == "kept" else "does not fit"
-        lines.append([str(name), tag("strong", how), *_cells(side)])
+        lines.append([name, tag("strong", how), *_cells(side)])
     if not lines:
         return None
     rest = [
-        [str(row.after.get("order")), row.reason]
-        for row in evidence.rows(ORDER)
-        if row.after.get("order") not in finalists
+        [name, _why(row, name)]
+        for row in own
+        if row.stage == ORDER and (name := str(row.after.get("order"))) not in finalists
     ]
-    failed = [[str(row.after["step"]), row.reason] for row in evidence.ledger if _failed_step(row)]
+    failed = [[name, _why(row, name)] for row in own if (name := _failed_step(row))]
     return join(
         [
             sentence(
@@ -70,8 +71,16 @@ def tried(evidence: Evidence) -> Markup | None:
     )
 
 
-def _failed_step(row: LedgerRow) -> bool:
-    return "step" in row.after and row.verdict in ("failed", "refused") and row.stage != "rung"
+def _why(row: LedgerRow, name: str) -> str:
+    """Its reason without the name in front, which has a column of its own."""
+    return row.reason.removeprefix(f"{name}: ")
+
+
+def _failed_step(row: LedgerRow) -> str | None:
+    """Name of a step that came to nothing."""
+    if "step" not in row.after or row.verdict not in ("failed", "refused") or row.stage == "rung":
+        return None
+    return str(row.after["step"])
 
 
 def stages(evidence: Evidence) -> Markup | None:
@@ -111,8 +120,9 @@ def _side(record: Mapping[str, Any]) -> _Side | None:
 
 
 def _lines(row: LedgerRow, before: _Side, after: _Side) -> list[list[Content]]:
+    step = row.after.get("step")
     return [
-        [str(row.after.get("step", row.stage)), "before", *_cells(before)],
+        [row.stage if step is None else f"{step}: {row.stage}", "before", *_cells(before)],
         ["", tag("strong", row.verdict), *_cells(after)],
     ]
 

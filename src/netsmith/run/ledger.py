@@ -97,8 +97,7 @@ class Ledger:
     @property
     def own(self) -> tuple[LedgerRow, ...]:
         """The rows of this run alone, oldest first."""
-        parents = [at for at, row in enumerate(self._rows) if row.stage == PARENT]
-        return tuple(self._rows[parents[-1] + 1 :] if parents else self._rows)
+        return own_rows(self._rows)
 
     def add(
         self,
@@ -139,6 +138,12 @@ class Ledger:
     def test_reading(self, artifact: str) -> LedgerRow | None:
         """The row in which the test split was read for the artifact with this SHA-256, or None while it is sealed."""
         return next((row for row in self._rows if "test" in row.splits_read and artifact in row.inputs), None)
+
+
+def own_rows(rows: Sequence[LedgerRow]) -> tuple[LedgerRow, ...]:
+    """The rows of a run alone, without those of the runs that its model comes from; oldest first."""
+    parents = [at for at, row in enumerate(rows) if row.stage == PARENT]
+    return tuple(rows[parents[-1] + 1 :] if parents else rows)
 
 
 def in_front(rows: Sequence[LedgerRow]) -> str | None:
