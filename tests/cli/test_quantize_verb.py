@@ -74,7 +74,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("model", "stripes.npz", ["--calibration", "mean"], "--calibration"),
         ("model", "stripes.npz", ["--precision", "int4"], "--precision"),
         ("model", "stripes.npz", ["--precision", "float16", "--calibration", "entropy"], "go with int8"),
-        ("model", "stripes.npz", ["--max-dorp", "1"], "there is no flag '--max-dorp'; did you mean '--max-drop'?"),
+        ("model", "stripes.npz", ["--time", "1m", "--epochs", "2"], "--time and --epochs do not go together"),
+        ("model", "stripes.npz", ["--epochs", "2", "--precision", "float16"], "only int8 may train"),
+        ("model", "stripes.npz", ["--lr", "0.1"], "how long training with rounding may take is not said"),
+        ("model", "stripes.npz", ["--epochs", "2", "--img-size", "64"], "--img-size cannot change here"),
+        ("model", "stripes.npz", ["--epochs", "0"], "--epochs is 0; it must be above 0"),
+        ("model", "stripes.npz", ["--max-dorp", "1"], "there is no flag '--max-dorp'; did you mean '--max-drop' or"),
     ],
 )
 def test_what_is_wrong_is_told_in_a_sentence(place, tmp_path, capsys, model, data, more, words):

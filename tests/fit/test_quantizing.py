@@ -1,7 +1,6 @@
 """The ladder on small networks: what is kept is faster and answers as well, what is not is refused with its numbers."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,17 @@ import pytest
 from kept_word import broken
 from PIL import Image
 from striped import LABELS, Weights, solved, stripes, write_solved, write_stripes
+from untimed import untimed
 
 from netsmith.arch.graph import Conv, Norm
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.artifact.bundle import Bundle, Preferred, artifact_hash, load_bundle, write_preferred
-from netsmith.artifact.latency import Measurement, ThreadChoice
 from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, open_session
 from netsmith.artifact.verify import as_document, verify
 from netsmith.data.items import Dataset, Item
 from netsmith.data.prepare import Pixels
 from netsmith.errors import CheckError, InputError
-from netsmith.fit import finish, stage
+from netsmith.fit import stage
 from netsmith.fit.calibration import calibration_pictures
 from netsmith.fit.quantizing import QuantizeJob, quantize_run
 from netsmith.fit.session import Session
@@ -71,22 +70,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """int8 counts as twice as fast, and nothing is timed: these tests are about accuracy."""
-
-    def timed(models: Sequence[Path], **asked: Any) -> list[Measurement]:
-        return [one(2.0 / (1 + load_bundle(model.parent).config.precision.startswith("int"))) for model in models]
-
-    def one(ms: float) -> Measurement:
-        return Measurement(
-            p50_ms=ms, p90_ms=ms, low=ms, high=ms, noise=0.0, peak_memory_bytes=10**7,
-            threads=1, runtime="onnxruntime", warmup=1, runs=40, resize_ms=None,
-        )  # fmt: skip
-
-    def best(model: bytes, *, runtime: str, **asked: Any) -> ThreadChoice:
-        return ThreadChoice(threads=2, measurements=())
-
-    monkeypatch.setattr(finish, "preferred_threads", best)
-    monkeypatch.setattr(stage, "measure_many", timed)
-    monkeypatch.setattr(stage, "measure", lambda folder, **asked: one(1.0))
+    untimed(monkeypatch)
 
 
 def quantized(ground: Path, model: str, out: Path, **asked: Any) -> Result:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from netsmith.cli.console import PLAIN, Console, Output
+from netsmith.cli.recipe_flags import NONE, RecipeFlags
 from netsmith.cli.tables import outcome
 
 EXAMPLES = """\
@@ -15,11 +16,15 @@ Examples:
                             on the pictures of the run, at most 0.5 points lost
   netsmith quantize model --data photos/ --max-drop 1 -o runs/int8
                             a model folder, with pictures of its classes
+  netsmith quantize runs/r18 --time 5m -o runs/r18-int8
+                            where nothing else will do, train on with rounding
   netsmith quantize runs/r18 --precision float16 -o runs/r18-half
                             half the file, the speed and answers of before
   netsmith verify runs/r18-int8
                             hold every number to its word
 """
+FIXED = ("img_size", "train_size", "progressive", "drop", "drop_path", "amp", "amp_dtype", "sharded")
+"""Flags of a recipe that training with rounding leaves no choice of."""
 
 
 def quantize(
@@ -32,18 +37,22 @@ def quantize(
     precision: Literal["int8", "float16", "bfloat16"] = "int8",
     calibration: Literal["minmax", "entropy", "percentile"] | None = None,
     calibration_size: int | None = None,
-    seed: int = 0,
+    time: str | None = None,
+    epochs: float | None = None,
     resume: Annotated[bool, Parameter(show_default=False)] = False,
+    flags: RecipeFlags = NONE,
     output: Output = PLAIN,
 ) -> None:
     """Round a trained network to int8, and keep it only where that pays.
 
     A ladder: a scale per channel with ranges by minmax, entropy, percentile;
     a scale per layer; the most sensitive layers in float; channels equalized
-    and biases corrected. Each rung is written, opened again, answers the
-    validation pictures and is timed in turns with the float model. The first
-    that loses at most --max-drop points and is faster is shipped. Where none
-    is, exit 1 with the numbers, and the float model stays the better one.
+    and biases corrected; and where --time or --epochs allows it, the network
+    trained on with rounding simulated, which needs netsmith[train]. Each rung
+    is written, opened again, answers the validation pictures and is timed in
+    turns with the float model. The first that loses at most --max-drop points
+    and is faster is shipped. Where none is, exit 1 with the numbers, and the
+    float model stays the better one.
 
     Args:
         source: Folder of a run or of an artifact in float32; only read.
@@ -53,7 +62,9 @@ def quantize(
         precision: Of the result; float16 and bfloat16 halve the file and compute in float32.
         calibration: The only way of choosing ranges of activations; all in turn if not given.
         calibration_size: Training pictures to choose them from; 256 if not given.
-        seed: Of new splits, and of which pictures those are.
+        time: Time that training with rounding may take, such as 5m, where all else fails. Its recipe is that of the
+            source's run, at a tenth of its rate, under the flags of a recipe.
+        epochs: Passes over the training pictures, in place of --time.
         resume: Go on with an interrupted run in the folder.
     """
     from netsmith.errors import InputError
@@ -65,12 +76,25 @@ def quantize(
         raise InputError(f"--max-drop is {max_drop:g}; give points of accuracy from 0 to 100, such as 0.5")
     if precision != "int8" and (calibration is not None or calibration_size is not None):
         raise InputError(f"--calibration and --calibration-size go with int8; {precision} rounds weights alone")
-    given = {
-        "--data": data, "--max-drop": max_drop, "--precision": precision, "--calibration": calibration,
-        "--calibration-size": calibration_size, "--seed": seed or None, "-o": out,
+    if time is not None and epochs is not None:
+        raise InputError("--time and --epochs do not go together; leave one out")
+    training = flags.values(time=time, epochs=epochs)
+    seed = training.pop("seed", 0)
+    if precision != "int8" and training:
+        raise InputError(f"only int8 may train, and {precision} rounds weights alone; leave the flags of training out")
+    if training and time is None and epochs is None:
+        raise InputError("how long training with rounding may take is not said; give --time or --epochs with its flags")
+    for flag in FIXED:
+        if getattr(flags, flag) is not None:
+            raise InputError(
+                f"--{flag.replace('_', '-')} cannot change here: training with rounding keeps the size that ranges "
+                "were observed at, drops nothing and computes in float32; leave it out"
+            )
+    own = {
+        "data": data, "max_drop": max_drop, "precision": precision, "calibration": calibration,
+        "calibration_size": calibration_size, "time": time, "epochs": epochs,
     }  # fmt: skip
-    command = ["quantize", str(source)]
-    command += [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
+    command = ["quantize", str(source), "-o", str(out), *flags.typed(**own)]
     job = QuantizeJob(
         source=source,
         precision=precision,
@@ -78,6 +102,7 @@ def quantize(
         calibration=calibration,
         pictures=256 if calibration_size is None else calibration_size,
         seed=seed,
+        training=training,
         resume=resume,
     )
     with Console(output) as console:

@@ -5,11 +5,12 @@ validation pictures and takes turns with the float model on the clock. The first
 faster is shipped; where none is, the run ends refused and the float model stays the better one. Ranges of activations
 come from training pictures, prepared as all pictures are that are judged by.
 
-Every rung is a row of the ledger, so an interrupted ladder goes on where it was. It needs no torch.
+Every rung is a row of the ledger, so an interrupted ladder goes on where it was, and one that was refused goes on where
+training is allowed anew. It needs no torch but for that (`netsmith.fit.training_rounded`).
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -38,6 +39,7 @@ from netsmith.fit.judged import Found, verdict
 from netsmith.fit.parent import open_parent
 from netsmith.fit.session import Session
 from netsmith.fit.stage import Stage, run_stage
+from netsmith.fit.training_rounded import Learned, compose, float_model, obstacle, train_rounded
 from netsmith.run.ledger import LedgerRow
 from netsmith.run.machine import machine
 from netsmith.run.result import Result
@@ -61,7 +63,8 @@ class QuantizeJob:
         faster: whether int8 must also be faster than float.
         calibration: the only way of choosing ranges; all of them in turn when None.
         pictures: training pictures to calibrate on, at most.
-        seed: of new splits and of which pictures those are.
+        seed: of new splits, of which pictures those are and of training.
+        training: fields of the recipe that were given; where its length is among them the last rung may train.
         resume: go on with an interrupted run.
         measure_s: seconds of one latency measurement.
     """
@@ -73,11 +76,12 @@ class QuantizeJob:
     calibration: Calibration | None = None
     pictures: int = 256
     seed: int = 0
+    training: Mapping[str, Any] = field(default_factory=dict[str, Any])
     resume: bool = False
     measure_s: float = 2.0
 
     def wishes(self) -> dict[str, Any]:
-        """What a run is held to: flag -> value. Verdicts belong to their limits."""
+        """What a run is held to: flag -> value. Verdicts belong to their limits; training is held to its recipe."""
         return {
             "--precision": self.precision,
             "--max-drop": self.max_drop,
@@ -115,8 +119,10 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
     def work(stage: Stage) -> Result:
         stage.hold_to(job.wishes())
         row = stage.ledger.newest(STAGE)
-        if row is None:
-            row = _Ladder(stage, job, graph).climb() if halved is None else _judge_halved(stage, job, halved)
+        if halved is None:
+            row = _Ladder(stage, job, graph).climb(row)
+        elif row is None:
+            row = _judge_halved(stage, job, halved)
         if row.verdict == "refused":
             raise CheckError(stage.refusal(row.reason))
         made = stage.made(row.output or "")
@@ -136,34 +142,54 @@ class _Ladder:
     graph: Graph
     _known: dict[str, Any] = field(default_factory=dict[str, Any])
 
-    def climb(self) -> LedgerRow:
-        """Try rungs until one is kept or none is left; gives the row of the outcome."""
+    def climb(self, outcome: LedgerRow | None) -> LedgerRow:
+        """Try rungs until one is kept or none is left; gives the row of the outcome, the one of before where nothing
+        was left to try."""
+        if outcome is not None and self._next(self._rows, trains=self._trains) is None:
+            return outcome
         if (runtime := self._float.config.preferred.runtime) != REFERENCE:
             self.stage.session.say(
                 f"{self.stage.parent.path} prefers {runtime} and is timed in it; int8 in {REFERENCE}, since runtimes "
                 "round in ways of their own: netsmith bench --write tries the others on what is shipped"
             )
-        rows = [row for row in self.stage.ledger.own if row.stage == RUNG]
-        methods = METHODS if self.job.calibration is None else (self.job.calibration,)
-        layers = len(self.graph.layers())
-        while rung := next_rung([_tried(row) for row in rows], layers=layers, methods=methods):
+        rows = self._rows
+        while rung := self._next(rows, trains=self._trains):
             rows.append(self._try(rung))
         return self._settle(rows)
+
+    @property
+    def _rows(self) -> list[LedgerRow]:
+        """Of the rungs that were tried."""
+        return [row for row in self.stage.ledger.own if row.stage == RUNG]
+
+    def _next(self, rows: Sequence[LedgerRow], *, trains: bool) -> Rung | None:
+        methods = METHODS if self.job.calibration is None else (self.job.calibration,)
+        return next_rung([_tried(row) for row in rows], layers=len(self.graph.layers()), methods=methods, trains=trains)
+
+    @cached_property
+    def _trains(self) -> bool:
+        """Whether the last rung may be tried: where its length was given, now or when it began, and it can be."""
+        begun = self.stage.run.recipe.exists()
+        return (begun or bool(self.job.training)) and obstacle(self.stage.parent) is None
 
     def _try(self, rung: Rung) -> LedgerRow:
         stage = self.stage
         stage.session.say(f"{RUNG}: {rung}")
         rounding = self._rounding(rung)
-        source = self._equalized if rung.equalized else self.graph
-        observed = self._observed(source)
-        model = quantize(source, observed.ranges(rung.calibration), rounding, means=observed.means)
+        learned: Learned | None = None
+        if rung.trained:
+            model, learned = self._trained(rung, rounding)
+        else:
+            source = self._equalized if rung.equalized else self.graph
+            observed = self._observed(source)
+            model = quantize(source, observed.ranges(rung.calibration), rounding, means=observed.means)
         made = _write(
             stage,
             self.job,
             model,
             preferred=Preferred(threads=stage.finisher.threads(model)),
             quantization=Quantization(
-                source=sha256(self.graph.model).hexdigest(),
+                source=sha256(learned.model if learned is not None else self.graph.model).hexdigest(),
                 rung=str(rung),
                 per_channel=rung.per_channel,
                 bits=self._bits,
@@ -172,6 +198,7 @@ class _Ladder:
                 excluded=tuple(sorted(rounding.excluded)),
                 equalized=rung.equalized,
             ),
+            learned=learned,
         )
         before, after = stage.judge(self._float, made)
         found = verdict(before, after, max_drop=self.job.max_drop, faster=self.job.faster)
@@ -188,8 +215,19 @@ class _Ladder:
                 "excluded": sorted(rounding.excluded),
                 "drops": not verdict(before, after, max_drop=self.job.max_drop).kept,
                 "slow": not verdict(before, after, faster=self.job.faster).kept,
+                **({} if learned is None else {"steps": learned.steps, "epochs": learned.epochs}),
             },
         )
+
+    def _trained(self, rung: Rung, rounding: Rounding) -> tuple[bytes, Learned]:
+        """The rounded graph of the network that was trained on; its ranges are those that it was trained with."""
+        stage = self.stage
+        recipe = compose(stage, self.job.training, seed=self.job.seed)
+        network = stage.parent.network()
+        before = Graph(float_model(stage.parent, network).model)
+        ranges = self._observed(before).ranges(rung.calibration)
+        learned = train_rounded(stage, network, quantize(before, ranges, rounding), recipe, bits=self._bits)
+        return quantize(Graph(learned.model), ranges, rounding), learned
 
     def _settle(self, rows: Sequence[LedgerRow]) -> LedgerRow:
         """The row of the outcome: the rung that was kept, or the one that came nearest."""
@@ -197,6 +235,9 @@ class _Ladder:
         best = rows[-1] if kept else max(rows, key=_nearness)
         tried = f"{len(rows)} rung{'s' if len(rows) > 1 else ''}"
         reason = f"{best.reason}; of {tried} tried" if kept else f"none of {tried} will do; the nearest, {best.reason}"
+        if not kept and self._next(rows, trains=True) is not None:
+            why = obstacle(self.stage.parent) or "give --time, such as 5m, or --epochs, with --resume"
+            reason += f"; training with rounding, the last rung, was not tried: {why}"
         return self.stage.ledger.add(
             STAGE,
             verdict=best.verdict,
@@ -298,11 +339,22 @@ def _judge_halved(stage: Stage, job: QuantizeJob, halved: bytes) -> LedgerRow:
 
 
 def _write(
-    stage: Stage, job: QuantizeJob, model: bytes, *, preferred: Preferred, quantization: Quantization | None
+    stage: Stage,
+    job: QuantizeJob,
+    model: bytes,
+    *,
+    preferred: Preferred,
+    quantization: Quantization | None,
+    learned: Learned | None = None,
 ) -> Bundle:
-    """A candidate: the parent's artifact with another graph, and of tags with thresholds of its own answers."""
+    """A candidate: the parent's artifact with another graph, and of tags with thresholds of its own answers; where it
+    was trained on, with the weights of that."""
     bundle = stage.parent.bundle
-    config, weights = bundle.config, bundle.folder / WEIGHTS
+    config, path = bundle.config, bundle.folder / WEIGHTS
+    weights = path.read_bytes() if path.is_file() else None
+    provenance = config.provenance
+    if learned is not None:
+        weights, provenance = learned.weights, learned.provenance
     session = open_model(model, threads=preferred.threads)
     thresholds = config.thresholds
     if thresholds is not None:
@@ -319,14 +371,14 @@ def _write(
         labels=config.labels,
         preprocess=config.preprocess,
         golden=make_golden(examples, config.preprocess, lambda pixels: session.run(pixels).probabilities),
-        weights=weights.read_bytes() if weights.is_file() else None,
+        weights=weights,
         activation=config.activation,
         thresholds=thresholds,
         temperature=config.temperature,
         precision=job.precision,
         quantization=quantization,
         preferred=preferred,
-        provenance=config.provenance.model_copy(update={"data": stage.dataset.fingerprint}),
+        provenance=provenance.model_copy(update={"data": stage.dataset.fingerprint}),
     )
 
 

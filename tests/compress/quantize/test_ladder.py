@@ -7,10 +7,10 @@ from netsmith.compress.quantize.ladder import Rung, Tried, next_rung
 Fate = Callable[[Rung], tuple[float, bool, bool]]
 
 
-def climbed(fate: Fate, *, layers: int = 9) -> list[str]:
+def climbed(fate: Fate, *, layers: int = 9, trains: bool = False) -> list[str]:
     """The rungs that are tried where `fate` gives each one's score, and whether it drops and is slow."""
     tried: list[Tried] = []
-    while rung := next_rung(tried, layers=layers):
+    while rung := next_rung(tried, layers=layers, trains=trains):
         score, drops, slow = fate(rung)
         tried.append(Tried(rung=rung, score=score, drops=drops, slow=slow))
     return [str(each.rung) for each in tried]
@@ -50,3 +50,11 @@ def test_where_only_one_scale_per_layer_is_fast_the_rest_is_tried_with_that():
         *("per channel, minmax", "per tensor, minmax", "per tensor, minmax, 1 layers in float"),
         *("per tensor, minmax, 2 layers in float", "per tensor, minmax, equalized, biases corrected"),
     ]
+
+
+def test_training_comes_last_and_only_where_it_can_mend_what_is_wrong():
+    drops = climbed(lambda rung: (1.0, not rung.trained, False), trains=True)
+    assert drops == [*climbed(lambda rung: (1.0, True, False)), "per channel, minmax, trained with rounding"]
+    slow = climbed(lambda rung: (1.0, True, rung.per_channel), trains=True)
+    assert slow[-1] == "per tensor, minmax, trained with rounding"
+    assert climbed(lambda rung: (1.0, True, True), trains=True) == ["per channel, minmax", "per tensor, minmax"]

@@ -2,9 +2,10 @@
 
 In this order: all that can be rounded, a scale per channel, ranges by minmax, entropy, percentile; then a scale per
 layer; then the most sensitive layers left in float, 1, 2, 4, ... up to half of them; then, on an equalized graph with
-corrected biases, all of it again. Only what can mend the trouble is tried: calibration and equalization change what a
-graph answers and not how long it takes, and every excluded layer makes it slower. The ranges are from then on those of
-the calibration that kept most accuracy.
+corrected biases, all of it again; at last, where training is allowed, the network trained on with rounding simulated.
+Only what can mend the trouble is tried: calibration, equalization and training change what a graph answers and not how
+long it takes, and every excluded layer makes it slower. The ranges are from then on those of the calibration that kept
+most accuracy.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,17 +24,20 @@ class Rung:
         per_channel: whether every output of a layer has a scale of its own.
         excluded: how many of the most sensitive layers stay float.
         equalized: whether channels are made alike in size and biases corrected before.
+        trained: whether the network is trained on with rounding simulated before.
     """
 
     calibration: Calibration
     per_channel: bool = True
     excluded: int = 0
     equalized: bool = False
+    trained: bool = False
 
     def __str__(self) -> str:
         parts = ["per channel" if self.per_channel else "per tensor", self.calibration]
         parts += ["equalized, biases corrected"] if self.equalized else []
         parts += [f"{self.excluded} layers in float"] if self.excluded else []
+        parts += ["trained with rounding"] if self.trained else []
         return ", ".join(parts)
 
 
@@ -59,22 +63,25 @@ class Tried:
         return not self.drops and not self.slow
 
 
-def next_rung(tried: Sequence[Tried], *, layers: int, methods: Sequence[Calibration] = METHODS) -> Rung | None:
+def next_rung(
+    tried: Sequence[Tried], *, layers: int, methods: Sequence[Calibration] = METHODS, trains: bool = False
+) -> Rung | None:
     """The next rung; None where one was kept, or none that is left can mend what is wrong.
 
     Args:
         tried: in the order they were tried.
         layers: how many can be left in float one by one.
         methods: of calibration, at least one.
+        trains: whether training is allowed.
     """
     if any(each.kept for each in tried):
         return None
     known = {each.rung: each for each in tried}
-    ways = _ways(known, layers=layers, methods=methods)
+    ways = _ways(known, layers=layers, methods=methods, trains=trains)
     return next((rung for rung in ways if rung not in known), None)
 
 
-def _ways(known: dict[Rung, Tried], *, layers: int, methods: Sequence[Calibration]) -> Iterator[Rung]:
+def _ways(known: dict[Rung, Tried], *, layers: int, methods: Sequence[Calibration], trains: bool) -> Iterator[Rung]:
     """The rungs in order, as far as what is known of those before says that they are worth trying."""
     slow = False
     for method in methods:
@@ -99,6 +106,8 @@ def _ways(known: dict[Rung, Tried], *, layers: int, methods: Sequence[Calibratio
             if known[rung].slow:
                 break  # more of them take longer
             excluded *= 2
+    if trains:
+        yield Rung(calibration=plain, per_channel=per_channel, trained=True)
 
 
 def _score(tried: Tried) -> float:

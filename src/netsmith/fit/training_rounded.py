@@ -1,0 +1,152 @@
+"""The last rung of `quantize`: the float network is trained on while it computes as the int8 graph made of it will.
+
+Only where a length was given for it. The recipe is that of the parent's run at a tenth of its rate, down to nothing by
+a cosine (Krishnamoorthi 2018, arXiv 1806.08342, section 4: from the float weights on, at small rates), or what weights
+that were trained before are given where there is no such run. Pictures have the side they are judged at, because ranges
+were observed there. What comes out are float weights like any others, which are exported and rounded as before.
+
+This module needs torch only where it trains.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from netsmith.artifact.bundle import WEIGHTS, Provenance
+from netsmith.fit.composing import compose_recipe
+from netsmith.fit.finish import recipe_hash
+from netsmith.fit.going_on import Training
+from netsmith.fit.single import refuse_other_recipe, told
+from netsmith.fit.stage import Parent, Stage
+from netsmith.fit.starting import Continued
+from netsmith.run.recipe import Recipe
+
+if TYPE_CHECKING:
+    from netsmith.export.network import Exported
+    from netsmith.models.network import Network
+
+RATE = 0.1
+"""Of the parent's own."""
+UNLIKE = {
+    "model", "pretrained", "parent", "img_size", "epochs", "time_s", "teachers", "hints", "lr", "seed",
+    "device", "threads", "workers", "channels_last", "grad_accum",
+}  # fmt: skip
+"""Fields of the parent's recipe that belong to its beginning, its length or its machine."""
+HOW: Mapping[str, Any] = {
+    "sched": "cosine", "final_lr_ratio": 0.0, "train_size": None, "progressive": None, "ema": None, "head_first": 0.0,
+    "drop_rate": 0.0, "drop_path": 0.0, "grad_clip": 1.0, "dtype": "float32", "compile": False, "sharded": False,
+}  # fmt: skip
+"""What training on with rounding is, whatever the parent's was: rounding is simulated in float32, and with batch norm
+as it stands nothing but the clipped gradient bounds an update."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What training on gave.
+
+    Attributes:
+        model: content of the float `model.onnx`.
+        weights: content of `model.safetensors`, of which it is made.
+        provenance: of what is made of them.
+        steps, epochs: that it took.
+    """
+
+    model: bytes
+    weights: bytes
+    provenance: Provenance
+    steps: int
+    epochs: float
+
+
+def obstacle(parent: Parent) -> str | None:
+    """Why a model cannot be trained on here; None where it can."""
+    if find_spec("torch") is None:
+        return "it needs torch: pip install 'netsmith[train]'"
+    if not (parent.bundle.folder / WEIGHTS).is_file():
+        return f"it needs the float weights, and {parent.path} was shipped without {WEIGHTS}"
+    return None
+
+
+def compose(stage: Stage, flags: Mapping[str, Any], *, seed: int) -> Recipe:
+    """The recipe of the training, which the run's folder keeps.
+
+    Args:
+        stage: at work.
+        flags: fields that were given, its length among them, unless the folder has the recipe.
+        seed: of it.
+
+    Raises:
+        InputError: the training that the folder holds was begun by another one.
+    """
+    start, run = Continued(stage.parent), stage.run
+    begun = Recipe.load(run.recipe) if run.recipe.exists() else None
+    if begun is not None:
+        under = [(str(run.recipe), begun.model_dump())]
+    else:
+        under = [_of_parent(stage.parent), ("training with rounding", HOW)]
+    layers = [*under, ("the flags", {**flags, **start.fields, "seed": seed})]
+    recipe = compose_recipe(stage.audited, start, layers=layers)
+    if begun is not None:
+        refuse_other_recipe(run, begun, recipe)
+    recipe.save(run.recipe)
+    return recipe
+
+
+def _of_parent(parent: Parent) -> tuple[str, dict[str, Any]]:
+    """What the parent's run says of training."""
+    if parent.run is None or not parent.run.recipe.exists():
+        return "the defaults", {}
+    recipe = Recipe.load(parent.run.recipe)
+    return str(parent.run.recipe), {**recipe.model_dump(exclude=UNLIKE), "lr": RATE * recipe.lr}
+
+
+def float_model(parent: Parent, network: "Network") -> "Exported":
+    """A network of the parent's layout as the parent's artifact has its own: in float, with the same activation.
+
+    Raises:
+        CheckError: the graph does not compute what the network does.
+    """
+    from netsmith.export.network import convert_network
+
+    config = parent.bundle.config
+    return convert_network(
+        network,
+        labels=config.labels,
+        preprocess=config.preprocess,
+        activation=config.activation,
+        temperature=config.temperature,
+    )
+
+
+def train_rounded(stage: Stage, network: "Network", rounded: bytes, recipe: Recipe, *, bits: int) -> Learned:
+    """Train on, or go on where that was interrupted.
+
+    Args:
+        stage: at work; its run gets the checkpoints and metrics.
+        network: the parent's; trained in place.
+        rounded: the int8 graph that was made of it.
+        recipe: of the training.
+        bits: of that graph's weights.
+
+    Raises:
+        CheckError: the loss is not finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the training goes on with the run.
+    """
+    from netsmith.train.rounded import Rounded
+
+    parent = stage.parent
+    config = parent.bundle.config
+    module = Rounded(network, rounded, preprocess=config.preprocess, bits=bits)
+    trained = Training(stage, recipe, config.preprocess, trains=True).train(module, stage.run, stage.finisher.plan)
+    stage.session.say(told("training with rounding", trained))
+    network.load_state_dict(trained.network.state_dict())  # the averaged weights, where there are some
+    found = float_model(parent, network)
+    origin = f"{parent.bundle.layout.name} of artifact {parent.artifact}, trained on with rounding simulated"
+    return Learned(
+        model=found.model,
+        weights=found.weights,
+        provenance=config.provenance.model_copy(update={"weights": origin, "recipe": recipe_hash(recipe)}),
+        steps=trained.steps,
+        epochs=trained.epochs,
+    )

@@ -1,0 +1,169 @@
+"""The last rung of `quantize`: where nothing else holds, training with rounding simulated does."""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from kept_word import broken
+from striped import LABELS, PREPROCESS, SIDE, Weights, stripes, write_solved, write_stripes
+from torch.nn import functional as F
+from untimed import untimed
+
+from netsmith.arch.graph import Norm
+from netsmith.arch.layout import Layout, layout_graph
+from netsmith.arch.names import find_layout
+from netsmith.arch.ties import ties
+from netsmith.artifact.bundle import Bundle, artifact_hash, load_bundle
+from netsmith.artifact.verify import as_document, verify
+from netsmith.cli.main import run
+from netsmith.errors import CheckError
+from netsmith.export.network import normalised
+from netsmith.export.onnx_graph import write_onnx
+from netsmith.export.repack import repack
+from netsmith.fit import finish, stage, training_rounded
+from netsmith.fit.parent import open_parent
+from netsmith.fit.quantizing import QuantizeJob, quantize_run
+from netsmith.fit.session import Session
+from netsmith.models.build import build, load_model
+from netsmith.run.clock import FakeClock
+from netsmith.run.ledger import Ledger
+from netsmith.run.recipe import Recipe
+
+NETWORK = "resnet20_cifar@0.5,depth=0.34"
+APART = 100.0
+"""Between the ranges of channels of one map."""
+TRAINING = {"epochs": 8.0, "batch_size": 32, "threads": 1, "flip": False}
+"""Mirrored stripes are other stripes."""
+
+
+def trained() -> tuple[Layout, Weights]:
+    """A network that knows stripes."""
+    layout = find_layout(NETWORK, num_classes=len(LABELS), img_size=SIDE)
+    network = build(layout, seed=0)
+    pixels, labels = stripes(160, seed=0)
+    images, targets = normalised(pixels, PREPROCESS), torch.from_numpy(labels)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    steps = 50
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / steps)
+        part = torch.randperm(160, generator=torch.Generator().manual_seed(step))[:64]
+        optimizer.zero_grad()
+        F.cross_entropy(network(images[part]), targets[part], label_smoothing=0.1).backward()
+        optimizer.step()
+    return layout, {name: tensor.numpy().copy() for name, tensor in network.eval().state_dict().items()}
+
+
+def far_apart(layout: Layout, weights: Weights) -> None:
+    """Some channels of every map become large, and what reads them as much smaller: the function stays.
+
+    Those that pass residual sums cannot be equalized, and more layers read them than may stay in float.
+    """
+    graph = layout_graph(layout)
+    norms = {op.name for op in graph.ops if isinstance(op, Norm)}
+    draw = np.random.default_rng(5)
+    for slots in ties(graph).slots():
+        layers = {slot.parameter.rpartition(".")[0] for slot in slots}
+        if not (layers & norms and any(slot.axis for slot in slots)) or draw.random() > 0.3:
+            continue
+        for slot in slots:
+            layer, _, entry = slot.parameter.rpartition(".")
+            if layer in norms and entry in ("weight", "bias"):
+                weights[slot.parameter][slot.position] *= APART
+            elif slot.axis:
+                weights[slot.parameter][slot.first : slot.last, slot.position] /= APART
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`stripes.npz`, and `model`, which rounding spoils."""
+    root = tmp_path_factory.mktemp("training-rounded")
+    write_stripes(root / "stripes.npz")
+    layout, weights = trained()
+    far_apart(layout, weights)
+    write_solved(root / "model", layout, weights)
+    return root
+
+
+def job(ground: Path, **asked: Any) -> QuantizeJob:
+    given: dict[str, Any] = {"calibration": "minmax", "pictures": 64, "max_drop": 5.0, "measure_s": 0.2}
+    return QuantizeJob(source=ground / "model", **(given | asked))
+
+
+def typed(ground: Path, out: Path, **told: Any) -> Session:
+    return Session(data=str(ground / "stripes.npz"), output=out, command=["quantize", "model", "-o", str(out)], **told)
+
+
+def test_what_no_other_rung_holds_is_held_by_training_with_rounding(ground, tmp_path, monkeypatch):
+    """Refused without a length for it, which the refusal names; the same run goes on with one; stopped, it goes on."""
+    untimed(monkeypatch)
+    made: list[Bundle] = []
+    monkeypatch.setattr(stage.Stage, "ship", lambda self, bundle: made.append(bundle))  # how a run ends is seen below
+    out, before = tmp_path / "out", artifact_hash(ground / "model")
+    with pytest.raises(CheckError, match="training with rounding, the last rung, was not tried: give --time"):
+        quantize_run(job(ground), typed(ground, out))
+    tried = len(rows(out, "rung"))
+    assert tried == 9
+
+    def stop(title: str, done: float, total: float, *more: Any, **others: Any) -> None:
+        if title == "training" and done > total / 5:
+            raise KeyboardInterrupt
+
+    again = job(ground, training=TRAINING, resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        quantize_run(again, typed(ground, out, progress=stop))
+    assert len(rows(out, "rung")) == tried
+    quantize_run(again, typed(ground, out))
+
+    *others, last = rows(out, "rung")
+    assert all(row.after["drops"] and not row.after["rung"]["trained"] for row in others)
+    lost = last.before["top1"]["value"] - last.after["top1"]["value"]
+    assert lost <= 0.05 < min(last.before["top1"]["value"] - row.after["top1"]["value"] for row in others)
+    assert last.reason.startswith("per channel, minmax, trained with rounding: ")
+    assert (last.after["steps"], last.after["epochs"]) == (40, 8.0)
+    assert [row.verdict for row in rows(out, "quantize")] == ["refused", "kept"]
+    assert artifact_hash(ground / "model") == before
+
+    (bundle,) = made
+    config = bundle.config
+    assert config.quantization is not None
+    assert config.quantization.rung == "per channel, minmax, trained with rounding"
+    assert config.provenance.weights == f"{bundle.layout.name} of artifact {before}, trained on with rounding simulated"
+    assert config.provenance.recipe == finish.recipe_hash(Recipe.load(out / "recipe.yaml"))
+    # What ships beside the graph is what it was made of, again by export as for any network.
+    weights = {name: tensor.numpy() for name, tensor in load_model(bundle.folder).state_dict().items()}
+    remade = write_onnx(bundle.layout, weights, preprocess=config.preprocess)
+    assert sha256(remade).hexdigest() == config.quantization.source
+
+
+@pytest.mark.slow
+def test_as_a_person_types_it(ground, tmp_path, monkeypatch, capsys):
+    """The run verifies in a fresh process, and its report says what was done."""
+    untimed(monkeypatch)
+    out = tmp_path / "out"
+    command = ["quantize", str(ground / "model"), "--data", str(ground / "stripes.npz"), "-o", str(out)]
+    command += ["--calibration", "minmax", "--calibration-size", "64", "--max-drop", "5"]
+    assert run([*command, "--epochs", "16", "--no-flip", "--threads", "1"]) == 0
+    told = capsys.readouterr().err
+    assert "rung: per channel, minmax, trained with rounding" in told
+    assert "training with rounding: 40 steps, 16.0 epochs, top-1" in told
+    assert "--epochs 16.0 --no-flip --threads 1" in (out / "results.json").read_text()
+    page = (out / "report.html").read_text()
+    assert "per channel, minmax, trained with rounding: top-1" in page
+    assert broken(as_document(verify(out, seconds=0.2))) == []
+
+
+def rows(folder: Path, name: str) -> list[Any]:
+    return [row for row in Ledger(folder / "ledger.jsonl", clock=FakeClock()).rows if row.stage == name]
+
+
+def test_why_there_can_be_no_training_is_said(ground, tmp_path, monkeypatch):
+    parent = open_parent(ground / "model")
+    assert training_rounded.obstacle(parent) is None
+    monkeypatch.setattr(training_rounded, "find_spec", lambda name: None)
+    assert training_rounded.obstacle(parent) == "it needs torch: pip install 'netsmith[train]'"
+    monkeypatch.undo()
+    bare = repack(load_bundle(ground / "model"), tmp_path / "bare", with_weights=False)
+    assert "shipped without model.safetensors" in (training_rounded.obstacle(open_parent(bare.folder)) or "")
