@@ -79,6 +79,23 @@ def test_they_are_kept_once_all_are_decoded(monkeypatch: pytest.MonkeyPatch) -> 
     assert states == [False, False, True]
 
 
+def test_trainings_of_the_same_pictures_share_them() -> None:
+    images, others = ManySizes(20), ManySizes(20)
+    one, other, apart = (
+        Rendered(images, CPU, keep=True),
+        Rendered(images, CPU, keep=True),
+        Rendered(others, CPU, keep=True),
+    )
+    chosen = np.arange(4)
+    pixels = one.take(chosen).pixels
+    assert other.take(chosen).pixels is pixels
+    assert apart.take(chosen).pixels is not pixels
+    assert rendering._shared(images, CPU) is pixels
+    del one, other, pixels  # and nothing keeps them when the trainings are over
+    assert rendering._shared(images, CPU) is None
+    assert Rendered([*images.pictures], CPU, keep=True).take(chosen).pixels.shape[1] == 3
+
+
 def test_a_full_device_is_said_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -7,10 +7,13 @@ Choices made on purpose:
 - Whether a device renders decides the last bit of resized pictures, so it is a plan row, obeyed wherever the run goes
   on, on a CPU too. Whether pictures are kept there decides nothing but speed.
 - They move there at once when all of them are decoded: those of a cache that is still filled are sent until then.
+- Trainings of one process that are given the same pictures share them there, as the candidates of a race are.
 """
 
 import threading
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 import numpy as np
@@ -34,6 +37,11 @@ Place = Literal["resident", "streamed", "host"]
 CPU."""
 
 
+_kept_here: dict[tuple[int, torch.device], tuple["weakref.ref[Images]", "weakref.ref[torch.Tensor]"]] = {}
+"""What trainings of this process have on devices, by the pictures' identity, which is another's once they are gone."""
+_turn = threading.Lock()
+
+
 class Rendered:
     """Pictures that a device renders.
 
@@ -52,7 +60,6 @@ class Rendered:
         self._shapes = shapes_of(images)
         self._starts = offsets_of(self._shapes) // 3
         self._pixels: torch.Tensor | None = None
-        self._turn = threading.Lock()
 
     @property
     def resident(self) -> bool:
@@ -79,10 +86,13 @@ class Rendered:
     def _kept(self) -> torch.Tensor | None:
         if self._pixels is not None or not self._keep:
             return self._pixels
-        with self._turn:
+        with _turn:
+            if self._pixels is None:
+                self._pixels = _shared(self._images, self._device)
             if self._pixels is None and self._keep and (flat := _flat(self._images)) is not None:
                 try:
                     self._pixels = _copied(flat, self._device)
+                    _share(self._images, self._pixels, self._device)
                 except torch.OutOfMemoryError:
                     self._keep = False
                     if self._warn is not None:
@@ -112,7 +122,7 @@ def choose_rendering(
         )
         return Rendered(images, torch.device("cpu"), keep=False)
     count, room = int(offsets_of(shapes_of(images))[-1]), _room(device)
-    place: Place = "resident" if count <= room else "streamed"
+    place: Place = "resident" if count <= room or _shared(images, device) is not None else "streamed"
     if planner.rendering(place) == "host":
         return None
     if place == "streamed":
@@ -127,6 +137,22 @@ def _room(device: torch.device) -> int:
     """Bytes that pictures may take."""
     free = free_memory(device)
     return 0 if free is None else int(RESIDENT_SHARE * free)
+
+
+def _share(images: Images, pixels: torch.Tensor, device: torch.device) -> None:
+    with suppress(TypeError):  # what nothing can refer to weakly, such as a list, is not shared
+        _kept_here[id(images), device] = weakref.ref(images), weakref.ref(pixels)
+
+
+def _shared(images: Images, device: torch.device) -> torch.Tensor | None:
+    """All pictures, where another training has them on the device."""
+    if (id(images), device) not in _kept_here:
+        return None
+    of, there = _kept_here[id(images), device]
+    pixels = there() if of() is images else None
+    if pixels is not None and pixels.is_cuda:
+        pixels.record_stream(torch.cuda.current_stream(device))  # which is another than where their memory was taken
+    return pixels
 
 
 def shapes_of(images: Images) -> NDArray[np.int64]:
