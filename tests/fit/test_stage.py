@@ -223,6 +223,7 @@ def test_the_best_is_the_most_accurate_and_among_equals_the_lightest():
     assert best([top, light]) is light, "one of 200 is one standard error"
     small = replace(judged([True] * 190 + [False] * 10, p50=1.5), size_bytes=5)
     assert best([top, light, small]) is small, "time times bytes"
+    assert best([top, judged([True] * 189 + [False] * 11, p50=1.95)]) is top, "no lighter to speak of"
     mixed = judged([False] * 4 + [True] * 188 + [False] * 8, p50=1.0)
     assert best([top, mixed]) is mixed, "two of the six that only one has right"
     assert best([top, judged([False] * 4 + [True] * 186 + [False] * 10, p50=1.0)]) is top, "four of four"

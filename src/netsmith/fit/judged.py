@@ -135,10 +135,10 @@ def verdict(
 
 
 def best(judged: Sequence[Judged]) -> Judged:
-    """The most accurate of some, or the smallest and fastest of those that are as good within chance.
+    """The most accurate of some, or a lighter one that is as good within chance.
 
     As good is what answers at most one standard error worse than the most accurate: that of the paired difference, were
-    there none.
+    there none. Lighter is less time times bytes, by more than `ALIKE`; among the lightest the most accurate is best.
 
     Args:
         judged: at least one, on the same pictures, their latencies taken in turns.
@@ -151,7 +151,12 @@ def best(judged: Sequence[Judged]) -> Judged:
         return -differs.value - math.sqrt(error**2 + differs.value**2 / differs.n)
 
     alike = [each for each in judged if worse(each) <= 1e-9]  # the smallest share of pictures is far above that
-    return min(alike, key=lambda each: each.latency.p50 * each.size_bytes)
+
+    def weight(each: Judged) -> float:
+        return each.latency.p50 * each.size_bytes
+
+    lightest = min(map(weight, alike))
+    return max((each for each in alike if weight(each) <= ALIKE * lightest), key=lambda each: each.score.value)
 
 
 def _slow(before: Latency, after: Latency) -> str | None:

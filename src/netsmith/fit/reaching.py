@@ -91,8 +91,9 @@ class Reaching:
         nearest: list[tuple[float, str]] = []
 
         def too_large(verb: str, what: str, missed: Sequence[BudgetRow]) -> None:
-            obstacles[verb] = f"{what}, as {form}, has {', '.join(map(str, missed))}"
-            nearest.append(near(missed, obstacles[verb]))
+            limits = ", ".join(map(str, missed))
+            obstacles[verb] = f"{what}, as {form}, has {limits}"
+            nearest.append(near(missed, f"{what}, as {form}, with {limits}"))
 
         cut = cut_to_fit(self._network, self._forecast, form, measure=self.measure)
         if cut.missed:
