@@ -27,8 +27,9 @@ from netsmith.compress.prune.importance import norms
 from netsmith.compress.prune.pools import find_pools
 from netsmith.compress.prune.spending import Measure, Spending
 from netsmith.compress.quantize.calibrate import observe
+from netsmith.compress.quantize.graph import Graph
 from netsmith.compress.quantize.half import halve
-from netsmith.compress.quantize.qdq import Graph, Rounding, quantize
+from netsmith.compress.quantize.qdq import Rounding, quantize
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.cutting import OPENING_S, TIMED_S, arrays_of
 from netsmith.fit.field import HEADROOM
