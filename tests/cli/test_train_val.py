@@ -22,7 +22,7 @@ from netsmith.models.build import load_model
 from netsmith.run.files import read_jsonl, sha256_file, write_json
 
 COMMAND = [sys.executable, "-c", "import sys; from netsmith.cli.main import main; main()"]
-TRAIN = ["train", "digits", "--model", "resnet20_cifar@0.5", "--threads", "1", "-q"]
+TRAIN = ["train", "digits", "--model", "resnet8_cifar@0.5", "--threads", "1", "-q"]
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +54,14 @@ def finished(place: Path) -> Path:
     arguments = [*TRAIN, "--epochs", "6", "-o", "run"]
     process = started(place, *arguments)
     wait_for_training(process, place / "run")
-    time.sleep(0.5)
+    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130, said
     assert "go on with --resume" in said
     code, out, err = netsmith(place, *arguments, "--resume", "--json")
     assert code == 0, err
-    assert json.loads(out)["final"]["model"] == "resnet20_cifar@0.5"
+    assert json.loads(out)["final"]["model"] == "resnet8_cifar@0.5"
     return place / "run"
 
 
@@ -233,7 +233,7 @@ def test_sigterm_during_training_is_143_and_resumable(tmp_path: Path) -> None:
 
 
 def test_find_lr_suggests_a_rate_and_begins_no_run(tmp_path: Path) -> None:
-    arguments = ["train", "digits", "--model", "resnet20_cifar@0.25", "-b", "16", "--find-lr", "--seed", "1", "-q"]
+    arguments = ["train", "digits", "--model", "resnet8_cifar@0.25", "-b", "16", "--find-lr", "--seed", "1", "-q"]
     code, out, err = netsmith(tmp_path, *arguments, "-o", "chart", "--json")
     assert code == 0, err
     found = json.loads(out)
