@@ -28,9 +28,9 @@ def entry(runtime: str = REFERENCE, *, threads: int = 1, speed: float = 1.0, dif
     )  # fmt: skip
 
 
-def choose(*entries: Entry, present: Preferred = PRESENT):
+def choose(*entries: Entry, present: Preferred = PRESENT, recorded: Preferred | None = None):
     tolerances = {"openvino": 1e-4, "openvino-bf16": 0.02, REFERENCE: 1e-4, "torch": 1e-4}
-    return Comparison(entries=entries, pictures=4, tolerances=tolerances).choose(present)
+    return Comparison(entries=entries, pictures=4, tolerances=tolerances).choose(present, recorded=recorded)
 
 
 def test_the_fastest_that_agrees_is_chosen_with_its_gain():
@@ -87,6 +87,32 @@ def test_what_is_faster_and_must_not_be_taken_is_refused_with_numbers(other, rea
 def test_a_runtime_that_disagrees_does_not_stand_in_the_way_of_one_that_agrees():
     choice = choose(entry(), entry("openvino-bf16", speed=3.0, differs=0.5), entry("openvino", speed=2.0))
     assert (choice.verdict, choice.preferred.runtime) == ("kept", "openvino")
+
+
+def test_a_preference_whose_answers_are_others_gives_way_to_the_fastest_that_agrees():
+    present = Preferred(runtime="openvino-bf16", threads=1)
+    wrong = entry("openvino-bf16", speed=3.0, differs=0.5)
+    choice = choose(wrong, entry(), entry("openvino", speed=1.5), present=present)
+    assert (choice.verdict, choice.preferred) == ("kept", Preferred(runtime="openvino", threads=1))
+    assert choice.before == wrong.measurement
+    assert "is preferred, and its probabilities are up to 0.5 from onnxruntime's, more than 0.02" in choice.reason
+    alone = choose(wrong, present=present)
+    assert (alone.verdict, alone.preferred) == ("refused", present)
+    assert alone.reason.endswith("nothing else that was measured agrees: measure onnxruntime too")
+
+
+def test_what_runs_here_takes_the_place_of_what_cannot():
+    """Whether or not something else would be faster and must not be taken."""
+    recorded = Preferred(runtime="openvino", threads=8)
+    choice = choose(entry(), recorded=recorded)
+    assert (choice.verdict, choice.preferred, choice.before) == ("kept", PRESENT, None)
+    assert choice.after == entry().measurement
+    assert choice.reason.startswith("openvino with 8 threads cannot run here, onnxruntime with 1 thread can; nothing")
+    uneven = choose(entry(), entry(threads=2, speed=1.3, noise=0.4), recorded=recorded)
+    assert (uneven.verdict, uneven.preferred, uneven.after) == ("kept", PRESENT, entry().measurement)
+    assert choose(entry(), entry(threads=2, speed=2.0), recorded=recorded).preferred.threads == 2
+    assert choose(entry("openvino"), recorded=recorded).verdict == "refused", "what runs here was not measured"
+    assert choose(entry(), recorded=PRESENT).verdict == "unchanged"
 
 
 def test_without_a_measurement_of_what_is_preferred_nothing_is_chosen():

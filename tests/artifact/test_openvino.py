@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 from typing import get_args
 
 import mixed_networks
@@ -17,7 +18,7 @@ from netsmith.arch.names import find_layout
 from netsmith.artifact import runtimes
 from netsmith.artifact.bundle import Preferred
 from netsmith.artifact.predictor import Predictor
-from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, open_model, open_session
+from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, open_model, open_session, precision_in
 from netsmith.artifact.verify import PROBABILITY_TOLERANCE, verify
 from netsmith.errors import InputError
 from netsmith.export.probe import probe_onnx
@@ -135,6 +136,15 @@ def test_an_artifact_that_prefers_openvino_predicts_and_verifies(tmp_path):
     read_only.flags.writeable = False  # as pictures come from a cache
     assert predictor.session.run(read_only).logits.shape == (3, 3)
     assert verify(tmp_path / "model").ok
+
+
+def test_weights_in_sixteen_bits_are_judged_by_what_computes(tmp_path):
+    """They are widened when the file is opened: only what rounds at every call may be further away."""
+    plain = write_colours(tmp_path / "model")
+    for own in ("float32", "float16", "bfloat16", "int8"):
+        bundle = replace(plain, config=plain.config.model_copy(update={"precision": own}))
+        found = [precision_in(bundle, name) for name in RUNTIMES]
+        assert found == (["int8"] * 3 if own == "int8" else ["float32", "float32", "bfloat16"])
 
 
 @needs_openvino

@@ -1,6 +1,5 @@
-"""`benchmarks/prune.py`: halves of the test batch, widths that are read off pruned modules, what is printed."""
+"""`benchmarks/prune.py`: widths that are read off pruned modules, what is printed."""
 
-import numpy as np
 import prune
 import pytest
 from kinds_of_networks import settled
@@ -8,16 +7,6 @@ from torch import nn
 
 from netsmith.arch.cost import cost
 from netsmith.arch.names import find_layout
-
-
-def test_halves_are_stratified_and_always_the_same() -> None:
-    labels = np.random.default_rng(3).integers(0, 10, 1000)
-    chosen = prune.halves(labels)
-    for label in range(10):
-        mine = chosen[labels == label]
-        assert int(mine.sum()) == len(mine) // 2
-    assert np.array_equal(chosen, prune.halves(labels))
-    assert not np.array_equal(chosen, prune.halves(labels, seed=1))
 
 
 def test_widths_are_read_off_modules() -> None:

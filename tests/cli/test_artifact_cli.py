@@ -12,8 +12,10 @@ from artifact_models import COLOURS, LABELS, colour_model, colour_picture, write
 from kept_word import broken
 from typed import here
 
+from netsmith.artifact.bundle import Preferred, load_bundle, write_preferred
 from netsmith.artifact.measure import measure
 from netsmith.run.files import write_json
+from netsmith.run.machine import machine
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +176,19 @@ def test_bench_writes_what_it_chose_and_shows_the_table(place, tmp_path):
     assert out.splitlines()[2].split()[:3] == ["runtime", "threads", "batch"]
     assert out.splitlines()[3].split()[:3] == ["onnxruntime", "1", "1"]
     assert "model keeps preferring onnxruntime with 1 thread: nothing is faster" in out.splitlines()[-1]
+
+
+def test_bench_writes_what_runs_here_where_the_preference_cannot(place, tmp_path):
+    shutil.copytree(place / "model", tmp_path / "model")
+    write_preferred(load_bundle(tmp_path / "model"), Preferred(threads=1000))
+    typed = ["bench", "model", "--write", "--runtimes", "onnxruntime", "--seconds", "0.05", "-b", "1", "--json", "-q"]
+    done = here(*typed, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["preferred"]["threads"], document["written"]) == (1000, True)
+    chosen = load_bundle(tmp_path / "model").config.preferred
+    assert chosen.model_dump() == document["choice"]["preferred"]
+    assert chosen.threads <= machine().cores_usable
 
 
 def test_verify_goes_red_when_the_result_is_edited(tmp_path):

@@ -94,6 +94,10 @@ def test_what_does_not_hold_is_taken_back(run, monkeypatch):
     with pytest.raises(KeyboardInterrupt, match="is as it was; type the same command to do it again"):
         prefer(open_to_prefer(run.path), KEPT, command=COMMAND, seconds=0.1)
     assert content(run) == before
+    assert stages(run)[2:] == [("runtime", "kept"), ("runtime", "refused")]
+    last = Ledger(run.ledger, clock=SystemClock()).rows[-1]
+    assert last.reason == f"stopped before {OTHER} was verified; it prefers what it did before"
+    assert last.inputs == [artifact_hash(run.model)]
 
 
 @pytest.mark.usefixtures("timed")
@@ -136,7 +140,10 @@ def test_a_kill_between_the_two_files_is_mended(run):
 
 @pytest.mark.usefixtures("timed")
 @pytest.mark.parametrize(("failed", "preferred"), [([], OTHER), (["top1 val"], PRESENT)])
-def test_a_change_that_was_killed_before_it_was_verified_is_verified_or_undone(run, monkeypatch, failed, preferred):
+@pytest.mark.parametrize("choice", [KEPT, replace(KEPT, before=None)], ids=["measured", "could not run"])
+def test_a_change_that_was_killed_before_it_was_verified_is_verified_or_undone(
+    run, monkeypatch, failed, preferred, choice
+):
     def killed(*args: object, **more: object) -> list[str]:
         raise KeyboardInterrupt
 
@@ -145,7 +152,9 @@ def test_a_change_that_was_killed_before_it_was_verified_is_verified_or_undone(r
         patch.setattr(preferring, "_taken_back", lambda *paths: nullcontext())
         patch.setattr(preferring, "verified", killed)
         with pytest.raises(KeyboardInterrupt):
-            prefer(open_to_prefer(run.path), KEPT, command=COMMAND, seconds=0.1)
+            prefer(open_to_prefer(run.path), choice, command=COMMAND, seconds=0.1)
+    first, *_ = run.ledger.read_text().splitlines(keepends=True)
+    run.ledger.write_text(first)  # who is killed has no last word
     assert load_bundle(run.model).config.preferred == OTHER
     monkeypatch.setattr(preferring, "verified", lambda *args, **more: next(answers))
     assert open_to_prefer(run.path).config.preferred == load_bundle(run.model).config.preferred == preferred

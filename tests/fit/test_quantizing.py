@@ -1,6 +1,7 @@
 """The ladder on small networks: what is kept is faster and answers as well, what is not is refused with its numbers."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from netsmith.artifact.verify import as_document, verify
 from netsmith.data.items import Dataset, Item
 from netsmith.data.prepare import Pixels
 from netsmith.errors import CheckError, InputError
-from netsmith.fit import stage
+from netsmith.fit import quantizing, stage
 from netsmith.fit.calibration import calibration_pictures
 from netsmith.fit.quantizing import QuantizeJob, quantize_run
 from netsmith.fit.session import Session
 from netsmith.run.clock import FakeClock
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
+from netsmith.run.machine import machine
 from netsmith.run.result import Result
 from netsmith.run.scores import thresholds_for
 
@@ -236,3 +238,22 @@ def test_the_ground_is_what_it_is_meant_to_be(ground):
     np.testing.assert_allclose(answers[0], answers[1], atol=0.05)
     assert (answers[1].argmax(1) == labels).mean() > 0.8
     assert json.loads((ground / "good" / "config.json").read_text())["labels"] == list(LABELS)
+
+
+@pytest.mark.usefixtures("quick")
+def test_no_more_threads_than_this_machine_has(ground, tmp_path, monkeypatch):
+    """Whatever the model prefers, which may be of another machine; and it is said."""
+    many = shutil.copytree(ground / "good", tmp_path / "many")
+    write_preferred(load_bundle(many), Preferred(threads=1000))
+    used: list[int] = []
+
+    def looked(*arguments: Any, threads: int, **more: Any) -> Any:
+        used.append(threads)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quantizing, "observe", looked)
+    told: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        quantize_run(QuantizeJob(source=many), replace(typed(ground, tmp_path / "out"), warn=told.append))
+    assert used == [machine().cores_usable]
+    assert f"{many} prefers 1000 threads, this machine gives {machine().cores_usable}" in told

@@ -125,6 +125,35 @@ def test_what_is_refused_leaves_its_numbers_and_no_model(ground, tmp_path):
         run_stage("prune", open_parent(tmp_path / "other"), session, lambda stage: pytest.fail("begun"), resume=True)
 
 
+def test_a_model_without_its_run_may_have_seen_what_validates(ground, tmp_path):
+    bare = shutil.copytree(ground / "run" / "model", tmp_path / "bare")
+    said: list[str] = []
+
+    def opened(model: Path, name: str, data: str) -> None:
+        session = replace(typed(ground, tmp_path / name, data), warn=said.append)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage("prune", open_parent(model), session, stopped)
+
+    def stopped(stage: Stage) -> Result:
+        raise KeyboardInterrupt
+
+    pictures = str(ground / "data")
+    opened(ground / "run", "known", "")
+    opened(bare, "same", pictures)  # folders of train, val and test: the splits it was trained with
+    assert said == []
+    shutil.copytree(ground / "data" / "val", tmp_path / "others")
+    opened(bare, "other", str(tmp_path / "others"))
+    assert said == [
+        f"{bare} has no run beside it and was trained on other pictures or splits: some that validate now may be "
+        "pictures it has seen, which flatters it; give the folder of its run, or the data and --seed of its training"
+    ]
+    config = json.loads((bare / "config.json").read_text())
+    config["provenance"]["data"] = None
+    (bare / "config.json").write_text(json.dumps(config))
+    opened(bare, "unsaid", pictures)
+    assert "has no run beside it and does not say what it was trained on" in said[1]
+
+
 def test_bad_input_is_one_sentence_and_nothing_is_written(ground, tmp_path):
     shutil.copytree(ground / "data", tmp_path / "more")
     for side in ("train", "val", "test"):

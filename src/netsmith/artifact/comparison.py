@@ -88,8 +88,9 @@ class Choice:
     """Which runtime an artifact should prefer for single pictures.
 
     Attributes:
-        verdict: "kept" for one that is faster than what is preferred now; "unchanged" where nothing is; "refused" where
-            something is and must not be taken.
+        verdict: "kept" for one that is faster than what is preferred now, or takes its place because that cannot run
+            here or gives other answers; "unchanged" where nothing is; "refused" where something is and must not be
+            taken, or what is preferred gives other answers and nothing measured does better.
         preferred: the outcome: the new preference, or the present one.
         before, after: measurements of the present preference and of what is chosen or refused; None where it could not
             be measured.
@@ -117,24 +118,33 @@ class Comparison:
     pictures: int
     tolerances: dict[str, float]
 
-    def choose(self, present: Preferred) -> Choice:
+    def choose(self, present: Preferred, *, recorded: Preferred | None = None) -> Choice:
         """The runtime to prefer for single pictures.
 
         Args:
-            present: runtime and threads that are preferred now and can run here.
+            present: runtime and threads that run the artifact here now.
+            recorded: what it prefers, where that is something else, which cannot run here; `present` then takes its
+                place also where nothing is faster.
         """
+        found = self._fastest(present)
+        if recorded in (None, present) or found.verdict == "kept" or found.after is None:
+            return found
+        reason = f"{recorded} cannot run here, {present} can; {found.reason}"
+        return replace(found, verdict="kept", before=None, after=found.before, reason=reason)
+
+    def _fastest(self, present: Preferred) -> Choice:
+        """`choose` among what can run here."""
         single = [each for each in self.entries if each.batch == 1 and each.measurement and each.runtime in RUNTIMES]
         agreeing = [each for each in single if self.agrees(each)]
         now = next((each for each in single if _is(each, present)), None)
         if now is None or now.measurement is None:
             reason = f"{present} could not be measured, so nothing can be held against it"
             return Choice(verdict="refused", preferred=present, before=None, after=None, reason=reason)
-        near = _alike([*agreeing, now])
-        order = list(RUNTIMES)
-        best = now if now in near else min(near, key=lambda each: (each.threads, order.index(each.runtime)))
-        faster = [
-            each for each in single if each not in agreeing and each is not now and now not in _alike([each, now])
-        ]
+        if now not in agreeing:
+            return self._instead(present, now, agreeing)
+        near = _alike(agreeing)
+        best = now if now in near else _simplest(near)
+        faster = [each for each in single if each not in agreeing and now not in _alike([each, now])]
         before, after = now.measurement, best.measurement
         assert after is not None
         if best is not now:
@@ -147,13 +157,31 @@ class Comparison:
             return Choice(verdict="kept", preferred=_preference(best), before=before, after=after, reason=reason)
         if faster:
             other = min(faster, key=lambda each: each.measurement.p90_ms if each.measurement else 0.0)
-            reason = (
-                f"{_preference(other)} is faster than {present}, and its probabilities are up to "
-                f"{other.probability_difference:.2g} from {REFERENCE}'s, more than {self.tolerances[other.runtime]:g}"
-            )
+            reason = f"{_preference(other)} is faster than {present}, and {self._apart(other)}"
             return Choice(verdict="refused", preferred=present, before=before, after=other.measurement, reason=reason)
         reason = f"nothing is faster than {present} by more than {ALIKE - 1:.0%}"
         return Choice(verdict="unchanged", preferred=present, before=before, after=before, reason=reason)
+
+    def _instead(self, present: Preferred, now: Entry, agreeing: Sequence[Entry]) -> Choice:
+        """What takes the place of a present preference whose answers are not the model's: the fastest whose are."""
+        failing = f"{present} is preferred, and {self._apart(now)}"
+        if not agreeing:
+            reason = f"{failing}; nothing else that was measured agrees: measure {REFERENCE} too"
+            return Choice(verdict="refused", preferred=present, before=now.measurement, after=None, reason=reason)
+        best = _simplest(_alike(agreeing))
+        reason = f"{failing}; {_preference(best)} is the fastest that agrees"
+        return Choice(
+            verdict="kept", preferred=_preference(best), before=now.measurement, after=best.measurement, reason=reason
+        )
+
+    def _apart(self, entry: Entry) -> str:
+        """How far its answers are from ONNX Runtime's, as the end of a sentence."""
+        if entry.probability_difference is None:
+            return f"its answers could not be held against {REFERENCE}'s"
+        return (
+            f"its probabilities are up to {entry.probability_difference:.2g} from {REFERENCE}'s, more than "
+            f"{self.tolerances[entry.runtime]:g}"
+        )
 
     def agrees(self, entry: Entry) -> bool:
         """Whether its probabilities are those of ONNX Runtime within what its arithmetic explains."""
@@ -330,6 +358,12 @@ def _is(entry: Entry, preferred: Preferred) -> bool:
 def _preference(entry: Entry) -> Preferred:
     assert entry.threads is not None
     return Preferred(runtime=entry.runtime, threads=entry.threads)
+
+
+def _simplest(entries: Sequence[Entry]) -> Entry:
+    """The one of the fewest threads, and of those the runtime that is always there."""
+    order = list(RUNTIMES)
+    return min(entries, key=lambda each: (each.threads, order.index(each.runtime)))
 
 
 def _alike(entries: Sequence[Entry]) -> list[Entry]:

@@ -172,9 +172,13 @@ RUNTIMES = {
 
 
 def precision_in(bundle: Bundle, runtime: str) -> Precision:
-    """The coarsest arithmetic in which a runtime carries out an artifact: its graph's, or the runtime's own."""
+    """The arithmetic in which a runtime carries out an artifact: int8 where the graph is, else the runtime's own.
+
+    Weights in sixteen bits are widened when the file is opened (`netsmith.compress.quantize.half`), so they are rounded
+    once and for all: the same numbers in every runtime of `RUNTIMES`. PyTorch computes with the float weights.
+    """
     own = bundle.config.precision
-    return RUNTIMES[runtime].precision if own in ("float32", "float16") and runtime in RUNTIMES else own
+    return RUNTIMES[runtime].precision if own != "int8" and runtime in RUNTIMES else own
 
 
 def refuse_runtime(name: str) -> None:

@@ -162,29 +162,30 @@ def _compare(
             progress=console.progress,
         )
         asked = [(each.runtime, each.threads, each.batch) for each in found.entries]
-        choice = found.choose(present) if (runtime, count, 1) in asked else None
+        recorded = bundle.config.preferred
+        choice = found.choose(present, recorded=recorded) if write or (runtime, count, 1) in asked else None
         document: dict[str, Any] = {
             "artifact": str(bundle.folder),
             "size_bytes": bundle.size_bytes,
             "golden_pictures": found.pictures,
             "entries": [asdict(each) for each in found.entries],
-            "preferred": present.model_dump(),
+            "preferred": recorded.model_dump(),
             "choice": None if choice is None else asdict(choice) | {"preferred": choice.preferred.model_dump()},
             "written": False,
             "machine": here.model_dump(mode="json"),
             "versions": versions(),
         }
-        lines = [f"{bundle.folder}: {bundle.size_bytes / 1e6:.2f} MB, prefers {present}", "", _table(found)]
+        instead = "" if recorded == present else f", runs in {present} here"
+        lines = [f"{bundle.folder}: {bundle.size_bytes / 1e6:.2f} MB, prefers {recorded}{instead}", "", _table(found)]
         lines += [f"{each.runtime} {each.reason}" for each in found.entries if each.threads is None]
         lines += [
             f"{each.runtime}, {_threads(each.threads)}, batch {each.batch}: {each.reason}"
             for each in found.entries
             if each.threads is not None and each.measurement is None
         ]
-        if not write:
+        if choice is None or not write:
             console.result(document, "\n".join([*lines, *_advice(choice, bundle)]))
             return
-        assert choice is not None
         typed = ["bench", str(artifact), "--write", "--seconds", f"{seconds:g}"]
         typed += [] if names is None else ["--runtimes", names]
         typed += [] if threads is None else ["--threads", str(threads)]

@@ -169,6 +169,21 @@ class Parent:
         self._refuse_other(audited.dataset)
         return keeping_splits(self._numbered(audited.dataset), [self], seed=seed)
 
+    def doubt(self, dataset: Dataset) -> str | None:
+        """What may make validation flatter the model, in one sentence; None where its run or its record rules it out.
+
+        Args:
+            dataset: from `pictures`.
+        """
+        trained = self.bundle.config.provenance.data
+        if (self.run is not None and self.run.data.exists()) or trained == dataset.fingerprint:
+            return None
+        known = "does not say what it was trained on" if trained is None else "was trained on other pictures or splits"
+        return (
+            f"{self.path} has no run beside it and {known}: some that validate now may be pictures it has seen, which "
+            "flatters it; give the folder of its run, or the data and --seed of its training"
+        )
+
     def _refuse_other(self, dataset: Dataset) -> None:
         config = self.bundle.config
         refuse_other_task(dataset, config.task)

@@ -16,6 +16,7 @@ from typing import Any
 
 from netsmith.artifact.bundle import CONFIG, Bundle, Preferred, artifact_hash, load_bundle, write_preferred
 from netsmith.artifact.comparison import Choice
+from netsmith.artifact.latency import Measurement
 from netsmith.artifact.measure import measure
 from netsmith.artifact.validate import run_of
 from netsmith.artifact.verify import verify_fresh
@@ -122,7 +123,7 @@ def prefer(
             verdict=choice.verdict,
             reason=choice.reason,
             inputs=[artifact_hash(bundle.folder)],
-            before=_record(choice.before),
+            before=_before(bundle.config.preferred, choice),
             after=_record(choice.after),
         )
         _refuse(choice, bundle.folder)
@@ -170,22 +171,25 @@ def _in_run(
     progress: Progress,
 ) -> Bundle:
     before = Result.load(run.results)
-    with _taken_back(bundle.folder / CONFIG, run.results):
-        changed = write_preferred(bundle, choice.preferred)
-        problems: list[str] = []
-        for _ in range(ATTEMPTS):
-            result = _result(before, changed, command=command, seconds=seconds, progress=progress)
-            result.save(run.results)
-            problems = _missed(before, result)
-            problems = problems or verified(run, ledger, result.artifact, seconds=seconds, progress=progress)
-            if not all(name.startswith("latency") for name in problems):
-                break  # only a latency may differ because the machine did
-            if not problems:
-                explain(run)
-                return changed
-        error = _broken(run.path, choice, problems)
-        ledger.add(STAGE, verdict="refused", reason=str(error), inputs=[artifact_hash(changed.folder)])
-        raise error
+    try:
+        with _taken_back(bundle.folder / CONFIG, run.results):
+            changed = write_preferred(bundle, choice.preferred)
+            problems: list[str] = []
+            for _ in range(ATTEMPTS):
+                result = _result(before, changed, command=command, seconds=seconds, progress=progress)
+                result.save(run.results)
+                problems = _missed(before, result)
+                problems = problems or verified(run, ledger, result.artifact, seconds=seconds, progress=progress)
+                if not all(name.startswith("latency") for name in problems):
+                    break  # only a latency may differ because the machine did
+                if not problems:
+                    explain(run)
+                    return changed
+            raise _broken(run.path, choice, problems)
+    except BaseException as error:  # Ctrl-C too: the last word on what was taken back is never that it was kept
+        reason = str(error) or f"stopped before {choice.preferred} was verified; it prefers what it did before"
+        ledger.add(STAGE, verdict="refused", reason=reason, inputs=[artifact_hash(bundle.folder)])
+        raise
 
 
 def _missed(before: Result, after: Result) -> list[str]:
@@ -243,5 +247,12 @@ def _broken(path: Path, choice: Choice, problems: Sequence[str]) -> CheckError:
     )
 
 
-def _record(measured: Any) -> dict[str, Any]:
+def _before(preferred: Preferred, choice: Choice) -> dict[str, Any]:
+    """The measurement of what is preferred; runtime and threads alone where that could not run."""
+    measured = choice.before
+    same = measured is not None and (measured.runtime, measured.threads) == (preferred.runtime, preferred.threads)
+    return _record(measured) if same else preferred.model_dump()
+
+
+def _record(measured: Measurement | None) -> dict[str, Any]:
     return {} if measured is None else asdict(measured)

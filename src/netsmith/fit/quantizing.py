@@ -266,10 +266,10 @@ class _Ladder:
             )
         return replace(rounding, excluded=frozenset(name for name, _ in self._known[key][: rung.excluded]))
 
-    @property
+    @cached_property
     def _threads(self) -> int:
-        """Of the float model, for all that is computed and not timed."""
-        return self.stage.parent.bundle.config.preferred.threads
+        """Of the float model, for all that is computed and not timed: at most the cores here, as `_float` says."""
+        return choose_runtime(self.stage.parent.bundle, warn=lambda message: None)[1]
 
     @cached_property
     def _float(self) -> Bundle:

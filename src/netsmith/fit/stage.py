@@ -299,6 +299,8 @@ def run_stage(
         audited, dataset = opened or _opened(parent, session, seed=seed)
         session.enter(run, ledger)
         session.tell(audited)
+        if not session.is_step and (doubt := parent.doubt(dataset)):
+            session.warn(doubt)
         finisher = Finisher(
             run=run,
             dataset=record_split(audited, seed=seed, run=run, ledger=ledger, dataset=dataset),
