@@ -12,7 +12,7 @@ import sys
 import tempfile
 import types
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ WARM_UPS = 5  # updates before the clock runs
 
 def made_photos(folder: Path, count: int) -> Path:
     """`folder/CLASS/N.jpg`: smooth colours with noise, 500 x 375 as ImageNet's usual photo; made once, by all cores."""
-    with ProcessPoolExecutor(os.cpu_count() or 1) as pool:
-        for _ in pool.map(partial(_make_photo, folder), range(count), chunksize=64):
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for _ in pool.map(partial(_make_photo, folder), range(count)):
             pass
     return folder
 

@@ -130,6 +130,8 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     changes = {"device": options.device, "seed": options.seed, "dtype": options.dtype, "compile": options.compile}
     if options.epochs:
         changes["epochs"] = options.epochs
+    if options.workers is not None:
+        changes["workers"] = options.workers
     if options.tiny:
         changes |= {"epochs": 0.02, "batch_size": 32, "threads": 1}
     model = "resnet8_cifar" if options.tiny else options.model
@@ -261,6 +263,7 @@ def measured(options: argparse.Namespace, name: str, *more: str) -> dict[str, An
     """A measurement that is kept, or made now."""
     settings = [options.dtype, *(["compiled"] if options.compile else []), *(["held-out"] if options.held_out else [])]
     settings += [f"{options.epochs:g}epochs"] if options.epochs else []
+    settings += [f"{options.workers}workers"] if options.workers is not None else []
     folder = options.work / options.task / "-".join([name, *settings, *(["tiny"] if options.tiny else [])])
     kept = folder / "result.json"
     if not kept.exists():
@@ -279,10 +282,11 @@ def child(options: argparse.Namespace, folder: Path, *more: str) -> dict[str, An
     values = {
         "data": options.data, "work": options.work, "device": options.device, "dtype": options.dtype,
         "batch": options.batch, "passes": options.passes, "epochs": options.epochs, "folder": folder,
+        "workers": options.workers,
     }  # fmt: skip
     switches = ("compile", "tiny", "held_out")
     command = [sys.executable, str(HERE), options.task, *more]
-    command += [part for name, value in values.items() for part in (f"--{name}", str(value))]
+    command += [part for name, value in values.items() if value is not None for part in (f"--{name}", str(value))]
     command += [f"--{name.replace('_', '-')}" for name in switches if getattr(options, name)]
     errors = folder / "stderr.log"
     with tempfile.TemporaryDirectory() as scratch, errors.open("w") as handle:
@@ -308,6 +312,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of the CIFAR tasks")
     parser.add_argument("--models", nargs="+", help="of the CIFAR tasks, in place of theirs")
     parser.add_argument("--epochs", type=float, default=0.0, help="of the CIFAR tasks, in place of the recipe's")
+    parser.add_argument("--workers", type=int, help="threads that prepare batches, of the CIFAR tasks; 0 for none")
     parser.add_argument("--held-out", action="store_true", help="judge by training pictures that are left out")
     parser.add_argument("--at-once", type=int, default=1, help="trainings at a time")
     parser.add_argument("--rounds", type=int, default=5, help="of resnet50")
