@@ -30,12 +30,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import torch
 from gpu_photos import SUBJECTS, WARM_UPS, made_photos
 from results import RESULTS, Row, append, origin
+from torch import nn
 
 from netsmith.arch.names import find_layout
 from netsmith.data.audit import audit
@@ -56,6 +58,7 @@ from netsmith.train.feed import TrainingData
 from netsmith.train.trainer import Trainer
 
 HERE = Path(__file__).resolve()
+SWITCHES = ("compile", "graphs", "held_out", "tiny")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +156,8 @@ def train_one(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     layout = find_layout(recipe.model, num_classes=len(found.classes), img_size=32)
     data = TrainingData.of(pictures, prepared(found, [], rules), rules)
     races = options.task in CIFAR_TASKS
+    if options.graphs:
+        nn.Module.compile = partialmethod(nn.Module.compile, options={"triton.cudagraphs": True})
     plan = Plan(folder / "plan.jsonl")
     trainer = Trainer(
         build(layout, seed=options.seed),
@@ -261,10 +266,10 @@ def spread(values: list[float]) -> str:
 
 def measured(options: argparse.Namespace, name: str, *more: str) -> dict[str, Any]:
     """A measurement that is kept, or made now."""
-    settings = [options.dtype, *(["compiled"] if options.compile else []), *(["held-out"] if options.held_out else [])]
+    settings = [options.dtype, *(each for each in SWITCHES if getattr(options, each))]
     settings += [f"{options.epochs:g}epochs"] if options.epochs else []
     settings += [f"{options.workers}workers"] if options.workers is not None else []
-    folder = options.work / options.task / "-".join([name, *settings, *(["tiny"] if options.tiny else [])])
+    folder = options.work / options.task / "-".join([name, *settings])
     kept = folder / "result.json"
     if not kept.exists():
         clock = SystemClock()
@@ -284,10 +289,9 @@ def child(options: argparse.Namespace, folder: Path, *more: str) -> dict[str, An
         "batch": options.batch, "passes": options.passes, "epochs": options.epochs, "folder": folder,
         "workers": options.workers,
     }  # fmt: skip
-    switches = ("compile", "tiny", "held_out")
     command = [sys.executable, str(HERE), options.task, *more]
     command += [part for name, value in values.items() if value is not None for part in (f"--{name}", str(value))]
-    command += [f"--{name.replace('_', '-')}" for name in switches if getattr(options, name)]
+    command += [f"--{name.replace('_', '-')}" for name in SWITCHES if getattr(options, name)]
     errors = folder / "stderr.log"
     with tempfile.TemporaryDirectory() as scratch, errors.open("w") as handle:
         cache = {"NETSMITH_CACHE": scratch} if options.task in CIFAR_TASKS else {}
@@ -322,7 +326,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="seconds on a CPU: does the script run?")
     for name, kind in (("folder", Path), ("model", str), ("seed", int), ("subject", str)):
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)  # of a process that measures one thing
+    parser.add_argument(
+        "--graphs",
+        action="store_true",
+        help="with --held-out --compile: by CUDA graphs, which netsmith does not use yet",
+    )
     options = parser.parse_args(arguments)
+    if options.graphs and not (options.held_out and options.compile):
+        parser.error("--graphs is an experiment: give --held-out and --compile with it")
     if options.task in CIFAR_TASKS and options.at_once > 1 and not options.held_out:
         parser.error("trainings that are timed have the card to themselves; --at-once is for --held-out there")
     if options.task == "resnet-cifar" and (unknown := set(options.models or ()) - set(PAPER)):

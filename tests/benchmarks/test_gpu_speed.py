@@ -37,7 +37,8 @@ def test_the_papers_recipe_is_the_papers() -> None:
 
 
 def test_what_cannot_be_asked_for() -> None:
-    for words in (["cifar94", "--at-once", "2"], ["resnet-cifar", "--models", "resnet18"]):
+    refused = ["cifar94 --at-once 2", "resnet-cifar --models resnet18", "cifar94 --held-out --graphs"]
+    for words in map(str.split, refused):
         with pytest.raises(SystemExit):
             gpu_speed.parse(words)
     assert gpu_speed.parse(["cifar94", "--at-once", "2", "--held-out"]).at_once == 2
