@@ -52,6 +52,16 @@ def test_what_keeps_far_less_what_cannot_fit_and_what_has_no_time_is_left_out_wi
     nothing = replace(unreachable, student=None, obstacles={"prune": "no", "distill": "never"})
     assert names(agenda({"int8": nothing}, seconds=HOUR)) == []
     assert agenda({"int8": nothing}, seconds=HOUR).left_out["distill+prune+distill+quantize"] == "never"
+    fits = {"prune": "it fits", "distill": "it fits"}
+    whole = reach(1.0, kept=None, student=None, larger=None, obstacles=fits, whole=True)
+    found = agenda({"int8": whole, "float32": reach(0.6)}, seconds=HOUR)
+    assert names(found) == ["quantize", "prune", "distill"]
+    assert found.left_out["prune+quantize"] == "it fits"
+    assert timetable(found.orders, 70.0) == {
+        "quantize/1-quantize": 20.0,
+        "prune/1-prune": 20.0,
+        "distill/1-distill": 30.0,
+    }
     slow = agenda({"float32": reach(0.7)}, {"int8": "it is slower"}, seconds=HOUR)
     assert [slow.left_out[name] for name in ("prune+quantize", "distill+quantize")] == ["it is slower"] * 2
     short = agenda({"int8": reach(0.7)}, seconds=60.0)

@@ -98,13 +98,14 @@ class Reaching:
         cut = cut_to_fit(self._network, self._forecast, form, measure=self.measure)
         if cut.missed:
             too_large("prune", "the least that pruning leaves", cut.missed)
-        elif cut.share >= 1:
-            obstacles["prune"] = f"it fits as {form} without"
+        whole = cut.kept is not None and cut.share >= 1
         try:
-            students = students_that_fit(spec_of(parent), self._forecast, form)
+            students = Students() if whole else students_that_fit(spec_of(parent), self._forecast, form)
         except InputError as error:
             students, obstacles["distill"] = Students(), str(error)
-        if students.missed:
+        if whole:
+            obstacles = dict.fromkeys(("prune", "distill"), f"it fits as {form} without")
+        elif students.missed:
             too_large("distill", "the family's narrowest network", students.missed)
         elif students.fits is None:
             obstacles.setdefault("distill", "the family has no narrower network")
@@ -114,6 +115,7 @@ class Reaching:
             student=students.fits,
             larger=students.larger,
             obstacles=obstacles,
+            whole=whole,
         )
         return {"reach": asdict(reach), "near": nearest}
 

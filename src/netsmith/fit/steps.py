@@ -60,19 +60,22 @@ class Steps:
         self._stage = stage
         self._whole = replace(stage.audited, dataset=stage.dataset)
 
-    def take(self, name: str, command: Sequence[str], work: Callable[[Session], Result]) -> Step:
+    def take(
+        self, name: str, command: Sequence[str], work: Callable[[Session], Result], *, again: bool = False
+    ) -> Step:
         """Do a step, or go on with it where it was interrupted.
 
         Args:
             name: folder below `stages`, the last part beginning with the place of the step in its order.
             command: verb and arguments, without the folder of the step.
             work: the verb's function.
+            again: go on with a step that was refused, because it is allowed more.
 
         Raises:
             KeyboardInterrupt: the larger run can be resumed.
         """
         run = RunFolder(self._stage.run.path / FOLDER / name)
-        failure = self._refused(run)
+        failure = "" if again else self._refused(run)
         if not run.finished and not failure:
             try:
                 work(self._session(name, run, command))
@@ -86,6 +89,10 @@ class Steps:
             self._stage.session.warn(f"{name}: {failure}")
             self._stage.ledger.add(verb(name), verdict="failed", reason=f"{name}: {failure}", after={"step": name})
         return Step(name, run, rows, failure)
+
+    def refused(self, name: str) -> bool:
+        """Whether a step was refused."""
+        return bool(self._refused(RunFolder(self._stage.run.path / FOLDER / name)))
 
     def _refused(self, run: RunFolder) -> str:
         """Why a step was refused; "" where it was not."""

@@ -30,6 +30,8 @@ from netsmith.search.orders import Agenda, Form, Order, Reach, agenda, timetable
 
 ORDER = "order"
 """Rows of the ledger that say what is tried and what is not."""
+ROUNDING = Order(("quantize",)).step(0)
+"""The model's own ladder, without training at first; where int8 only answers worse it may go on with training."""
 AS_IT_IS, TRAINING = "as-it-is", "all that trains"
 INT8_DROP, LOOSEST = 0.5, 5.0
 """Points that rounding may cost at first, and at most where the budget asks for it."""
@@ -103,6 +105,7 @@ class Trying:
         facts = self.stage.finisher.plan.decide(
             "compress.untrained", at=0, compute=lambda: self._facts(found), why="what fits without training"
         )
+        found = [each for each in found if each.name in facts["made"]]
         self._tell(facts)
         if facts["enough"] or not self.seconds:
             return found
@@ -183,7 +186,13 @@ class Trying:
             if self.refusal(before, one) is None
         }
         missed = ", ".join(map(str, self.missed(before)))
-        return {"missed": missed, "fits": list(fitting), "enough": [name for name, good in fitting.items() if good]}
+        return {
+            "made": [each.name for each in found],
+            "missed": missed,
+            "fits": list(fitting),
+            "enough": [name for name, good in fitting.items() if good],
+            "lossy": self._steps.refused(ROUNDING) and not self._int8_is_slow,
+        }
 
     def _tell(self, facts: Mapping[str, Any]) -> None:
         say, path = self.stage.session.say, self._parent.path
@@ -219,7 +228,7 @@ class Trying:
     def _closed(self, facts: Mapping[str, Any]) -> dict[Form, str]:
         """Forms that nothing is trained for, and why."""
         closed: dict[Form, str] = {}
-        if "quantize" in facts["fits"]:
+        if "quantize" in facts["fits"] and not facts["lossy"]:
             closed["int8"] = "int8 fits without training"
         elif self._int8_is_slow:
             closed["int8"] = "int8 is slower here, whatever is left in float"
@@ -232,8 +241,7 @@ class Trying:
     @property
     def _int8_is_slow(self) -> bool:
         """Whether every rung of the model's own ladder was slower than float."""
-        first = Order(("quantize",)).step(0)
-        rungs = [row for row in self.stage.ledger.own if row.stage == "rung" and row.after.get("step") == first]
+        rungs = [row for row in self.stage.ledger.own if row.stage == "rung" and row.after.get("step") == ROUNDING]
         return bool(rungs) and all(row.after["slow"] for row in rungs)
 
     # One order
@@ -249,7 +257,8 @@ class Trying:
             source = step.run.path
             trained = step.run if at in parts else trained
             if at + 1 == len(order.steps):
-                found.append(Finalist(order.name, step.bundle, trained))
+                more = ", trained" if step.name == ROUNDING and ROUNDING in self._times else ""
+                found.append(Finalist(order.name + more, step.bundle, trained))
             elif at in parts and self._may_fit(step.bundle):
                 found.append(Finalist(step.name, step.bundle, trained))
         return found
@@ -280,6 +289,9 @@ class Trying:
         """By the ladder; where it refuses for a few points only, once more with as many allowed: the budget decides."""
         allowed = INT8_DROP if self.job.max_drop is None else min(INT8_DROP, self.job.max_drop)
         name = order.step(at)
+        if name in self._times:
+            kept = {field: value for field, value in self.job.flags.items() if field in (*FREE, "batch_size")}
+            return self._ladder(name, source, allowed, training={**kept, "time_s": self._times[name]})
         step = self._ladder(name, source, allowed)
         row = next((row for row in reversed(step.rows) if row.stage == "quantize"), None)
         if not step.failure or row is None or all(each.after["slow"] for each in step.rows if each.stage == "rung"):
@@ -289,13 +301,13 @@ class Trying:
             return self._ladder(name.replace("-quantize", "-loosely-quantize"), source, lost)
         return step
 
-    def _ladder(self, name: str, source: Path, max_drop: float) -> Step:
+    def _ladder(self, name: str, source: Path, max_drop: float, *, training: Mapping[str, Any] | None = None) -> Step:
         job = QuantizeJob(
             source=source, max_drop=max_drop, faster=self.job.budget.latency_ms is not None, seed=self.job.seed,
-            resume=True, measure_s=self.job.measure_s,
+            training=training or {}, resume=True, measure_s=self.job.measure_s,
         )  # fmt: skip
         command = ["quantize", str(source), "--max-drop", f"{max_drop:g}"]
-        return self._steps.take(name, command, lambda session: quantize_run(job, session))
+        return self._steps.take(name, command, lambda session: quantize_run(job, session), again=training is not None)
 
     def _pruned(self, order: Order, at: int, source: Path) -> Step | None:
         name = order.step(at)

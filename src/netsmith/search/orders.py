@@ -9,6 +9,9 @@ verbs make another network in another form. Orders of one form, the most promisi
     distill             the family's own smaller network, fresh, taught by the model
     distill, prune, distill   one that is still too large, taught, made narrower, taught again
 
+Where the whole model fits as int8 and only its answers are worse, it is trained with the rounding simulated: the order
+`quantize`, before all others.
+
 The form in which the model keeps the larger share of its work comes first, because that share is what accuracy lives
 on; another one is tried too, unless it keeps far less. Few orders with much time each beat many with little.
 """
@@ -38,6 +41,7 @@ class Reach:
         student: the family's largest network that fits; None where none does.
         larger: its next larger one, to be pruned; None where there is none that is smaller than the model.
         obstacles: why not, by "prune" and "distill".
+        whole: whether the whole model fits; then there is nothing to prune or to distill for.
     """
 
     kept: int | None
@@ -45,6 +49,7 @@ class Reach:
     student: str | None
     larger: str | None
     obstacles: Mapping[str, str]
+    whole: bool = False
 
     def obstacle(self, steps: Sequence[Verb]) -> str | None:
         """Why verbs before the form's own cannot be begun; None where they can."""
@@ -82,12 +87,12 @@ class Order:
 
     def parts(self) -> dict[int, float]:
         """Steps that are trained, by their places, with the parts of time that they weigh; a cut before a distillation
-        is trained by that."""
+        is trained by that, and rounding where nothing else is."""
         following = (*self.steps[1:], None)
         return {
             at: FROM_SCRATCH if at == 0 and verb == "distill" else AFTER_A_CUT
             for at, (verb, after) in enumerate(zip(self.steps, following, strict=True))
-            if verb == "distill" or (verb == "prune" and after != "distill")
+            if verb == "distill" or (verb == "prune" and after != "distill") or self.steps == ("quantize",)
         }
 
 
@@ -115,7 +120,7 @@ def agenda(
         before: seconds that the model was trained, where that is known.
     """
     forms = sorted(reaches, key=lambda form: (-reaches[form].share, list(LAST).index(form)))
-    wanted: list[Order] = []
+    wanted = [Order(LAST["int8"])] if "int8" in reaches and reaches["int8"].whole else []
     left_out = {
         Order((verb, *LAST[form])).name: why for form, why in (closed or {}).items() for verb in ("prune", "distill")
     }
