@@ -2,7 +2,8 @@
 
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,16 +20,18 @@ from netsmith.arch.ties import ties
 from netsmith.artifact.bundle import Bundle, artifact_hash, load_bundle
 from netsmith.artifact.verify import as_document, verify
 from netsmith.cli.main import run
-from netsmith.errors import CheckError
+from netsmith.errors import CheckError, InputError
 from netsmith.export.network import normalised
 from netsmith.export.onnx_graph import write_onnx
 from netsmith.export.repack import repack
 from netsmith.fit import finish, stage, training_rounded
-from netsmith.fit.parent import open_parent
+from netsmith.fit.parent import Parent, open_parent
 from netsmith.fit.quantizing import QuantizeJob, quantize_run
 from netsmith.fit.session import Session
+from netsmith.fit.stage import Stage
 from netsmith.models.build import build, load_model
 from netsmith.run.clock import FakeClock
+from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.recipe import Recipe
 
@@ -157,6 +160,31 @@ def test_as_a_person_types_it(ground, tmp_path, monkeypatch, capsys):
 
 def rows(folder: Path, name: str) -> list[Any]:
     return [row for row in Ledger(folder / "ledger.jsonl", clock=FakeClock()).rows if row.stage == name]
+
+
+def test_the_recipe_is_the_parents_but_slower(ground, tmp_path):
+    """What it began with, how long it took and where it ran are left behind; a run that goes on is held to its own."""
+    bundle = load_bundle(ground / "model")
+    first = RunFolder(tmp_path / "first")
+    first.path.mkdir()
+    own = Recipe(
+        model="resnet20_cifar", img_size=24, train_size=20, epochs=3.0, lr=0.2, opt="adamw", mixup=0.2, ema=0.99,
+        teachers=("0" * 64,), batch_size=16, device="cuda:1", seed=4,
+    )  # fmt: skip
+    own.save(first.recipe)
+    parent = Parent(first.path, bundle, first)
+    run = RunFolder(tmp_path / "second")
+    run.path.mkdir()
+    work = cast(Stage, SimpleNamespace(parent=parent, run=run, audited=typed(ground, run.path).read(seed=0)))
+    found = training_rounded.compose(work, {"time_s": 60.0, "batch_size": 8}, seed=7)
+    assert found == Recipe.load(run.recipe)
+    assert (found.lr, found.opt, found.mixup, found.batch_size) == (0.02, "adamw", 0.2, 8)
+    assert (found.model, found.parent, found.img_size, found.seed) == (bundle.layout.name, parent.artifact, SIDE, 7)
+    assert (found.epochs, found.time_s, found.teachers, found.device) == (None, 60.0, (), "auto")
+    assert (found.train_size, found.ema, found.grad_clip, found.dtype) == (None, None, 1.0, "float32")
+    assert training_rounded.compose(work, {}, seed=7) == found
+    with pytest.raises(InputError, match="was begun with batch_size 8, not 4"):
+        training_rounded.compose(work, {"batch_size": 4}, seed=7)
 
 
 def test_why_there_can_be_no_training_is_said(ground, tmp_path, monkeypatch):

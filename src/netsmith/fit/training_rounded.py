@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from netsmith.export.network import Exported
     from netsmith.models.network import Network
 
-RATE = 0.1
-"""Of the parent's own."""
+SLOWER = 10
+"""Times the parent's rate is above this training's."""
 UNLIKE = {
     "model", "pretrained", "parent", "img_size", "epochs", "time_s", "teachers", "hints", "lr", "seed",
     "device", "threads", "workers", "channels_last", "grad_accum",
@@ -98,7 +98,7 @@ def _of_parent(parent: Parent) -> tuple[str, dict[str, Any]]:
     if parent.run is None or not parent.run.recipe.exists():
         return "the defaults", {}
     recipe = Recipe.load(parent.run.recipe)
-    return str(parent.run.recipe), {**recipe.model_dump(exclude=UNLIKE), "lr": RATE * recipe.lr}
+    return str(parent.run.recipe), {**recipe.model_dump(exclude=UNLIKE), "lr": recipe.lr / SLOWER}
 
 
 def float_model(parent: Parent, network: "Network") -> "Exported":

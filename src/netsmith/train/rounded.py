@@ -30,6 +30,7 @@ from netsmith.models.network import Network
 from netsmith.nn.positions import every, mean_over_positions
 from netsmith.nn.windows import WindowPool, equal_pads, pad
 from netsmith.run.preprocess import Preprocess
+from netsmith.train.devices import has_float64
 
 LEVELS = 255
 """Steps between the smallest and the largest activation."""
@@ -41,7 +42,7 @@ Compute = Callable[["Rounded", Sequence[Tensor]], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Step:
+class Step:
     """An operation that is carried out.
 
     Attributes:
@@ -74,6 +75,11 @@ class Rounded(nn.Module):
         model: content of the rounded `model.onnx`, made of the network as `export.onnx_graph` writes it.
         preprocess: of the network's pixels.
         bits: of a rounded weight.
+
+    Attributes:
+        layout: the network's, without classifiers for training.
+        entrance: name of the tensor that the pixels are, once they are numbers around zero.
+        steps: all that comes after, to the logits.
     """
 
     def __init__(self, network: Network, model: bytes, *, preprocess: Preprocess, bits: int) -> None:
@@ -83,14 +89,14 @@ class Rounded(nn.Module):
             self.add_module(name, child)
         self._folding = Folding.of(layout_graph(self.layout), preprocess)
         self._largest = 2 ** (bits - 1) - 1
-        self._entrance, self._steps = _read(model)
+        self.entrance, self.steps = _read(model)
         for at, factor in enumerate(self._folding.pixels.values()):
             self.register_buffer(f"_pixels_{at}", torch.from_numpy(factor), persistent=False)
         self._pixels = {name: f"_pixels_{at}" for at, name in enumerate(self._folding.pixels)}
         # What normalisation divided by, where the first layers do that themselves.
         divided = torch.tensor(preprocess.std).view(3, 1, 1) * 255 if self._pixels else torch.ones(3, 1, 1)
         self.register_buffer("_divided", divided, persistent=False)
-        layers = {step.layer for step in self._steps}
+        layers = {step.layer for step in self.steps}
         layers |= {norm.name for layer, norm in self._folding.norms.items() if layer in layers}
         for name, parameter in self.named_parameters():
             if name.rpartition(".")[0] not in layers:
@@ -98,12 +104,16 @@ class Rounded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N,3,H,W], normalised, -> logits [N,classes]."""
-        known = {self._entrance: x * self.get_buffer("_divided")}
-        for step in self._steps:
+        known = self.enter(x)
+        for step in self.steps:
             known[step.gives] = step.compute(self, [known[name] for name in step.reads])
             for name in step.drops:
                 del known[name]
         return known["logits"]
+
+    def enter(self, x: Tensor) -> dict[str, Tensor]:
+        """Normalised images as the entrance."""
+        return {self.entrance: x * self.get_buffer("_divided")}
 
     def folded(self, layer: str, scales: _Scales | None) -> tuple[Tensor, Tensor | None]:
         """A layer's weight and bias as the graph has them: with its norm and the pixels' scale, and rounded where
@@ -114,11 +124,13 @@ class Rounded(nn.Module):
         if layer in self._pixels:
             weight = weight * self.get_buffer(self._pixels[layer])
         if (norm := self._folding.norms.get(layer)) is not None:
-            gamma, beta, mean, variance = self.norm(norm.name)
+            # As precisely as the file is written: a weight on the edge between two levels shall fall to the same side.
+            exact = torch.float64 if has_float64(weight.device) else torch.float32
+            gamma, beta, mean, variance = (each.to(exact) for each in self.norm(norm.name))
             scale = gamma / torch.sqrt(variance + norm.eps)
-            weight = weight * scale.view(-1, *(1 for _ in weight.shape[1:]))
+            weight = weight * scale.to(weight.dtype).view(-1, *(1 for _ in weight.shape[1:]))
             shift = beta - mean * scale
-            bias = shift if bias is None else bias * scale + shift
+            bias = (shift if bias is None else bias * scale + shift).to(weight.dtype)
         return (weight, bias) if scales is None else self._rounded(weight, bias, scales)
 
     def norm(self, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -143,7 +155,7 @@ class Rounded(nn.Module):
         return weight, bias
 
 
-def _read(model: bytes) -> tuple[str, list[_Step]]:
+def _read(model: bytes) -> tuple[str, list[Step]]:
     """What the pixels are called once they are numbers around zero, and all that comes after them, to the logits."""
     graph = onnx.load_model_from_string(model).graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -172,7 +184,7 @@ class _Reading:
     """
 
     def __init__(self, constants: Mapping[str, NDArray[Any]]) -> None:
-        self.steps: list[_Step] = []
+        self.steps: list[Step] = []
         self._constants = constants
         self._scales: dict[str, float] = {}  # of tensors of levels and of what they stand for
         self._weights: dict[str, bool] = {}  # rounded ones, whether they have a scale for every output
@@ -184,7 +196,7 @@ class _Reading:
             return
         reads = tuple(name for name in node.input if name not in self._constants and name not in self._weights)
         layer = node.name if node.op_type in ("Conv", "Gemm", "BatchNormalization") else ""
-        self.steps.append(_Step(reads=reads, gives=node.output[0], compute=self._compute(node), layer=layer))
+        self.steps.append(Step(reads=reads, gives=node.output[0], compute=self._compute(node), layer=layer))
         if node.op_type in ("MaxPool", "Pad", "Flatten") and reads[0] in self._scales:
             self._scales[node.output[0]] = self._scales[reads[0]]
 
