@@ -31,7 +31,7 @@ def test_an_order_is_known_by_its_name_and_its_last_verb_says_the_form() -> None
 
 
 def test_the_form_that_keeps_more_of_the_model_comes_first_and_the_other_one_follows() -> None:
-    found = agenda({"float32": reach(0.4), "int8": reach(0.7)}, seconds=100 * HOUR)
+    found = agenda({"float32": reach(0.4, student="tiny"), "int8": reach(0.7)}, seconds=100 * HOUR)
     assert names(found) == [
         "prune+quantize", "prune", "prune+distill+quantize", "distill+quantize", "distill",
         "distill+prune+distill+quantize",
@@ -39,6 +39,9 @@ def test_the_form_that_keeps_more_of_the_model_comes_first_and_the_other_one_fol
     assert found.left_out == {}
     slower = agenda({"float32": reach(0.8), "int8": reach(0.7)}, seconds=100 * HOUR)
     assert names(slower)[:3] == ["prune", "prune+quantize", "prune+distill"]
+    assert slower.left_out["distill+quantize"] == "the same network is made for distill"
+    counted = agenda({"float32": reach(0.7), "int8": reach(0.7)}, seconds=100 * HOUR)
+    assert counted.left_out["prune"] == "the same network is made for prune+quantize", "where only MACs are limited"
 
 
 def test_what_keeps_far_less_what_cannot_fit_and_what_has_no_time_is_left_out_with_the_reason() -> None:

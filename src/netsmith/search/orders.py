@@ -51,6 +51,10 @@ class Reach:
     obstacles: Mapping[str, str]
     whole: bool = False
 
+    def network(self, steps: Sequence[Verb]) -> int | str | None:
+        """What verbs begin with: how far it is pruned, or the name of the student."""
+        return self.kept if steps[0] == "prune" else self.student
+
     def obstacle(self, steps: Sequence[Verb]) -> str | None:
         """Why verbs before the form's own cannot be begun; None where they can."""
         if steps[0] == "prune":
@@ -131,6 +135,8 @@ def agenda(
                 continue  # a refinement of what is tried in the better form
             if obstacle := reaches[form].obstacle(first):
                 left_out[order.name] = obstacle
+            elif form != best and reaches[form].network(first) == reaches[best].network(first):
+                left_out[order.name] = f"the same network is made for {Order((*first, *LAST[best])).name}"
             elif form != best and reaches[form].share * FAR < reaches[best].share:
                 left_out[order.name] = (
                     f"{form} fits with {reaches[form].share:.0%} of the model where {best} fits with "
