@@ -151,6 +151,28 @@ def test_a_timed_run_keeps_to_its_time_and_replays_to_the_same_bits(tmp_path: Pa
     assert (tmp_path / "a/plan.jsonl").read_bytes() == (tmp_path / "b/plan.jsonl").read_bytes()
 
 
+def test_a_first_measurement_that_was_far_off_does_not_end_training(tmp_path: Path) -> None:
+    """A few pictures take thirty times as long as a whole batch, as where the machine was busy just then."""
+    clock = FakeClock()
+
+    class Disturbed(Costly):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training and len(x) < 8:
+                clock.tick(3.0)
+            return super().forward(x)
+
+        def __deepcopy__(self, memo: dict[int, Any]) -> "Disturbed":
+            return Disturbed(self.clock, self.costs)
+
+    network = Disturbed(clock, [0.1])
+    trainer = make(tmp_path, network=network, clock=clock, epochs=None, time_s=15.0)
+    assert trainer.total_steps == 1
+    trainer.advance()
+    trainer.evaluate()
+    assert 14.0 <= clock.now() <= 15.3
+    assert trainer.step > 50
+
+
 def test_a_timed_run_that_is_resumed_has_only_the_time_that_was_left(tmp_path: Path) -> None:
     clock = FakeClock()
     settings: dict[str, Any] = {"epochs": None, "time_s": 100.0}

@@ -12,6 +12,7 @@ CHECKPOINT_SHARE = 0.05  # of the time, at most
 EVALUATION_SHARE = 0.05  # of the time, at most, before the last evaluation
 NEWEST = 50  # updates whose pace is shown
 PRIOR_STEPS = 2  # the weight of the pace so far against that of a new stretch
+PLENTY = 0.1  # of the time: with more left, training does not end for a pace that its newest updates do not have
 
 
 class Pacing:
@@ -54,6 +55,7 @@ class Pacing:
         self.per_checkpoint = 0.0
         self.evaluating = 0.0
         self._stretch: dict[str, tuple[float, int]] = {}  # seconds and number of updates by kind, since the newest mark
+        self._settled: float | None = None  # seconds of an update of the newest stretch that ended
         self.last_evaluations = 1.0
         self._newest: deque[float] = deque(maxlen=NEWEST)
 
@@ -128,6 +130,7 @@ class Pacing:
             total, steps = self._stretch[newest]
             self._stretch[newest] = (total + self._clock.now() - began, steps)
         for kind, (total, steps) in self._stretch.items():
+            self._settled = total / steps
             prior = PRIOR_STEPS if self.costs.is_measured(kind) else 0
             self.costs.measure(kind, (total + prior * self.costs.seconds(kind)) / (steps + prior))
         self._stretch.clear()
@@ -166,16 +169,26 @@ class Pacing:
             evaluations: wanted before the last one.
         """
         assert self.seconds is not None, "without a limit of time there is nothing to plan"
+        total = self._fitting(step, self.costs.ahead(progress), self.per_evaluation, evaluations)
+        if total > step or self._settled is None or self.seconds - self.elapsed <= PLENTY * self.seconds:
+            return total
+        # A first measurement, of few pictures on a busy machine, may think updates a hundred times slower than they
+        # are, and evaluations too; training would end with the time hardly begun. One step more tells more.
+        evaluation = self._evaluation_steps * self._settled if self._evaluation is None else self._evaluation
+        return min(step + 1, self._fitting(step, self._settled, evaluation, evaluations))
+
+    def _fitting(self, step: int, per_step: float, per_evaluation: float, evaluations: int) -> int:
+        assert self.seconds is not None
         left = self.seconds - self.elapsed
         checkpoints = 0.0
         if self.per_checkpoint:
             checkpoints = left / (self._checkpoint_interval + self.per_checkpoint) * self.per_checkpoint
         allowed = max(0.0, EVALUATION_SHARE * self.seconds - self.evaluating)
-        before_last = min(evaluations * self.per_evaluation, allowed)
-        last = self.last_evaluations * self.per_evaluation + self.per_checkpoint
+        before_last = min(evaluations * per_evaluation, allowed)
+        last = self.last_evaluations * per_evaluation + self.per_checkpoint
         return plan_length(
             step,
             seconds_left=left,
-            seconds_per_step=self.costs.ahead(progress),
+            seconds_per_step=per_step,
             seconds_reserved=last + checkpoints + before_last + SPARE * self.seconds,
         )
