@@ -114,6 +114,8 @@ class Trying:
         closed = self._closed(facts)
         usable: list[Form] = ["float32", "int8", *(["float16"] if self._size_binds else [])]
         reaches: dict[Form, Reach] = {form: self._reaching.of(form) for form in usable if form not in closed}
+        if "int8" in reaches and not facts["lossy"]:  # there is no refused ladder that could go on with training
+            reaches["int8"] = replace(reaches["int8"], whole=False)
         before = trained_before(self._parent)
         chosen = agenda(reaches, closed, seconds=self.seconds, before=None if before is None else before[0])
         self._times = self.stage.finisher.plan.decide(
@@ -191,6 +193,7 @@ class Trying:
             "missed": missed,
             "fits": list(fitting),
             "enough": [name for name, good in fitting.items() if good],
+            "slow": self._int8_is_slow,
             "lossy": self._steps.refused(ROUNDING) and not self._int8_is_slow,
         }
 
@@ -230,7 +233,7 @@ class Trying:
         closed: dict[Form, str] = {}
         if "quantize" in facts["fits"] and not facts["lossy"]:
             closed["int8"] = "int8 fits without training"
-        elif self._int8_is_slow:
+        elif facts["slow"]:
             closed["int8"] = "int8 is slower here, whatever is left in float"
         if "halve" in facts["fits"]:
             closed["float16"] = "float16 fits without training"
