@@ -19,7 +19,7 @@ from netsmith.export.network import normalised
 from netsmith.export.onnx_graph import write_onnx
 from netsmith.models.network import Network
 from netsmith.run.preprocess import Preprocess
-from netsmith.train.rounded import Rounded
+from netsmith.train.rounded import Rounded, nearest
 
 FEW = ("resnet14_cifar", "mobilenet_v2", "mobilenet_v3_small")
 """Zero padding and sums; depthwise convolutions and ReLU6; gates and activations that stay float."""
@@ -104,6 +104,24 @@ def test_it_computes_what_is_written(name):
         hold_to(network, model, bits=rounding.bits)
     with pytest.raises(AssertionError):  # which can fail: one bit fewer of the weights, and nothing else
         hold_to(network, model, bits=7)
+
+
+@pytest.mark.parametrize("scale", [0.1, torch.tensor([0.1, 0.02, 3.0])])
+def test_devices_without_a_kernel_of_rounding_round_alike(scale):
+    x = torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(0)) * 8
+    results: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for native in (True, False):
+        given = x.clone().requires_grad_()
+        found = nearest(given, scale, zero=40, least=0, most=127, native=native)
+        found.square().sum().backward()
+        assert given.grad is not None
+        results.append((found.detach(), given.grad))
+    (one, its_gradient), (other, others) = results
+    torch.testing.assert_close(one, other)
+    cut = (its_gradient == 0).float().mean()
+    assert 0.01 < cut < 0.9
+    # At the ends, half a level beyond the last still rounds to it, and may have a gradient or none.
+    assert ((its_gradient == 0) != (others == 0)).float().mean() < 0.05
 
 
 def test_what_was_trained_computes_what_is_written_of_it():

@@ -146,6 +146,11 @@ class _Ladder:
         """Try rungs until one is kept or none is left; gives the row of the outcome, the one of before where nothing
         was left to try."""
         if outcome is not None and self._next(self._rows, trains=self._trains) is None:
+            if self.job.training and outcome.verdict == "refused":
+                self.stage.session.say(
+                    "training is allowed, and no rung is left for it: it was tried before, which only another folder "
+                    "does anew, or it cannot mend what is wrong"
+                )
             return outcome
         if (runtime := self._float.config.preferred.runtime) != REFERENCE:
             self.stage.session.say(

@@ -35,6 +35,8 @@ from netsmith.train.devices import has_float64
 LEVELS = 255
 """Steps between the smallest and the largest activation."""
 LARGEST_BIAS = 2**31 - 1
+NATIVE = ("cpu", "cuda")
+"""Devices for which torch has a kernel of simulated rounding."""
 PIXELS = ("input.scaled", "input.centre")
 """Names of the nodes that give what the first layers read, the one that counts first."""
 
@@ -147,12 +149,32 @@ class Rounded(nn.Module):
         if not scales.per_channel:
             found = found.max().expand_as(found)
         found = torch.where(found > 0, found, 1.0).contiguous()
-        zeros = torch.zeros_like(found, dtype=torch.int32)
-        weight = torch.fake_quantize_per_channel_affine(weight, found, zeros, 0, -self._largest, self._largest)
+        weight = nearest(weight, found, zero=0, least=-self._largest, most=self._largest)
         if bias is not None:
             units = found * scales.source
             bias = bias + (units * torch.round(bias.detach() / units) - bias.detach())
         return weight, bias
+
+
+def nearest(x: Tensor, scale: Tensor | float, *, zero: int, least: int, most: int, native: bool = True) -> Tensor:
+    """The numbers that the nearest levels stand for; the gradient is x's, and 0 for what lies beyond the levels.
+
+    Args:
+        x: float32 [N,...].
+        scale: between two levels: one, or float32 [N] for each of x.
+        zero: the level that stands for 0.
+        least, most: levels.
+        native: whether torch's own kernel may be used where there is one.
+    """
+    if native and x.device.type in NATIVE:
+        if not isinstance(scale, Tensor):
+            return torch.fake_quantize_per_tensor_affine(x, scale, zero, least, most)
+        zeros = torch.full_like(scale, zero, dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(x, scale, zeros, 0, least, most)
+    each = torch.as_tensor(scale, device=x.device).view(-1, *(1 for _ in x.shape[1:]))
+    levels = (torch.round(x.detach() / each) + zero).clamp(least, most)
+    inside = torch.clamp(x, (least - zero) * each, (most - zero) * each)  # what has a gradient
+    return inside + ((levels - zero) * each - inside.detach())
 
 
 def _read(model: bytes) -> tuple[str, list[Step]]:
@@ -242,7 +264,7 @@ class _Reading:
     def _quantize(self, node: NodeProto) -> Compute:
         scale, zero = self._number(node.input[1]), int(self._number(node.input[2]))
         self._scales[node.output[0]] = scale
-        return lambda _, read: torch.fake_quantize_per_tensor_affine(read[0], scale, zero, 0, LEVELS)
+        return lambda _, read: nearest(read[0], scale, zero=zero, least=0, most=LEVELS)
 
     def _dequantize(self, node: NodeProto) -> Compute:
         scale = self._scales[node.output[0]] = self._number(node.input[1])
