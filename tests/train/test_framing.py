@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_training import tiny_recipe
 
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
 from netsmith.train.augment.framing import CROP_TRIES, Moves, random_boxes
 from netsmith.train.augment.pipeline import Augmentation, Changes
+from netsmith.train.feed import Feed
 
 Array = np.ndarray
 
@@ -143,6 +145,25 @@ def test_draws_are_a_function_of_seed_epoch_and_position_alone() -> None:
     assert (without_flip.top == whole.top).all()
     assert (without_flip.down == whole.down).all()
     assert not without_flip.flip.any()
+
+
+def test_flips_that_alternate_show_both_sides_of_every_picture_in_two_epochs() -> None:
+    """Whatever order epochs have, through a feed, whose pictures say which way they are shown."""
+    images = np.zeros((40, 8, 8, 3), np.uint8)
+    images[:, :, :4, 0] = 255  # the left half is red
+    images[:, 0, 0, 1] = np.arange(40)  # its number, in a corner
+    images[:, 0, 7, 1] = np.arange(40)
+    augment = Augmentation.of(tiny_recipe(crop_scale=None, pad=0, flip="alternating"), Preprocess(size=8))
+    feed = Feed(images, np.arange(40) % 3, augmentation=augment, batch_size=10, seed=3)
+    mirrored = np.zeros((4, 40), np.bool_)
+    for epoch in range(4):
+        for step in range(4 * epoch, 4 * epoch + 4):
+            shown = feed.batch(step).images.numpy()
+            mirrored[epoch, shown[:, 1, 0, 0]] = shown[:, 0, 4, 0] == 0
+    assert 10 < mirrored[0].sum() < 30
+    assert (mirrored[0] != mirrored[1]).all()
+    assert (mirrored[0] == mirrored[2]).all()
+    assert (mirrored[1] == mirrored[3]).all()
 
 
 @pytest.mark.parametrize(("side", "size"), [(32, 16), (28, 20), (8, 16), (20, 20)])

@@ -71,7 +71,7 @@ class RecipeFlags:
         class_balance: For classes of very unequal size: sampling shows each equally often, loss weighs rare ones up.
         grad_accum: Parts that a batch is computed in, for less memory; more by itself where memory runs out.
         on_nan: Where the loss is not finite: stop, or go back to the newest checkpoint with half the rate.
-        flip: Mirror half of the pictures.
+        flip: Mirror half of the pictures. A recipe file may say alternating: each in every second epoch.
         pad: Border in pixels before a random crop back.
         shift: Largest random translation as a share of the side.
         random_crop: Random resized crops.

@@ -49,7 +49,9 @@ class Recipe(BaseModel):
         step_gamma: factor per milestone.
         final_lr_ratio: last rate of "cosine" and "onecycle" as a share of `lr`.
         smoothing: label smoothing, probability spread over all classes.
-        flip: mirror half of the images left to right.
+        flip: mirror half of the images left to right, drawn anew in every epoch; "alternating": a drawn half in one
+            epoch and the others in the next, so that two epochs show both sides of all (Jordan 2024, arXiv 2404.00498,
+            section 3.6), for short trainings.
         pad: pixels of border added before a random crop back to R; 0 is off.
         shift: largest random translation as a share of R; 0 is off.
         crop_scale: smallest and largest share of the area that a random resized crop keeps, or None for no such crop.
@@ -157,7 +159,7 @@ class Recipe(BaseModel):
     hints: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     hint_weight: float = Field(default=1.0, ge=0.0)
 
-    flip: bool = True
+    flip: bool | Literal["alternating"] = True
     pad: int = Field(default=0, ge=0)
     shift: Share = 0.0
     crop_scale: tuple[Share, Share] | None = (0.35, 1.0)

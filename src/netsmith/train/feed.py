@@ -201,7 +201,7 @@ class Feed:
         else:
             sources = self.rendered.take(chosen)
             shapes = sources.shapes
-        changes = augmentation.draw(shapes, seed=self.seed, epoch=epoch, positions=positions)
+        changes = augmentation.draw(shapes, seed=self.seed, epoch=epoch, positions=positions, pictures=chosen)
         return augmentation.render(sources, changes), self.labels[chosen]
 
     def delivered(self, step: int, side: int | None = None) -> Batch:

@@ -8,6 +8,7 @@ from torch import nn
 from netsmith.run.clock import Clock
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
+from netsmith.train.devices import choose_kernels
 from netsmith.train.feed import Batch
 from netsmith.train.objectives import Classify
 from netsmith.train.pacing import Pacing
@@ -30,6 +31,7 @@ def seconds_per_update(
         clock: reads time.
     """
     device = choose_device(recipe)
+    choose_kernels(device)
     side = recipe.train_size or recipe.img_size
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (recipe.batch_size, 3, side, side), dtype=torch.uint8, generator=generator)

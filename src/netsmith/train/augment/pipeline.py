@@ -16,7 +16,7 @@ Choices made on purpose:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ class Augmentation:
         squash, centre: evaluation's framing: the whole picture, or the central square times `centre`.
         pad: largest translation in pixels by pad-crop.
         shift: largest further translation in pixels.
-        flip: mirror half of the pictures.
+        flip: mirror half of the pictures; "alternating": each in every second epoch.
         mode: interpolation, as torch names it.
         border: colour of uncovered and erased pixels.
         rotate: largest rotation, degrees.
@@ -92,7 +92,7 @@ class Augmentation:
     centre: float
     pad: int
     shift: int
-    flip: bool
+    flip: bool | Literal["alternating"]
     mode: str
     border: Colour
     rotate: float
@@ -130,7 +130,15 @@ class Augmentation:
         policy = self.policy and replace(self.policy, translate=share * self.policy.translate)
         return replace(self, size=size, pad=round(share * self.pad), shift=round(share * self.shift), policy=policy)
 
-    def draw(self, shapes: NDArray[np.int64], *, seed: int, epoch: int, positions: NDArray[np.integer]) -> Changes:
+    def draw(
+        self,
+        shapes: NDArray[np.int64],
+        *,
+        seed: int,
+        epoch: int,
+        positions: NDArray[np.integer],
+        pictures: NDArray[np.integer] | None = None,
+    ) -> Changes:
         """Decide what happens to each picture.
 
         Args:
@@ -138,6 +146,7 @@ class Augmentation:
             seed: of the run.
             epoch: pass over the data.
             positions: [B], place of each picture in the order of that epoch.
+            pictures: [B], which of all pictures each is; needed where flips alternate.
 
         Returns:
             The changes, a function of the arguments; those of one position do not depend on the others in the batch.
@@ -156,6 +165,9 @@ class Augmentation:
             if reach:
                 offsets += np.floor(stream(name, 2) * (2 * reach + 1)).astype(np.int64) - reach
         flip = stream("flip", 1)[:, 0] < 0.5 if self.flip else np.zeros(len(shapes), dtype=np.bool_)
+        if self.flip == "alternating":
+            assert pictures is not None, "what is mirrored in every second epoch is known by its number"
+            flip = (uniforms(stream_key(seed, "flip", 0), pictures)[:, 0] < 0.5) ^ bool(epoch % 2)
         return Changes(
             moves=Moves(top, left, height, width, offsets[:, 0], offsets[:, 1], flip),
             angle=self.rotate * (2.0 * stream("rotate", 1)[:, 0] - 1.0) if self.rotate else None,
