@@ -23,14 +23,16 @@ from netsmith.arch.cost import cost
 from netsmith.arch.names import find_layout
 from netsmith.arch.scale_to import Times
 from netsmith.arch.select import select
+from netsmith.artifact import verify_run
 from netsmith.artifact.bundle import Preferred, artifact_hash, load_bundle, write_preferred
 from netsmith.artifact.latency import Measurement, ThreadChoice
 from netsmith.artifact.runtimes import REFERENCE, RUNTIMES
-from netsmith.artifact.verify import Verification
+from netsmith.artifact.verify import Verification, as_document, verify
 from netsmith.compress.prune.choice import path
 from netsmith.compress.prune.spending import Spending
 from netsmith.errors import CheckError, InputError
 from netsmith.export.network import export_network, normalised
+from netsmith.export.repack import repack
 from netsmith.fit import cutting, distilling, finish, going_on, pruning, stage
 from netsmith.fit.cutting import LatencyLimit, Milliseconds, Wish, all_alike, arrays_of
 from netsmith.fit.distilling import DistillJob, _Lesson, distill_run
@@ -205,6 +207,18 @@ def test_single_weights_become_zero_and_nothing_gets_smaller(unmeasured: None, g
     assert share == pytest.approx(0.8, abs=1e-3)
     assert any(not torch.equal(a, b) for a, b in zip(whole.parameters(), made.parameters(), strict=True))
     assert result.final.size_bytes == pytest.approx(load_bundle(ground / "model").size_bytes, rel=0.01)
+
+
+def test_what_was_cut_without_training_on_other_pictures_keeps_its_word(
+    unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pictures of its record are those that it was judged on, not those that its parent was trained on."""
+    parent = load_bundle(ground / "model")
+    repack(parent, tmp_path / "model", provenance=parent.config.provenance.model_copy(update={"data": "0" * 64}))
+    shutil.copy(ground / "data.npz", tmp_path)
+    prune(tmp_path, tmp_path / "out", wish=half(importance="l1"), flags={"threads": 1})
+    monkeypatch.setattr(verify_run, "measure", lambda *_, **__: MEASURED)
+    assert broken(as_document(verify(tmp_path / "out"))) == []
 
 
 def test_what_loses_too_much_is_refused(unmeasured: None, ground: Path, tmp_path: Path) -> None:

@@ -271,7 +271,8 @@ class _Pruning:
         origin = parent.bundle.config.provenance
         weights = f"{parent.bundle.layout.name} of artifact {parent.artifact}, pruned"
         finisher = replace(stage.finisher, weights=weights, licence=origin.licence)
-        provenance = None if self.job.trains else origin.model_copy(update={"weights": weights})
+        untrained = origin.model_copy(update={"weights": weights, "data": stage.dataset.fingerprint})
+        provenance = None if self.job.trains else untrained
         made: Bundle | None = None
         for number in range(done + 1, steps + 1):
             network, val = self._round(stage, network, training, number)
