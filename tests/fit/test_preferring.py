@@ -14,7 +14,7 @@ from netsmith.artifact.bundle import Preferred, artifact_hash, load_bundle, writ
 from netsmith.artifact.comparison import Choice
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.runtimes import REFERENCE, RUNTIMES
-from netsmith.artifact.verify import Verification, verify, verify_fresh
+from netsmith.artifact.verify import Check, Verification, verify, verify_fresh
 from netsmith.errors import CheckError, InputError
 from netsmith.fit import finish, preferring
 from netsmith.fit.preferring import open_to_prefer, prefer
@@ -87,10 +87,7 @@ def test_what_does_not_hold_is_taken_back(run, monkeypatch):
     assert content(run) == before
     assert stages(run) == [("runtime", "kept"), ("runtime", "refused")]
 
-    def stopped(*args: object, **more: object) -> list[str]:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(preferring, "verified", stopped)
+    monkeypatch.setattr(preferring, "verified", interrupted)
     with pytest.raises(KeyboardInterrupt, match="is as it was; type the same command to do it again"):
         prefer(open_to_prefer(run.path), KEPT, command=COMMAND, seconds=0.1)
     assert content(run) == before
@@ -138,29 +135,55 @@ def test_a_kill_between_the_two_files_is_mended(run):
     assert content(run) == before
 
 
+def interrupted(*args: object, **more: object) -> list[str]:
+    raise KeyboardInterrupt
+
+
+def killed_while_verified(run: RunFolder, monkeypatch: pytest.MonkeyPatch, choice: Choice = KEPT) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(preferring, "_taken_back", lambda *paths: nullcontext())
+        patch.setattr(preferring, "verified", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prefer(open_to_prefer(run.path), choice, command=COMMAND, seconds=0.1)
+    first, *_ = run.ledger.read_text().splitlines(keepends=True)
+    run.ledger.write_text(first)  # who is killed has no last word
+    assert load_bundle(run.model).config.preferred == OTHER
+
+
 @pytest.mark.usefixtures("timed")
 @pytest.mark.parametrize(("failed", "preferred"), [([], OTHER), (["top1 val"], PRESENT)])
 @pytest.mark.parametrize("choice", [KEPT, replace(KEPT, before=None)], ids=["measured", "could not run"])
 def test_a_change_that_was_killed_before_it_was_verified_is_verified_or_undone(
     run, monkeypatch, failed, preferred, choice
 ):
-    def killed(*args: object, **more: object) -> list[str]:
-        raise KeyboardInterrupt
-
     answers = iter([failed, []])
-    with monkeypatch.context() as patch:
-        patch.setattr(preferring, "_taken_back", lambda *paths: nullcontext())
-        patch.setattr(preferring, "verified", killed)
-        with pytest.raises(KeyboardInterrupt):
-            prefer(open_to_prefer(run.path), choice, command=COMMAND, seconds=0.1)
-    first, *_ = run.ledger.read_text().splitlines(keepends=True)
-    run.ledger.write_text(first)  # who is killed has no last word
-    assert load_bundle(run.model).config.preferred == OTHER
+    killed_while_verified(run, monkeypatch, choice)
     monkeypatch.setattr(preferring, "verified", lambda *args, **more: next(answers))
     assert open_to_prefer(run.path).config.preferred == load_bundle(run.model).config.preferred == preferred
     final = Result.load(run.results)
     assert (final.final.runtime, final.artifact) == (preferred.runtime, artifact_hash(run.model))
     assert [*answers] == ([] if failed else [[]]), "verified once, or once more as it was before"
+
+
+@pytest.mark.usefixtures("timed")
+@pytest.mark.parametrize("at", ["_in_run", "_result"], ids=["killed", "Ctrl-C"])
+def test_an_undoing_that_is_stopped_leaves_nothing_settled(run, monkeypatch, at):
+    killed_while_verified(run, monkeypatch)
+
+    def verify_fresh(path: Path, **more: Any) -> Verification:
+        holds = load_bundle(path).config.preferred == PRESENT
+        return Verification(str(path), (Check("top1 val", None, None, holds),))
+
+    monkeypatch.setattr(finish, "verify_fresh", verify_fresh)
+    with monkeypatch.context() as patch:
+        patch.setattr(preferring, at, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            open_to_prefer(run.path)
+    assert load_bundle(run.model).config.preferred == OTHER
+    assert open_to_prefer(run.path).config.preferred == load_bundle(run.model).config.preferred == PRESENT
+    asked = len(stages(run))
+    assert open_to_prefer(run.path).config.preferred == PRESENT
+    assert len(stages(run)) == asked, "verified as it is now, so nothing is asked"
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(run, monkeypatch):

@@ -21,7 +21,7 @@ from netsmith.artifact.measure import measure
 from netsmith.artifact.validate import run_of
 from netsmith.artifact.verify import verify_fresh
 from netsmith.errors import CheckError, InputError
-from netsmith.fit.finish import ATTEMPTS, explain, is_concluded, verified
+from netsmith.fit.finish import ATTEMPTS, explain, verified
 from netsmith.fit.judged import as_latency
 from netsmith.run.budget import BudgetRow
 from netsmith.run.clock import SystemClock
@@ -73,19 +73,27 @@ def open_to_prefer(path: Path, *, seconds: float = 2.0, progress: Progress = sil
 
 
 def _settled(run: RunFolder, bundle: Bundle, *, seconds: float, progress: Progress) -> Bundle:
-    """The artifact, verified where a change of it was killed before that; a change that does not hold is undone."""
-    ledger = Ledger(run.ledger, clock=SystemClock())
-    row, here = ledger.newest(STAGE), artifact_hash(bundle.folder)
-    if row is None or row.verdict != "kept" or row.inputs == [here] or is_concluded(run, ledger):
+    """The artifact, verified where the change that led to it was stopped before that; one that does not hold is undone.
+
+    An undoing may be stopped too, so only a verification of this very artifact, after that change, settles it.
+    """
+    ledger, here = Ledger(run.ledger, clock=SystemClock()), [artifact_hash(bundle.folder)]
+    rows = ledger.own
+    changes = [at for at, row in enumerate(rows) if row.stage == STAGE and row.verdict == "kept" and row.inputs != here]
+    if not changes:
+        return bundle
+    since = rows[changes[-1] + 1 :]
+    if [row.verdict for row in since if row.stage == "verify" and row.inputs == here][-1:] == ["done"]:
         return bundle
     with _locked(run):
-        failed = verified(run, ledger, here, seconds=seconds, progress=progress)
+        failed = verified(run, ledger, here[0], seconds=seconds, progress=progress)
         if not failed:
             explain(run)
             return bundle
-        killed, back = bundle.config.preferred, Preferred(runtime=row.before["runtime"], threads=row.before["threads"])
+        before = rows[changes[-1]].before
+        killed, back = bundle.config.preferred, Preferred(runtime=before["runtime"], threads=before["threads"])
         reason = f"back to {back}: a change to {killed} was killed, and does not hold ({', '.join(failed)})"
-        ledger.add(STAGE, verdict="kept", reason=reason, inputs=[here], before=killed.model_dump())
+        ledger.add(STAGE, verdict="kept", reason=reason, inputs=here, before=killed.model_dump())
         choice = Choice(verdict="kept", preferred=back, before=None, after=None, reason=reason)
         command = ["bench", str(run.path), "--write"]
         return _in_run(run, ledger, bundle, choice, command=command, seconds=seconds, progress=progress)
