@@ -1,13 +1,16 @@
 """The numbers of `results.json`, each found again from the artifact, the predictions, the data and this machine.
 
-- Latency is measured again up to three times, six on a busy machine, and the fastest counts, because other work only
-  ever slows a measurement. Recorded p50 and p90 hold when they are not below the measured ones by more than 25 % plus
-  the noise of both measurements (each at most 50 %), nor above twice that with all of the noise: a busy machine
-  records too much, and that promises nothing false. They also hold where they do so at the speed that the machine has
-  now: what slows it evenly for a while (a neighbour on the same core, a lower clock) is not in the noise, but slows
-  the fixed workload beside the measurements too, so the ratio of its times, at most 2, is taken off. The budget
-  is held against what is measured now. On a machine with another processor or another number of cores, or without the
-  runtime they were recorded with, latencies are shown and not judged.
+- Latency is measured again up to three times, six on a busy or slowed machine, and the fastest counts, because other
+  work only ever slows a measurement. Recorded p50 and p90 are false where the model is slower now and nothing that is
+  seen now explains it: where the measured ones are more than 25 % above them, more only by the noise of this
+  measurement (at most 50 %) and by how much longer a fixed workload beside it takes than it did beside the recorded
+  one (at most 1.3 times: shared machines drift by 15 to 30 % between two instants, evenly, which is in no noise). The
+  noise that was recorded excuses nothing: it can only have made the recorded times too long. The workload's recorded
+  time is a claim like any other, which nothing that is left of that instant can confirm; so all that it may explain is
+  1.3, with the 25 % a claim of 0.62 of the truth on a quiet machine, and what holds by it alone says so. Recorded
+  times may be longer than measured ones, up to twice 125 % plus all noise: a busy machine records too much, and that
+  promises nothing false. The budget is held against what is measured now. On a machine with another processor or
+  another number of cores, or without the runtime they were recorded with, latencies are shown and not judged.
 - Accuracy is recomputed from `predictions/`, which must hold exactly the pictures and labels of `data.json`; where
   the data source is still there, every picture is read, matched by hash, prepared and classified again, and its
   logits must agree (1e-3 of the largest for float32, 5e-2 for other precisions). Where it is not there any more, that
@@ -49,7 +52,7 @@ from netsmith.run.scores import are_tags
 
 Split = Literal["val", "test"]
 _ATTEMPTS, _BUSY_ATTEMPTS = 3, 6
-_SLACK, _MOST_NOISE, _MOST_PACE = 0.25, 0.5, 2.0
+_SLACK, _MOST_NOISE, _MOST_PACE = 0.25, 0.5, 1.3
 _MAP_TOLERANCE = {"float32": 0.005, "float16": 0.005, "bfloat16": 0.03, "int8": 0.03}
 _LOGIT_TOLERANCE = {"float32": 1e-3, "float16": 1e-3, "bfloat16": 5e-2, "int8": 5e-2}
 
@@ -332,15 +335,16 @@ def _check_latency(result: Result, bundle: Bundle, report: Report, *, seconds: f
             return
         best = found if best is None or found.p90_ms < best.p90_ms else best
         agrees = all(latency_holds(recorded, best)) and (limit is None or best.high <= limit)
-        if agrees or not comparable or (attempt >= _ATTEMPTS and best.noise <= _MOST_NOISE):
+        slowed = best.noise > _MOST_NOISE or _pace(recorded, best) > _MOST_PACE
+        if agrees or not comparable or (attempt >= _ATTEMPTS and not slowed):
             break
     assert best is not None
     where = f"{result.machine.cpu} in {result.final.runtime}, this is {here.cpu} in {runtime}"
     note = "" if comparable else f"recorded on {where}: shown, not judged"
     if comparable and best.noise > _MOST_NOISE:
         note = f"the machine was busy (noise {best.noise:.1f}); where this fails, verify again when it is quiet"
-    elif comparable and abs(math.log(pace := _pace(recorded, best))) > math.log1p(_SLACK):
-        note = f"the machine takes {pace:.2f} times as long for a fixed workload as when this was recorded"
+    elif comparable:
+        note = _excuse(recorded, best)
     for name, expected, value, holds in zip(
         ("latency p50 ms", "latency p90 ms"),
         (recorded.p50, recorded.p90),
@@ -356,14 +360,28 @@ def _check_latency(result: Result, bundle: Bundle, report: Report, *, seconds: f
 
 def latency_holds(recorded: Latency, found: Measurement) -> tuple[bool, bool]:
     """Whether recorded p50 and p90 agree with measured ones; see the module for the tolerance."""
-    below = 1 + _SLACK + min(recorded.noise, _MOST_NOISE) + min(found.noise, _MOST_NOISE)
+    return _hold(recorded, found, pace=min(max(_pace(recorded, found), 1.0), _MOST_PACE))
+
+
+def _hold(recorded: Latency, found: Measurement, *, pace: float) -> tuple[bool, bool]:
+    """Where the machine takes `pace` times as long now."""
+    below = pace * (1 + _SLACK + min(found.noise, _MOST_NOISE))
     above = 2 * (1 + _SLACK + recorded.noise + found.noise)
-    paces = 1.0, min(max(_pace(recorded, found), 1 / _MOST_PACE), _MOST_PACE)
 
     def holds(claim: float, measured: float) -> bool:
-        return any(measured / below <= claim * pace <= above * measured for pace in paces)
+        return measured / below <= claim <= above * measured
 
     return holds(recorded.p50, found.p50_ms), holds(recorded.p90, found.p90_ms)
+
+
+def _excuse(recorded: Latency, found: Measurement) -> str:
+    """What the fixed workload says where it matters: latencies hold by it alone, or not even by it."""
+    if all(_hold(recorded, found, pace=1.0)) or (pace := _pace(recorded, found)) <= 1.0:
+        return ""
+    slower = f"the machine takes {pace:.2f} times as long for a fixed workload as when this was recorded"
+    if all(latency_holds(recorded, found)):
+        return f"holds only because {slower}"
+    return f"{slower}, of which {_MOST_PACE:g} is believed; verify again when it is faster"
 
 
 def _pace(recorded: Latency, found: Measurement) -> float:
