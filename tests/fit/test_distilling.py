@@ -118,7 +118,9 @@ def test_a_student_is_kept_beside_its_twin_and_tells_whom_it_learned_from(
     assert [each.stage for each in ledger.rows].index("distill") < [each.stage for each in ledger.rows].index("test")
     assert not broken(as_document(verify(out, seconds=0.2)))
     assert not (out / "candidates").exists()
-    assert set(load_bundle(out).config.files) == {"model.onnx", "golden.npz", "model.safetensors"}
+    config = load_bundle(out).config
+    assert set(config.files) == {"model.onnx", "golden.npz", "model.safetensors"}
+    assert config.provenance.doubtful, "the teacher does not say what it was trained on"
 
 
 def test_a_student_below_its_twin_is_refused_with_both_numbers(

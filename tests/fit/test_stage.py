@@ -57,7 +57,7 @@ def other(stage: Stage, order: tuple[int, ...]) -> Path:
         labels=config.labels,
         preprocess=config.preprocess,
         golden=golden,
-        provenance=Provenance(data=stage.dataset.fingerprint, licence="CC0-1.0"),
+        provenance=stage.finisher.inherited(Provenance(licence="CC0-1.0")),
     )
     return made.folder
 
@@ -135,6 +135,7 @@ def test_a_model_without_its_run_may_have_seen_what_validates(ground, tmp_path):
             run_stage("prune", open_parent(model), session, stopped)
 
     def stopped(stage: Stage) -> Result:
+        other(stage, (0, 1, 2))
         raise KeyboardInterrupt
 
     pictures = str(ground / "data")
@@ -152,6 +153,11 @@ def test_a_model_without_its_run_may_have_seen_what_validates(ground, tmp_path):
     (bare / "config.json").write_text(json.dumps(config))
     opened(bare, "unsaid", pictures)
     assert "has no run beside it and does not say what it was trained on" in said[1]
+    made = tmp_path / "other" / "candidates" / "other"
+    opened(made, "descendant", str(tmp_path / "others"))
+    assert said[2].startswith(f"{made} descends from a model whose training pictures are not known: some that validate")
+    opened(tmp_path / "known" / "candidates" / "other", "heir", pictures)
+    assert len(said) == 3
 
 
 def test_bad_input_is_one_sentence_and_nothing_is_written(ground, tmp_path):

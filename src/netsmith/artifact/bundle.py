@@ -70,7 +70,9 @@ class Provenance(BaseModel):
     Attributes:
         netsmith: version that wrote it.
         recipe: SHA-256 of the training recipe.
-        data: fingerprint of the training data.
+        data: fingerprint of the pictures of its run: those it was trained, chosen or calibrated on.
+        doubtful: whether its weights may have seen before what `data` validates or tests on, because the pictures of a
+            model that it descends from are not known (in its JSON only where they may).
         weights: the weights it started from, such as "resnet50.imagenet_v2" or a file's name.
         licence: SPDX identifier or sentence that governs use of the weights.
     """
@@ -80,6 +82,7 @@ class Provenance(BaseModel):
     netsmith: str = netsmith.__version__
     recipe: str | None = None
     data: str | None = None
+    doubtful: bool = False
     weights: str | None = None
     licence: str | None = None
 
@@ -271,8 +274,13 @@ def write_bundle(
 
 
 def _config_document(config: Config) -> dict[str, Any]:
-    absent = {key for key in ("thresholds", "quantization") if getattr(config, key) is None}  # of higher formats
-    return config.model_dump(mode="json", exclude=absent)
+    document = config.model_dump(mode="json")
+    for key in ("thresholds", "quantization"):  # of higher formats
+        if document[key] is None:
+            del document[key]
+    if not config.provenance.doubtful:  # as it was written before that was known
+        del document["provenance"]["doubtful"]
+    return document
 
 
 def write_preferred(bundle: Bundle, preferred: Preferred) -> Bundle:

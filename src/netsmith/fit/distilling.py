@@ -31,7 +31,6 @@ from netsmith.fit.parent import Parent, keeping_splits, open_parent
 from netsmith.fit.session import Session
 from netsmith.fit.single import AtWork, Opened, TrainJob, run_job, told
 from netsmith.fit.stage import Stage, made_in
-from netsmith.fit.starting import Continued
 from netsmith.fit.teaching import Source, open_teacher, refuse_other
 from netsmith.run.folder import RunFolder
 from netsmith.run.plan import Plan
@@ -147,8 +146,7 @@ class _Lesson:
         _refuse_unlike(recipe, dataset, unlabelled=self._job.unlabelled)
         for teacher in self._teachers:
             refuse_other(teacher, dataset)
-        known = [opened.start.parent] if isinstance(opened.start, Continued) else []
-        known += [teacher.parent for teacher in self._teachers if teacher.parent is not None]
+        known = [*opened.parents, *(teacher.parent for teacher in self._teachers if teacher.parent is not None)]
         dataset = keeping_splits(dataset, known, seed=recipe.seed)
         self._knowledge = [
             Knowledge(
@@ -164,7 +162,7 @@ class _Lesson:
         side = recipe.train_size or recipe.img_size
         sides = [Teacher(each, side=recipe.img_size).side_for(side) for each in self._knowledge]
         self._asking = sum(_macs(each.network.layout, at) for each, at in zip(self._knowledge, sides, strict=True))
-        return replace(opened, dataset=dataset)
+        return replace(opened, dataset=dataset, parents=known)
 
     def work(self, at: AtWork) -> Result:
         """Train the student, and its twin; judge both; ship what is kept."""

@@ -70,6 +70,7 @@ class Finisher:
         progress: told how far the longer stages are.
         replay: of which run the weights must be, if of any.
         weights, licence: those that training began with, for the artifact's provenance; None of fresh ones.
+        doubtful: whether a model that it begins with or learns from may have seen what validates.
         step: whether the run is a step of a larger one, which alone reads the test pictures, verifies and reports.
         runtime: that its artifacts prefer.
     """
@@ -85,6 +86,7 @@ class Finisher:
     replay: Replay | None = None
     weights: str | None = None
     licence: str | None = None
+    doubtful: bool = False
     step: bool = False
     runtime: str = REFERENCE
 
@@ -155,8 +157,17 @@ class Finisher:
 
     def _provenance(self, recipe: Recipe) -> Provenance:
         return Provenance(
-            recipe=recipe_hash(recipe), data=self.dataset.fingerprint, weights=self.weights, licence=self.licence
-        )
+            recipe=recipe_hash(recipe), data=self.dataset.fingerprint, doubtful=self.doubtful, weights=self.weights,
+            licence=self.licence,
+        )  # fmt: skip
+
+    def inherited(self, origin: Provenance) -> Provenance:
+        """Where an artifact comes from that was made of another's weights on the run's pictures.
+
+        Args:
+            origin: of those weights.
+        """
+        return origin.model_copy(update={"data": self.dataset.fingerprint, "doubtful": self.doubtful})
 
     def enter(self, name: str, *, steps: int, epochs: float, val: Interval) -> None:
         """Enter a training that came to its end in the ledger, once.

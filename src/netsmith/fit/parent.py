@@ -172,10 +172,19 @@ class Parent:
     def doubt(self, dataset: Dataset) -> str | None:
         """What may make validation flatter the model, in one sentence; None where its run or its record rules it out.
 
+        What descends from a doubtful model stays doubtful, whatever pictures it was trained on since.
+
         Args:
             dataset: from `pictures`.
         """
-        trained = self.bundle.config.provenance.data
+        origin = self.bundle.config.provenance
+        if origin.doubtful:
+            return (
+                f"{self.path} descends from a model whose training pictures are not known: some that validate now may "
+                "be pictures it has seen, which flatters it; begin again from the run of that model, or with the data "
+                "and --seed of its training"
+            )
+        trained = origin.data
         if (self.run is not None and self.run.data.exists()) or trained == dataset.fingerprint:
             return None
         known = "does not say what it was trained on" if trained is None else "was trained on other pictures or splits"

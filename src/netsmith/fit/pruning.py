@@ -271,7 +271,7 @@ class _Pruning:
         origin = parent.bundle.config.provenance
         weights = f"{parent.bundle.layout.name} of artifact {parent.artifact}, pruned"
         finisher = replace(stage.finisher, weights=weights, licence=origin.licence)
-        untrained = origin.model_copy(update={"weights": weights, "data": stage.dataset.fingerprint})
+        untrained = finisher.inherited(origin.model_copy(update={"weights": weights}))
         provenance = None if self.job.trains else untrained
         made: Bundle | None = None
         for number in range(done + 1, steps + 1):

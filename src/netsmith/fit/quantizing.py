@@ -383,7 +383,7 @@ def _write(
         precision=job.precision,
         quantization=quantization,
         preferred=preferred,
-        provenance=provenance.model_copy(update={"data": stage.dataset.fingerprint}),
+        provenance=stage.finisher.inherited(provenance),
     )
 
 

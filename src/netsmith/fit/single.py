@@ -12,7 +12,7 @@ the pictures before and measuring the artifact after come on top.
 """
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from netsmith.fit.composing import compose_recipe, given_layers, last_given, ref
 from netsmith.fit.finish import Finisher, reported, what_it_shows
 from netsmith.fit.named import Layer, as_network_takes, recipe_layer, refuse_other_name, replaced
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
+from netsmith.fit.parent import Parent
 from netsmith.fit.recipes import look_at
 from netsmith.fit.session import Session, commands
 from netsmith.fit.starting import FROM, Continued, Start, find_start
@@ -166,6 +167,9 @@ def run_job(
         start = opened.start
         ledger = session.share(lambda: ledger if ledger.rows else start.ledger(run, session))
         dataset = session.share(lambda: _begin(job, session, run, ledger, opened, begun=begun))
+        doubts = [doubt for parent in opened.parents if (doubt := parent.doubt(dataset))]
+        for doubt in doubts if not session.is_step else []:
+            session.warn(doubt)
         plan = Plan(run.plan, share=session.share)
         finisher = Finisher(
             run=run,
@@ -177,6 +181,7 @@ def run_job(
             progress=session.progress,
             weights=start.weights,
             licence=start.licence,
+            doubtful=bool(doubts),
             step=session.is_step,
             runtime=start.parent.runtime(plan, warn=session.warn) if isinstance(start, Continued) else REFERENCE,
         )
@@ -185,13 +190,15 @@ def run_job(
 
 @dataclass(frozen=True)
 class Opened:
-    """What a job trains, all of it known to be usable; `dataset` is that of a new run."""
+    """What a job trains, all of it known to be usable; `dataset` is that of a new run, `parents` are the models that it
+    goes on with or learns from."""
 
     audited: Audit
     dataset: Dataset
     recipe: Recipe
     network: "Network"
     start: Start
+    parents: Sequence[Parent] = ()
 
     @property
     def preprocess(self) -> Preprocess:
@@ -210,7 +217,8 @@ def open_job(job: TrainJob, session: Session, begun: RunFolder | None) -> Opened
     network = start.network(recipe, dataset, progress=session.progress)
     smallest_part(network, recipe, recipe.batch_size, processes=World.here().size)
     recipe = as_network_takes(recipe, network, name=job.recipe, given=given_layers(job.config, job.flags))
-    return Opened(audited, dataset, recipe, network, start)
+    parents = [start.parent] if isinstance(start, Continued) else []
+    return Opened(audited, dataset, recipe, network, start, parents)
 
 
 def _read(job: TrainJob, session: Session, begun: RunFolder | None) -> tuple[Audit, Dataset, Recipe, Start]:

@@ -299,7 +299,8 @@ def run_stage(
         audited, dataset = opened or _opened(parent, session, seed=seed)
         session.enter(run, ledger)
         session.tell(audited)
-        if not session.is_step and (doubt := parent.doubt(dataset)):
+        doubt = parent.doubt(dataset)
+        if doubt and not session.is_step:
             session.warn(doubt)
         finisher = Finisher(
             run=run,
@@ -310,6 +311,7 @@ def run_stage(
             commands=commands(ledger),
             measure_s=measure_s,
             progress=session.progress,
+            doubtful=doubt is not None,
             step=session.is_step,
         )
         return work(Stage(name=name, parent=parent, session=session, audited=audited, finisher=finisher))

@@ -176,7 +176,7 @@ class Trying:
         folder, bundle = self.stage.candidate(AS_IT_IS), self._parent.bundle
         if (folder / CONFIG).is_file():
             return Finalist(AS_IT_IS, load_bundle(folder))
-        provenance = bundle.config.provenance.model_copy(update={"data": self.stage.dataset.fingerprint})
+        provenance = self.stage.finisher.inherited(bundle.config.provenance)
         return Finalist(AS_IT_IS, repack(bundle, folder, provenance=provenance))
 
     def _facts(self, found: list[Finalist]) -> dict[str, Any]:

@@ -174,6 +174,8 @@ def _model(evidence: Evidence) -> Markup | None:
     ]
     if model.provenance.licence:
         facts.append(("Licence of the weights", model.provenance.licence))
+    if model.provenance.doubtful:
+        facts.append(("Trained before on", "pictures that are not known: some that validate may be among them"))
     return join([tag("h3", "The artifact"), _facts(facts)])
 
 
