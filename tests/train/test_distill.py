@@ -19,6 +19,7 @@ from netsmith.run.clock import FakeClock, SystemClock
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
+from netsmith.train import remembered
 from netsmith.train.augment.mixing import Mixture, mixed_targets
 from netsmith.train.distill import Distill, Teaching
 from netsmith.train.distill_losses import (
@@ -336,3 +337,16 @@ def test_answers_are_not_remembered_where_that_takes_more_than_half_of_the_time(
         file.unlink()
     assert rows("quick", 2.0, ticking=1.0) == {"answers": "remembered"}
     assert len(list((tmp_path / "teachers").iterdir())) == 1
+
+
+def test_there_has_to_be_time_for_the_teachers_still_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of which each takes 3 s: that both do not fit into 5 is known before the first has answered all."""
+    monkeypatch.setenv("NETSMITH_CACHE", str(tmp_path))
+    monkeypatch.setattr(remembered, "AT_ONCE", 8)
+    given, taught = data(), (knowledge(1), knowledge(2))
+    for time_s, found, files in ((10.0, "asked", 0), (12.0, "remembered", 2)):  # half of which is for the answers
+        path = tmp_path / f"{time_s}.jsonl"
+        makes = teaching(given, *taught, plan=path, clock=FakeClock(advance=1.0))
+        makes(tiny(0), recipe(epochs=None, time_s=time_s), STUDENT, labels=given.labels)
+        assert Plan(path).value("answers", 0) == found
+        assert len(list((tmp_path / "teachers").iterdir())) == files

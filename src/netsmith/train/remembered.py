@@ -21,6 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from netsmith.arch.cost import cost
+from netsmith.arch.layout import at_size
 from netsmith.data.cache import cache_root
 from netsmith.errors import InputError
 from netsmith.run.clock import Clock
@@ -113,7 +115,8 @@ def remember(
         warn: see `Remembered`.
 
     Returns:
-        None where it would take more than `seconds`, which is seen early.
+        None where it would take more than `seconds`, which is seen early: teachers still to come are taken to be as
+        fast for their work as the one that is asked.
 
     Raises:
         InputError: the folder cannot be written, or a picture cannot be read any more.
@@ -121,17 +124,19 @@ def remember(
     assert views_are_fixed(recipe), "pictures that change have no one answer"
     augmentation = Augmentation.of(recipe, preprocess)
     ends = None if seconds is None else clock.now() + seconds
+    paths = [cache_root() / "teachers" / f"{_name(each, augmentation, keys, look=look)}.npy" for each in teachers]
+    absent = [_opened(path, each, len(keys)) is None for path, each in zip(paths, teachers, strict=True)]
+    work = [_macs(each, augmentation.size) if new else 0 for new, each in zip(absent, teachers, strict=True)]
     files: list[NDArray[np.void]] = []
-    for teacher in teachers:
-        path = cache_root() / "teachers" / f"{_name(teacher, augmentation, keys, look=look)}.npy"
-        found = _opened(path, teacher, len(keys))
-        if found is None:
+    for at, (teacher, path) in enumerate(zip(teachers, paths, strict=True)):
+        if absent[at]:
+            later = len(keys) * sum(work[at + 1 :]) / work[at]
             try:
-                _write(path, teacher, images, augmentation, _Deadline(clock, ends), progress)
+                _write(path, teacher, images, augmentation, _Deadline(clock, ends, later=later), progress)
             except _TooLate:
                 return None
-            found = _opened(path, teacher, len(keys))
-            assert found is not None, f"{path} does not hold what was just written"
+        found = _opened(path, teacher, len(keys))
+        assert found is not None, f"{path} does not hold what was just written"
         files.append(found)
     return Remembered(teachers, files, warn=warn)
 
@@ -147,10 +152,11 @@ class _Deadline:
     Args:
         clock: reads time.
         ends: when it must be done; None does not ask.
+        later: parts of which is as much work what has to be done after it, by then too.
     """
 
-    def __init__(self, clock: Clock, ends: float | None) -> None:
-        self._clock, self._ends = clock, ends
+    def __init__(self, clock: Clock, ends: float | None, *, later: float = 0.0) -> None:
+        self._clock, self._ends, self._later = clock, ends, later
         self._first: tuple[int, float] | None = None
 
     def check(self, done: int, total: int) -> None:
@@ -160,8 +166,13 @@ class _Deadline:
             return
         at, began = self._first = self._first or (done, now)
         pace = (now - began) / (done - at) if done > at else 0.0
-        if now + (total - done) * pace > self._ends:
+        if now + (total - done + self._later) * pace > self._ends:
             raise _TooLate
+
+
+def _macs(teacher: Teacher, side: int) -> int:
+    """Of one answer, to a picture of the student's side."""
+    return cost(at_size(teacher.network.layout, teacher.side_for(side))).macs
 
 
 def _name(teacher: Teacher, augmentation: Augmentation, keys: Sequence[str], *, look: str) -> str:
