@@ -81,9 +81,13 @@ def test_a_run_leaves_all_its_files(whole):
     assert all(row.met for row in result.budget)
     assert {row.name for row in result.budget} == {"latency_ms", "size_bytes"}
     assert result.final.top1.test is not None
+
+
+def test_what_is_shipped_has_learned(whole):
     [trained] = [row for row in read_jsonl(whole / "ledger.jsonl") if row["stage"] == "train"]
-    if trained["after"]["steps"] >= 40:  # on a busy machine its time may be over sooner
-        assert result.final.top1.test.value > 0.8
+    if (steps := trained["after"]["steps"]) < 40:
+        pytest.skip(f"the machine was too busy to tell: the winner made {steps} updates in {TIME}")
+    assert Result.load(whole / "results.json").final.top1.test.value > 0.8
 
 
 def test_every_racer_leaves_an_artifact(whole):
