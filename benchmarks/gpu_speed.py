@@ -12,8 +12,10 @@
 Recipes are chosen on training pictures: `--held-out` trains on 45,000 and answers the other 5,000, and writes no row.
 
 Made for a card that is lent for minutes: what a task has measured is kept in `--work`, one file for each seed or round,
-and is not measured again; a training of `resnet-cifar` that was killed goes on from its newest checkpoint. `--seeds`,
-`--models` and `--rounds` ask for a part. DIR holds `cifar10/` as packed (100 MB) or `cifar10.npz`.
+and is not measured again; a training of `resnet-cifar` that was killed goes on from its newest checkpoint. What was
+begun on other pictures, with other batches, beside more trainings or on another device is refused; rows carry the
+commits that their measurements were made at. `--seeds`, `--models` and `--rounds` ask for a part. DIR holds `cifar10/`
+as packed (100 MB) or `cifar10.npz`.
 
 `--tiny` does all of it in seconds on a CPU, with numbers that mean nothing: a check of the script. Rows go to
 `--results` unless `--tiny`. Nothing else may run on the machine.
@@ -222,7 +224,7 @@ def race(options: argparse.Namespace) -> Iterator[Row]:
             f"seconds as airbench counts {spread(seconds)}, with everything {spread(everything)}; {found[0]['way']}"
         )
         yield {"subject": "netsmith", "model": f"{model} at 32", "test_top1": statistics.mean(top1),
-               "n": found[0]["n"], "note": note}  # fmt: skip
+               "n": found[0]["n"], "note": note, "commit": commits(found)}  # fmt: skip
 
 
 def paper(options: argparse.Namespace) -> Iterator[Row]:
@@ -235,25 +237,24 @@ def paper(options: argparse.Namespace) -> Iterator[Row]:
             f"minutes {minutes}, {options.at_once} at once; {found[0]['way']}"
         )
         yield {"subject": "netsmith", "model": model, "test_top1": 1 - statistics.mean(errors) / 100,
-               "n": found[0]["n"], "note": note}  # fmt: skip
+               "n": found[0]["n"], "note": note, "commit": commits(found)}  # fmt: skip
 
 
 def speeds(options: argparse.Namespace) -> Iterator[Row]:
     """All subjects in turn, the order turned round in every second round."""
     made_photos(options.work / "photos", options.pictures)
-    rates: dict[str, list[float]] = {name: [] for name in SUBJECTS}
-    ways: dict[str, str] = {}
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in SUBJECTS}
     for turn in range(options.rounds):
         for name in list(SUBJECTS) if turn % 2 == 0 else reversed(list(SUBJECTS)):
-            found = measured(options, f"{name}-round{turn}", "--subject", name)
-            rates[name].append(found["rate"])
-            ways[name] = found["way"]
-    ours = statistics.median(rates["netsmith"])
-    for name, each in rates.items():
+            rounds[name].append(measured(options, f"{name}-round{turn}", "--subject", name))
+    ours = statistics.median([one["rate"] for one in rounds["netsmith"]])
+    for name, found in rounds.items():
+        each = [one["rate"] for one in found]
         middle = statistics.median(each)
         times = f", netsmith is {ours / middle:.2f} times as fast" if name != "netsmith" else ""
-        note = f"{middle:,.0f} images/s ({min(each):,.0f} to {max(each):,.0f}, {len(each)} rounds){times}; {ways[name]}"
-        yield {"subject": name, "model": "resnet50 at 224", "note": note}
+        note = f"{middle:,.0f} images/s ({min(each):,.0f} to {max(each):,.0f}, {len(each)} rounds){times}; "
+        note += found[-1]["way"]
+        yield {"subject": name, "model": "resnet50 at 224", "note": note, "commit": commits(found)}
 
 
 def spread(values: list[float]) -> str:
@@ -261,7 +262,33 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f}, n {len(values)})"
 
 
+def commits(found: Sequence[dict[str, Any]]) -> str:
+    """That measurements were made at, mostly one."""
+    return " ".join(dict.fromkeys(commit for one in found for commit in one["commits"]))
+
+
 # Measurements, each in a process of its own, kept
+
+
+def conditions(options: argparse.Namespace) -> dict[str, Any]:
+    """What decides a measurement beside what its folder is named after."""
+    names = ("batch", "passes", "pictures") if options.task == "resnet50" else ("data", "at_once")
+    return {name: str(getattr(options, name)) for name in ("device", *names)}
+
+
+def begun(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """How a measurement is begun, or was, which is held against how it is asked for now."""
+    record, asked = folder / "begun.json", conditions(options)
+    if not record.exists() and (folder / "result.json").exists():
+        raise SystemExit(f"{folder} does not say how it was measured; name another --work, or remove it")
+    known = json.loads(record.read_text()) if record.exists() else asked | {"commits": []}
+    if unlike := [f"{name} {known[name]}, not {value}" for name, value in asked.items() if known[name] != value]:
+        raise SystemExit(f"{folder} was begun with {'; '.join(unlike)}: name another --work, or remove it")
+    if not (folder / "result.json").exists() and options.commit not in known["commits"]:
+        folder.mkdir(parents=True, exist_ok=True)
+        known["commits"].append(options.commit)
+        write_json(record, known)
+    return known
 
 
 def measured(options: argparse.Namespace, name: str, *more: str) -> dict[str, Any]:
@@ -270,13 +297,13 @@ def measured(options: argparse.Namespace, name: str, *more: str) -> dict[str, An
     settings += [f"{options.epochs:g}epochs"] if options.epochs else []
     settings += [f"{options.workers}workers"] if options.workers is not None else []
     folder = options.work / options.task / "-".join([name, *settings])
-    kept = folder / "result.json"
+    kept, how = folder / "result.json", begun(options, folder)
     if not kept.exists():
         clock = SystemClock()
         began = clock.now()
         found = child(options, folder, *more)
         write_json(kept, found | {"everything": clock.now() - began})
-    found = json.loads(kept.read_text())
+    found = json.loads(kept.read_text()) | {"commits": how["commits"]}
     print(f"{options.task}, {folder.name}: {json.dumps(found)}", flush=True)
     return found
 
@@ -326,6 +353,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="seconds on a CPU: does the script run?")
     for name, kind in (("folder", Path), ("model", str), ("seed", int), ("subject", str)):
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)  # of a process that measures one thing
+    parser.set_defaults(commit="not said")
     parser.add_argument(
         "--graphs",
         action="store_true",
@@ -352,6 +380,7 @@ def main() -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no CUDA device; --tiny --device cpu checks the script")
     about = origin("gpu_speed")  # first: where a commit is not known, nothing need be measured
+    options.commit = about["commit"]
     rows = list({"resnet50": speeds, "resnet-cifar": paper}.get(options.task, race)(options))
     about |= {"command": " ".join(["python", "benchmarks/gpu_speed.py", *sys.argv[1:]])}
     if options.device.startswith("cuda"):

@@ -64,6 +64,35 @@ def test_what_was_measured_is_not_measured_again(monkeypatch: pytest.MonkeyPatch
     assert len(asked) == 5
 
 
+@pytest.mark.parametrize(
+    ("task", "change"), [("resnet50", {"batch": 16}), ("resnet-cifar", {"data": Path("more")}), ("cifar94", {})]
+)
+def test_what_was_measured_otherwise_is_not_taken_for_what_is_asked(
+    task: str, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A later commit is no other measurement, but rows say at which it was made."""
+    asked: list[Path] = []
+
+    def child(options: argparse.Namespace, folder: Path, *_: str) -> dict[str, Any]:
+        asked.append(folder)
+        return {"rate": 1.0, "way": "w"}
+
+    monkeypatch.setattr(gpu_speed, "child", child)
+    first = gpu_speed.measured(options(task=task, work=tmp_path, commit="one"), "it")
+    again = options(task=task, work=tmp_path, commit="two", **change)
+    if change:
+        with pytest.raises(SystemExit, match=f"was begun with {next(iter(change))} .*, not .*: name another --work"):
+            gpu_speed.measured(again, "it")
+    else:
+        assert gpu_speed.measured(again, "it") == first
+        assert gpu_speed.commits([first, gpu_speed.measured(again, "other")]) == "one two"
+        (asked[0] / "begun.json").unlink()
+        with pytest.raises(SystemExit, match="does not say how it was measured"):
+            gpu_speed.measured(again, "it")
+    assert asked[0].name.startswith("it")
+    assert len(asked) == (1 if change else 2)
+
+
 def test_held_out_pictures_are_not_trained_on() -> None:
     class Pictures:
         def subset(self, split: str) -> tuple[str, ...]:
