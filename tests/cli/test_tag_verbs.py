@@ -150,6 +150,9 @@ def test_what_several_labels_do_not_have_is_refused(
     command = ["train", str(table), "--model", "resnet20_cifar", "--epochs", "1", "-o", str(tmp_path / "run")]
     assert run([*command, *flags]) == 2
     assert says in capsys.readouterr().err
+    if "--class-balance" in flags:
+        assert run(["fit", str(table), "-o", str(tmp_path / "run"), *flags]) == 2
+        assert says in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -16,9 +16,11 @@ import pytest
 from kept_word import broken
 
 from netsmith.run.files import read_jsonl
+from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
 
 TIME = "24s"
+ASKED = ("--budget", "latency=50ms,size=2MB", "--class-balance", "loss")
 
 
 def make_pictures(path: Path, *, per_class=40, side=16, seed=0):
@@ -56,7 +58,7 @@ def pictures(tmp_path_factory) -> Path:
 def whole(pictures, tmp_path_factory) -> Path:
     """A run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    done = netsmith("fit", pictures, "--budget", "latency=50ms,size=2MB", "--time", TIME, "-o", folder)
+    done = netsmith("fit", pictures, *ASKED, "--time", TIME, "-o", folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -101,6 +103,8 @@ def test_every_racer_leaves_an_artifact(whole):
     for id_ in set(entries) - {winner}:
         assert (whole / "candidates" / id_ / "model" / "model.onnx").exists()
         assert not (whole / "candidates" / id_ / "checkpoints").exists()
+        assert Recipe.load(whole / "candidates" / id_ / "recipe.yaml").class_balance == "loss"
+    assert Recipe.load(whole / "recipe.yaml").class_balance == "loss"
 
 
 def test_the_test_split_is_read_once_by_the_final_artifact(whole):
@@ -112,7 +116,7 @@ def test_the_test_split_is_read_once_by_the_final_artifact(whole):
 
 def test_a_finished_run_is_not_overwritten(whole, pictures):
     before = content_hash(whole / "model")
-    again = netsmith("fit", pictures, "--budget", "latency=50ms,size=2MB", "--time", TIME, "-o", whole)
+    again = netsmith("fit", pictures, *ASKED, "--time", TIME, "-o", whole)
     assert again.returncode == 2
     assert "finished fit" in again.stderr
     assert content_hash(whole / "model") == before
@@ -193,13 +197,14 @@ def test_replayed_killed_and_gone_on_with_gives_the_same_weights(whole, pictures
         (["--time", "25s"], "--time is not that of"),
         (["--budget", "size=2MB"], "--budget is not that of"),
         (["--seed", "1"], "--seed is not that of"),
+        (["--class-balance", "none"], "--class-balance is not that of"),
     ],
 )
 def test_a_replay_of_something_else_is_refused(whole, pictures, tmp_path, typed, said):
     refused = netsmith("fit", pictures, "--replay", whole, "-o", tmp_path / "run", *typed)
     assert refused.returncode == 2
     assert said in refused.stderr
-    assert "--budget latency=50ms,size=2MB, --time 24s and --seed 0" in refused.stderr
+    assert "--budget latency=50ms,size=2MB, --time 24s, --class-balance loss and --seed 0" in refused.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -1,7 +1,7 @@
 """`netsmith fit`: from a folder of pictures and a budget to a verified model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -31,6 +31,7 @@ def fit(
     resume: Annotated[bool, Parameter(show_default=False)] = False,
     replay: Path | None = None,
     seed: int | None = None,
+    class_balance: Literal["none", "sampling", "loss"] | None = None,
     strict: Annotated[bool, Parameter(show_default=False)] = False,
     output: Output = PLAIN,
 ) -> None:
@@ -51,6 +52,8 @@ def fit(
         resume: Go on with the interrupted fit in the folder (also without this flag).
         replay: Folder of a finished fit of the same data: obey its plan, with its budget, time and seed.
         seed: Of the splits, the initial weights and the order; 0 when left out.
+        class_balance: For classes of very unequal size: sampling shows each equally often, loss weighs rare ones up.
+            The race still goes by accuracy on validation, as unequal as it is.
         strict: Refuse data of which a picture would be left out.
     """
     from netsmith.fit.pipeline import Job
@@ -65,13 +68,30 @@ def fit(
     limits = Budget.parse(budget) if budget else None
     if replay is not None:
         record = Replay.of(replay)
-        record.refuse_other(budget=limits, time_s=parse_duration(time) if time is not None else None, seed=seed)
-        job = Job(budget=record.budget, time_s=record.time_s, seed=record.seed, replay=record)
+        record.refuse_other(
+            budget=limits,
+            time_s=parse_duration(time) if time is not None else None,
+            seed=seed,
+            class_balance=class_balance,
+        )
+        job = Job(
+            budget=record.budget,
+            time_s=record.time_s,
+            seed=record.seed,
+            class_balance=record.class_balance,
+            replay=record,
+        )
     else:
-        job = Job(budget=limits or Budget(), time_s=parse_duration(time or "10m"), seed=seed or 0)
+        job = Job(
+            budget=limits or Budget(),
+            time_s=parse_duration(time or "10m"),
+            seed=seed or 0,
+            class_balance=class_balance or "none",
+        )
     command = ["fit", data, *(["--budget", budget or str(job.budget)] if job.budget.limits() else [])]
     command += ["--time", time or f"{job.time_s:g}s", "-o", str(output_folder)]
     command += ["--seed", str(job.seed)] if job.seed else []
+    command += ["--class-balance", job.class_balance] if job.class_balance != "none" else []
     command += ["--strict"] if strict else []
     command += ["--replay", str(replay)] if replay is not None else []
     with Console(output) as console:

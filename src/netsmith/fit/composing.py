@@ -12,6 +12,7 @@ from netsmith.errors import InputError
 from netsmith.fit.named import for_task
 from netsmith.fit.recipes import look_at, recipe_for, training_side
 from netsmith.fit.starting import Start
+from netsmith.fit.unequal import refuse_sampled_tags
 from netsmith.run.preprocess import LARGEST_SIZE
 from netsmith.run.recipe import Recipe, read_fields
 
@@ -114,6 +115,7 @@ def compose_recipe(
         fields |= {"lr": share * fields["lr"], "grad_clip": largest}
     recipe = Recipe.from_mapping(fields | given, where=" over ".join(where for where, _ in reversed(layers)))
     if task == "tag":
+        refuse_sampled_tags("tag", recipe.class_balance)
         _refuse_for_tags(recipe)
     return recipe
 
@@ -137,11 +139,6 @@ def refuse_taught(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
 
 
 def _refuse_for_tags(recipe: Recipe) -> None:
-    if recipe.class_balance == "sampling":
-        raise InputError(
-            "--class-balance sampling shows every class equally often, and pictures with several labels belong to "
-            "several classes; use --class-balance loss"
-        )
     if recipe.bce_loss or recipe.bce_target_thresh is not None:
         raise InputError(
             "--bce-loss is for pictures of one class; with several labels each has its binary cross-entropy anyway, "

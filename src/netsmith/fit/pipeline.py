@@ -24,6 +24,7 @@ from netsmith.fit.replay import JOB, Replay
 from netsmith.fit.session import Session, commands
 from netsmith.fit.stopwatch import Stopwatch, label_bytes
 from netsmith.fit.timetable import Timetable, least_time
+from netsmith.fit.unequal import advice, refuse_sampled_tags
 from netsmith.run.budget import Budget, format_duration
 from netsmith.run.files import write_bytes
 from netsmith.run.folder import RunFolder
@@ -31,7 +32,7 @@ from netsmith.run.ledger import Ledger
 from netsmith.run.machine import machine
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
-from netsmith.run.recipe import Recipe
+from netsmith.run.recipe import ClassBalance, Recipe
 from netsmith.run.result import Result
 from netsmith.run.scores import Task
 from netsmith.search.candidates import Candidate, Pictures, sides_for
@@ -46,12 +47,14 @@ class Job:
         budget: hard limits, possibly none.
         time_s: wall time of everything.
         seed: of splits and training.
+        class_balance: what every candidate's training does about classes of unequal size.
         replay: a finished fit of the same whose plan is obeyed.
     """
 
     budget: Budget
     time_s: float
     seed: int = 0
+    class_balance: ClassBalance = "none"
     replay: Replay | None = None
 
 
@@ -77,6 +80,8 @@ def fit(job: Job, session: Session) -> Result:
 
     begun = output.is_dir() and any(output.iterdir())
     audited = None if begun else session.read(seed=job.seed)  # a new folder is made only for data that can be used
+    if audited is not None:
+        refuse_sampled_tags(audited.dataset.task, job.class_balance)
     if audited is not None and job.replay is not None:
         job.replay.refuse_other_data(split(audited.dataset, seed=job.seed))
     elif audited is not None:
@@ -95,6 +100,8 @@ def fit(job: Job, session: Session) -> Result:
         audited = audited or session.read(seed=job.seed)
         for line in audited.summary():
             session.say(line)
+        if told := advice(audited, job.class_balance):
+            session.say(told)
         dataset = record_split(audited, seed=job.seed, run=run, ledger=ledger)
         timetable = Timetable(
             job.time_s,
@@ -189,6 +196,7 @@ def _same_job(plan: Plan, job: Job, session: Session) -> None:
         "budget": str(job.budget),
         "time_s": job.time_s,
         "seed": job.seed,
+        "class_balance": None if job.class_balance == "none" else job.class_balance,
         "replay": None if job.replay is None else str(job.replay.run.path),
     }
     recorded = plan.decide(JOB, at=0, compute=lambda: asked, why="as typed")
@@ -212,7 +220,13 @@ def _refuse_short(job: Job, session: Session, *, reading_s: float) -> None:
 
 def _recipe(look: Look, candidate: Candidate, job: Job, task: Task) -> Recipe:
     return recipe_for(
-        look, model=candidate.layout.name, size=candidate.side, seconds=job.time_s, seed=job.seed, task=task
+        look,
+        model=candidate.layout.name,
+        size=candidate.side,
+        seconds=job.time_s,
+        seed=job.seed,
+        task=task,
+        class_balance=job.class_balance,
     )
 
 

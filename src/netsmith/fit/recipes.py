@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from netsmith.data.audit import Audit
 from netsmith.run.preprocess import Preprocess
-from netsmith.run.recipe import Recipe
+from netsmith.run.recipe import ClassBalance, Recipe
 from netsmith.run.scores import Task
 
 SMALL_SIDE = 64
@@ -62,7 +62,16 @@ def training_share(look: Look) -> float:
     return 1.0 if look.small else PHOTO_TRAIN_SIDE**2
 
 
-def recipe_for(look: Look, *, model: str, size: int, seconds: float, seed: int, task: Task = "classify") -> Recipe:
+def recipe_for(
+    look: Look,
+    *,
+    model: str,
+    size: int,
+    seconds: float,
+    seed: int,
+    task: Task = "classify",
+    class_balance: ClassBalance = "none",
+) -> Recipe:
     """How a candidate is trained.
 
     Args:
@@ -73,6 +82,7 @@ def recipe_for(look: Look, *, model: str, size: int, seconds: float, seed: int, 
         seed: of initialisation, order and augmentation.
         task: labels of tags are not smoothed: most tags are rare, and a floor under their probabilities would be most
             of them.
+        class_balance: what is done about classes of unequal size.
     """
     return Recipe(
         model=model,
@@ -89,5 +99,6 @@ def recipe_for(look: Look, *, model: str, size: int, seconds: float, seed: int, 
         flip=not (look.small and look.grey),
         pad=max(1, size // 8) if look.small else 0,
         crop_scale=None if look.small else (0.35, 1.0),
+        class_balance=class_balance,
         seed=seed,
     )

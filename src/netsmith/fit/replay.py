@@ -21,6 +21,7 @@ from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.machine import machine, versions
 from netsmith.run.plan import Plan
+from netsmith.run.recipe import ClassBalance
 from netsmith.run.result import Result
 
 JOB = "job"
@@ -33,13 +34,14 @@ class Replay:
 
     Attributes:
         run: the finished one; it is only read.
-        budget, time_s, seed: what was asked for.
+        budget, time_s, seed, class_balance: what was asked for.
     """
 
     run: RunFolder
     budget: Budget
     time_s: float
     seed: int
+    class_balance: ClassBalance = "none"
 
     @classmethod
     def of(cls, path: Path) -> Self:
@@ -56,9 +58,22 @@ class Replay:
         if not run.finished or asked is None:
             raise InputError(f"--replay {path} holds a fit that did not finish; go on with it first")
         budget = Budget.parse(asked["budget"]) if asked["budget"] else Budget()
-        return cls(run=run, budget=budget, time_s=float(asked["time_s"]), seed=int(asked["seed"]))
+        return cls(
+            run=run,
+            budget=budget,
+            time_s=float(asked["time_s"]),
+            seed=int(asked["seed"]),
+            class_balance=asked.get("class_balance") or "none",
+        )
 
-    def refuse_other(self, *, budget: Budget | None, time_s: float | None, seed: int | None) -> None:
+    def refuse_other(
+        self,
+        *,
+        budget: Budget | None,
+        time_s: float | None,
+        seed: int | None,
+        class_balance: ClassBalance | None,
+    ) -> None:
         """Refuse what was typed beside `--replay` and is not what the run was made with; None was not typed.
 
         Raises:
@@ -68,6 +83,7 @@ class Replay:
             ("--budget", budget, self.budget),
             ("--time", time_s, self.time_s),
             ("--seed", seed, self.seed),
+            ("--class-balance", class_balance, self.class_balance),
         ):
             if typed is not None and typed != recorded:
                 raise InputError(
@@ -77,7 +93,8 @@ class Replay:
 
     def _asked(self) -> str:
         budget = f"--budget {self.budget}" if self.budget.limits() else "no --budget"
-        return f"{budget}, --time {format_duration(self.time_s)} and --seed {self.seed}"
+        balance = "" if self.class_balance == "none" else f", --class-balance {self.class_balance}"
+        return f"{budget}, --time {format_duration(self.time_s)}{balance} and --seed {self.seed}"
 
     def refuse_other_data(self, dataset: Dataset) -> None:
         """Refuse pictures, labels or splits that are not those of the run.

@@ -31,6 +31,7 @@ from netsmith.fit.parent import Parent
 from netsmith.fit.recipes import look_at
 from netsmith.fit.session import Session, commands
 from netsmith.fit.starting import FROM, Continued, Start, find_start
+from netsmith.fit.unequal import advice
 from netsmith.run.budget import Budget
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
@@ -49,15 +50,6 @@ if TYPE_CHECKING:
     from netsmith.train.objectives import MakeObjective
     from netsmith.train.ranks import Ranks
 
-UNEQUAL = (
-    "training sees the classes as unequal as they are, and small ones count little; --class-balance sampling shows "
-    "each equally often, --class-balance loss weighs rare pictures up"
-)
-"""What is said of classes of very unequal size when nothing is done about it."""
-UNEQUAL_TAGS = (
-    "training sees the labels as unequal as they are, and rare ones are given hesitantly; --class-balance loss lets "
-    "pictures that have a label count as much as those that have not"
-)
 FREE = frozenset({"time_s", "device", "threads", "workers", "on_nan", "sharded"})
 """What a resumed run may have anew; what became of the rest is in its plan and its weights."""
 
@@ -255,8 +247,8 @@ def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, open
     recipe.save(run.recipe)
     session.enter(run, ledger)
     session.tell(opened.audited)
-    if recipe.class_balance == "none" and any(finding.kind == "imbalance" for finding in opened.audited.findings):
-        session.say(UNEQUAL if opened.audited.dataset.task == "classify" else UNEQUAL_TAGS)
+    if told := advice(opened.audited, recipe.class_balance):
+        session.say(told)
     dataset = record_split(opened.audited, seed=recipe.seed, run=run, ledger=ledger, dataset=opened.dataset)
     for note in dataset.notes:
         if note not in opened.audited.dataset.notes:  # which the summary told

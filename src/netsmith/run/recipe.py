@@ -21,6 +21,7 @@ from netsmith.run.machine import MOST_THREADS
 from netsmith.run.preprocess import LARGEST_SIZE
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+ClassBalance = Literal["none", "sampling", "loss"]
 
 
 class Recipe(BaseModel):
@@ -140,7 +141,7 @@ class Recipe(BaseModel):
     grad_clip: float | None = Field(default=None, gt=0.0)
     drop_rate: float = Field(default=0.0, ge=0.0, lt=1.0)
     drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
-    class_balance: Literal["none", "sampling", "loss"] = "none"
+    class_balance: ClassBalance = "none"
     grad_accum: int = Field(default=1, ge=1)
     on_nan: Literal["stop", "rewind"] = "stop"
     weight_decay_on: Literal["weights", "weights+biases", "all"] = "weights"
