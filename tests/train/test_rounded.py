@@ -1,5 +1,7 @@
 """A network with rounding simulated computes what the int8 graph that is written of it computes."""
 
+from typing import Any
+
 import mixed_networks
 import numpy as np
 import onnx
@@ -9,6 +11,7 @@ import torch
 from kinds_of_networks import CLASSES, KINDS, settled, small
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from torch import nn
 from torch.nn import functional as F
 
 from netsmith.artifact.runtimes import open_model
@@ -19,6 +22,9 @@ from netsmith.export.network import normalised
 from netsmith.export.onnx_graph import write_onnx
 from netsmith.models.network import Network
 from netsmith.run.preprocess import Preprocess
+from netsmith.train.batch import Batch
+from netsmith.train.diagnosis import first_non_finite_layer
+from netsmith.train.precision import Precision
 from netsmith.train.rounded import Rounded, nearest
 
 FEW = ("resnet14_cifar", "mobilenet_v2", "mobilenet_v3_small")
@@ -48,7 +54,7 @@ def apart(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
     return float(np.abs(found - wanted).mean())
 
 
-def hold_to(network: Network, model: bytes, *, bits: int) -> None:
+def hold_to(network: Network, model: bytes, *, bits: int, device: str = "cpu") -> None:
     """Whether, tensor by tensor and of the same levels before it, the module has the levels that the file has.
 
     One on the edge between two may fall to either side, and is then off by one; but a network is deep, so what it moves
@@ -56,21 +62,22 @@ def hold_to(network: Network, model: bytes, *, bits: int) -> None:
     """
     pixels, preprocess = pictures(network), preprocess_of(network)
     written = tensors(model, pixels)
-    module = Rounded(network, model, preprocess=preprocess, bits=bits).eval()
-    known, off, count = module.enter(normalised(pixels, preprocess)), 0, 0
+    module = Rounded(network, model, preprocess=preprocess, bits=bits).eval().to(device)
+    images = normalised(pixels, preprocess).to(device)
+    known, off, count = module.enter(images), 0, 0
     with torch.no_grad():
         for step in module.steps:
             known[step.gives] = step.compute(module, [known[name] for name in step.reads])
             if step.gives in written:
                 wanted, scale = written[step.gives]
-                gap = np.abs(known[step.gives].numpy() - wanted) / scale
+                gap = np.abs(known[step.gives].cpu().numpy() - wanted) / scale
                 assert gap.max() < 1.01, (step.gives, gap.max())
                 off, count = off + int((gap > 0.5).sum()), count + gap.size
-                known[step.gives] = torch.from_numpy(wanted)
-        found = module(normalised(pixels, preprocess)).numpy()
+                known[step.gives] = torch.from_numpy(wanted).to(device)
+        found = module(images).cpu().numpy()
     assert off < 3e-4 * count, (off, count)
     shipped = open_model(model).run(pixels).logits
-    np.testing.assert_allclose(known["logits"].numpy(), written["logits"][0], atol=1e-4 * np.abs(shipped).max())
+    np.testing.assert_allclose(known["logits"].cpu().numpy(), written["logits"][0], atol=1e-4 * np.abs(shipped).max())
     np.testing.assert_array_equal(found.argmax(1), shipped.argmax(1))
     assert apart(found, shipped) < 0.1 * np.abs(shipped).mean()
 
@@ -106,6 +113,17 @@ def test_it_computes_what_is_written(name):
         hold_to(network, model, bits=7)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", FEW)
+def test_a_card_computes_what_is_written(name, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    network = made(name)
+    graph = float_graph(network)
+    model = quantize(graph, observe(graph, pictures(network), counted=False).ranges("minmax"), Rounding())
+    hold_to(network, model, bits=8, device="cuda")
+
+
 @pytest.mark.parametrize("scale", [0.1, torch.tensor([0.1, 0.02, 3.0])])
 def test_devices_without_a_kernel_of_rounding_round_alike(scale):
     x = torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(0)) * 8
@@ -122,6 +140,44 @@ def test_devices_without_a_kernel_of_rounding_round_alike(scale):
     assert 0.01 < cut < 0.9
     # At the ends, half a level beyond the last still rounds to it, and may have a gradient or none.
     assert ((its_gradient == 0) != (others == 0)).float().mean() < 0.05
+
+
+class Answering(nn.Module):
+    """An objective, as far as it is looked into."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return self.network(images)
+
+
+def test_layers_compute_in_whole_float32_and_lost_numbers_are_found(monkeypatch):
+    """No layer is called, so no hook of one says what it gave."""
+    network = made("resnet14_cifar")
+    graph, preprocess, pixels = float_graph(network), preprocess_of(network), pictures(network)
+    model = quantize(graph, observe(graph, pixels, counted=False).ranges("minmax"), Rounding())
+    module = Rounded(network, model, preprocess=preprocess, bits=8)
+    objective, precision = Answering(module), Precision()
+    batch = Batch(normalised(pixels, preprocess), torch.zeros(len(pixels), dtype=torch.int64))
+    exact: list[bool] = []
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    convolve = F.conv2d
+
+    def looked(*given: Any, **more: Any) -> torch.Tensor:
+        exact.append(not torch.backends.cudnn.allow_tf32)
+        return convolve(*given, **more)
+
+    monkeypatch.setattr(F, "conv2d", looked)
+    assert first_non_finite_layer(objective, batch, precision=precision) is None
+    assert exact
+    assert all(exact)
+    assert torch.backends.cudnn.allow_tf32
+    last = [step.layer for step in module.steps if step.layer][-1]
+    with torch.no_grad():
+        network.get_parameter(f"{last}.bias")[0] = torch.inf
+    assert first_non_finite_layer(objective, batch, precision=precision) == f"network.{last}"
 
 
 def test_what_was_trained_computes_what_is_written_of_it():

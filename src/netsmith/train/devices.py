@@ -11,6 +11,8 @@ What was run on hardware and what was not is said in README.
 """
 
 import importlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -105,6 +107,17 @@ def choose_kernels(device: torch.device) -> None:
     """
     if device.type == "cuda" and not torch.backends.cudnn.deterministic:
         torch.backends.cudnn.benchmark = True
+
+
+@contextmanager
+def whole_float32() -> Generator[None]:
+    """Convolutions as exact as on the CPU, also where cuDNN would cut float32 to TF32's ten bits, as torch lets it."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def likes_known_shapes(device: torch.device) -> bool:

@@ -4,7 +4,9 @@ Asked only once training has stopped, so it may cost another update's time.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,15 @@ from netsmith.train.precision import Precision
 from netsmith.train.state import State
 
 MOST_LAYERS = 5  # named in a message
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """A network that computes with its layers' parameters and does not call them."""
+
+    def outputs(self, x: Tensor, /) -> Iterator[tuple[str, Tensor]]:
+        """Name and output of each operation in turn."""
+        ...
 
 
 class Diverged(CheckError):
@@ -102,13 +113,22 @@ def first_non_finite_layer(objective: nn.Module, batch: Batch, *, precision: Pre
     found: list[str] = []
 
     def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def look(module: nn.Module, inputs: object, output: object) -> None:
-            if not found and isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
-                found.append(name)
+        def look(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
+            if found:
+                return
+            outputs: Iterable[tuple[str, object]] = [(name, output)]
+            if isinstance(module, Stepwise):
+                outputs = ((f"{name}.{of}", each) for of, each in module.outputs(*inputs))
+            lost = (of for of, each in outputs if isinstance(each, Tensor) and not bool(torch.isfinite(each).all()))
+            found.extend(islice(lost, 1))
 
         return layer.register_forward_hook(look)
 
-    leaves = [(name, layer) for name, layer in objective.named_modules() if not any(layer.children())]
+    leaves = [
+        (name, layer)
+        for name, layer in objective.named_modules()
+        if isinstance(layer, Stepwise) or not any(layer.children())
+    ]
     handles = [watch(name, layer) for name, layer in leaves]
     try:
         with precision.autocast(batch.images.device):

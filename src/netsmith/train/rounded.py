@@ -13,7 +13,7 @@ Deliberate choices:
 - Dropout, stochastic depth and classifiers for training only are left out, as in the graph.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -30,7 +30,7 @@ from netsmith.models.network import Network
 from netsmith.nn.positions import every, mean_over_positions
 from netsmith.nn.windows import WindowPool, equal_pads, pad
 from netsmith.run.preprocess import Preprocess
-from netsmith.train.devices import has_float64
+from netsmith.train.devices import has_float64, whole_float32
 
 LEVELS = 255
 """Steps between the smallest and the largest activation."""
@@ -106,12 +106,18 @@ class Rounded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N,3,H,W], normalised, -> logits [N,classes]."""
+        for _, each in self.outputs(x):
+            x = each
+        return x
+
+    def outputs(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The same one operation at a time: layer, or tensor where it has none, and what it gives; the logits last."""
         known = self.enter(x)
         for step in self.steps:
             known[step.gives] = step.compute(self, [known[name] for name in step.reads])
+            yield step.layer or step.gives, known[step.gives]
             for name in step.drops:
                 del known[name]
-        return known["logits"]
 
     def enter(self, x: Tensor) -> dict[str, Tensor]:
         """Normalised images as the entrance."""
@@ -300,11 +306,12 @@ def _conv(layer: str, given: Mapping[str, Any], scales: _Scales | None) -> Compu
     def compute(module: Rounded, read: Sequence[Tensor]) -> Tensor:
         (x,) = read
         weight, bias = module.folded(layer, scales)
-        if kernel == (1, 1) and equal == (0, 0):  # see StridedPointwise
-            return F.conv2d(every(x, stride), weight, bias, groups=groups)
-        if equal is None:
-            return F.conv2d(pad(x, kernel, stride, padding), weight, bias, stride, groups=groups)
-        return F.conv2d(x, weight, bias, stride, equal, groups=groups)
+        with whole_float32():  # numbers that are cut off would round to other levels than the file's
+            if kernel == (1, 1) and equal == (0, 0):  # see StridedPointwise
+                return F.conv2d(every(x, stride), weight, bias, groups=groups)
+            if equal is None:
+                return F.conv2d(pad(x, kernel, stride, padding), weight, bias, stride, groups=groups)
+            return F.conv2d(x, weight, bias, stride, equal, groups=groups)
 
     return compute
 
