@@ -1,5 +1,8 @@
 """The last rung of `quantize`: where nothing else holds, training with rounding simulated does."""
 
+import shutil
+import signal
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +27,7 @@ from netsmith.errors import CheckError, InputError
 from netsmith.export.network import normalised
 from netsmith.export.onnx_graph import write_onnx
 from netsmith.export.repack import repack
-from netsmith.fit import finish, stage, training_rounded
+from netsmith.fit import finish, quantizing, stage, training_rounded
 from netsmith.fit.parent import Parent, open_parent
 from netsmith.fit.quantizing import QuantizeJob, quantize_run
 from netsmith.fit.session import Session
@@ -34,6 +37,7 @@ from netsmith.run.clock import FakeClock
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.recipe import Recipe
+from netsmith.train.diagnosis import Diverged
 
 NETWORK = "resnet20_cifar@0.5,depth=0.34"
 APART = 100.0
@@ -99,26 +103,45 @@ def typed(ground: Path, out: Path, **told: Any) -> Session:
     return Session(data=str(ground / "stripes.npz"), output=out, command=["quantize", "model", "-o", str(out)], **told)
 
 
-def test_what_no_other_rung_holds_is_held_by_training_with_rounding(ground, tmp_path, monkeypatch):
-    """Refused without a length for it, which the refusal names; the same run goes on with one; stopped, it goes on."""
+@pytest.fixture(scope="module")
+def refused(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run after nine rungs without training; copied by those that go on with it."""
+    out = tmp_path_factory.mktemp("refused") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        untimed(patch)
+        with pytest.raises(CheckError, match="training with rounding, the last rung, was not tried: give --time"):
+            quantize_run(job(ground), typed(ground, out))
+    assert len(rows(out, "rung")) == 9
+    return out
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Bundle]:
+    """What would be shipped; how a run ends is seen by `test_as_a_person_types_it`."""
     untimed(monkeypatch)
-    made: list[Bundle] = []
-    monkeypatch.setattr(stage.Stage, "ship", lambda self, bundle: made.append(bundle))  # how a run ends is seen below
-    out, before = tmp_path / "out", artifact_hash(ground / "model")
-    with pytest.raises(CheckError, match="training with rounding, the last rung, was not tried: give --time"):
-        quantize_run(job(ground), typed(ground, out))
-    tried = len(rows(out, "rung"))
-    assert tried == 9
+    shipped: list[Bundle] = []
+    monkeypatch.setattr(stage.Stage, "ship", lambda self, bundle: shipped.append(bundle))
+    return shipped
+
+
+def test_what_no_other_rung_holds_is_held_by_training_with_rounding(ground, refused, made, tmp_path, monkeypatch):
+    """The run that was refused goes on with a length; stopped in training and killed before the outcome, it goes on."""
+    out, before = shutil.copytree(refused, tmp_path / "out"), artifact_hash(ground / "model")
 
     def stop(title: str, done: float, total: float, *more: Any, **others: Any) -> None:
         if title == "training" and done > total / 5:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     again = job(ground, training=TRAINING, resume=True)
     with pytest.raises(KeyboardInterrupt):
         quantize_run(again, typed(ground, out, progress=stop))
-    assert len(rows(out, "rung")) == tried
-    quantize_run(again, typed(ground, out))
+    assert len(rows(out, "rung")) == 9
+    assert [*(out / "checkpoints").glob("*.safetensors")], "what was learned stays"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(f"{quantizing.__name__}._Ladder._settle", killed)
+        quantize_run(again, typed(ground, out))
+    assert (rows(out, "rung")[-1].verdict, len(rows(out, "quantize"))) == ("kept", 1)
+    quantize_run(job(ground, resume=True), typed(ground, out))
 
     *others, last = rows(out, "rung")
     assert all(row.after["drops"] and not row.after["rung"]["trained"] for row in others)
@@ -129,7 +152,7 @@ def test_what_no_other_rung_holds_is_held_by_training_with_rounding(ground, tmp_
     assert [row.verdict for row in rows(out, "quantize")] == ["refused", "kept"]
     assert artifact_hash(ground / "model") == before
 
-    (bundle,) = made
+    bundle = made[0]
     config = bundle.config
     assert config.quantization is not None
     assert config.quantization.rung == "per channel, minmax, trained with rounding"
@@ -139,6 +162,53 @@ def test_what_no_other_rung_holds_is_held_by_training_with_rounding(ground, tmp_
     weights = {name: tensor.numpy() for name, tensor in load_model(bundle.folder).state_dict().items()}
     remade = write_onnx(bundle.layout, weights, preprocess=config.preprocess)
     assert sha256(remade).hexdigest() == config.quantization.source
+
+    # Disturbed neither by signals nor, once it is measured again, by the machine: the same weights, trained once.
+    other = shutil.copytree(refused, tmp_path / "other")
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(CheckError, match=r"trained with rounding answers well enough, .* --resume"),
+    ):
+        untimed(patch, noise=2.0)
+        quantize_run(again, typed(ground, other))
+    assert [row.after["slow"] for row in rows(other, "rung")] == [False] * 9 + [True]
+    trained = (other / "metrics.jsonl").read_text()
+    quantize_run(job(ground, resume=True), typed(ground, other))
+    assert (other / "metrics.jsonl").read_text() == trained
+    assert [row.verdict for row in rows(other, "quantize")] == ["refused", "refused", "kept"]
+    assert "of 10 rungs tried" in rows(other, "quantize")[-1].reason
+    assert made[1].config.files["model.safetensors"] == bundle.config.files["model.safetensors"]
+
+
+def killed(*given: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_training_that_breaks_down_is_a_refused_rung(ground, refused, made, tmp_path, monkeypatch):
+    """Told in the outcome beside the nearest; tried anew only where training is asked for again."""
+    out = shutil.copytree(refused, tmp_path / "out")
+
+    def broken_down(*given: Any, **more: Any) -> None:
+        raise Diverged("the loss is not finite at step 3")
+
+    monkeypatch.setattr(quantizing, "train_rounded", broken_down)
+    again = job(ground, training=TRAINING, resume=True)
+    for given, count in ((again, 10), (replace(again, training={}), 10), (again, 11)):
+        with pytest.raises(
+            CheckError, match=r"none of 10 rungs will do; .* trained with rounding: the loss is not fin"
+        ):
+            quantize_run(given, typed(ground, out))
+        assert len(rows(out, "rung")) == count
+    assert rows(out, "rung")[-1].verdict == "refused"
+    assert not made
+
+
+def test_what_cannot_be_trained_is_told_before_the_first_rung(ground, tmp_path):
+    """And nothing holds the run to it."""
+    with pytest.raises(InputError, match="--device cuda:99: this torch sees"):
+        quantize_run(job(ground, training={**TRAINING, "device": "cuda:99"}), typed(ground, tmp_path / "out"))
+    assert not rows(tmp_path / "out", "rung")
+    assert not (tmp_path / "out" / "recipe.yaml").exists()
 
 
 @pytest.mark.slow
@@ -169,16 +239,20 @@ def test_the_recipe_is_the_parents_but_slower(ground, tmp_path):
     first.path.mkdir()
     own = Recipe(
         model="resnet20_cifar", img_size=24, train_size=20, epochs=3.0, lr=0.2, opt="adamw", mixup=0.2, ema=0.99,
-        teachers=("0" * 64,), batch_size=16, device="cuda:1", seed=4,
+        teachers=("0" * 64,), batch_size=16, device="cuda:1", seed=4, momentum=0.8, weight_decay=0.05,
     )  # fmt: skip
     own.save(first.recipe)
     parent = Parent(first.path, bundle, first)
     run = RunFolder(tmp_path / "second")
     run.path.mkdir()
     work = cast(Stage, SimpleNamespace(parent=parent, run=run, audited=typed(ground, run.path).read(seed=0)))
-    found = training_rounded.compose(work, {"time_s": 60.0, "batch_size": 8}, seed=7)
-    assert found == Recipe.load(run.recipe)
-    assert (found.lr, found.opt, found.mixup, found.batch_size) == (0.02, "adamw", 0.2, 8)
+    other = training_rounded.compose(work, {"epochs": 1.0, "opt": "sgd"}, seed=7)
+    assert (other.lr, other.momentum, other.weight_decay, other.mixup) == (0.003, 0.9, 5e-4, 0.2)
+    assert not run.recipe.exists()
+    found = training_rounded.compose(work, {"time_s": 60.0, "batch_size": 8, "opt": "adamw"}, seed=7)
+    found.save(run.recipe)
+    assert (found.lr, found.momentum, found.weight_decay) == (0.02, 0.8, 0.05)
+    assert (found.opt, found.mixup, found.batch_size) == ("adamw", 0.2, 8)
     assert (found.model, found.parent, found.img_size, found.seed) == (bundle.layout.name, parent.artifact, SIDE, 7)
     assert (found.epochs, found.time_s, found.teachers, found.device) == (None, 60.0, (), "auto")
     assert (found.train_size, found.ema, found.grad_clip, found.dtype) == (None, None, 1.0, "float32")

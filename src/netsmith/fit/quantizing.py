@@ -29,7 +29,7 @@ from netsmith.compress.quantize.calibrate import METHODS, Observed, observe
 from netsmith.compress.quantize.equalize import equalize
 from netsmith.compress.quantize.graph import Graph
 from netsmith.compress.quantize.half import halve
-from netsmith.compress.quantize.ladder import Rung, Tried, next_rung
+from netsmith.compress.quantize.ladder import Rung, next_rung
 from netsmith.compress.quantize.qdq import Rounding, quantize
 from netsmith.compress.quantize.sensitivity import rank
 from netsmith.data.cache import prepared
@@ -37,16 +37,16 @@ from netsmith.errors import CheckError, InputError
 from netsmith.fit.calibration import calibration_pictures
 from netsmith.fit.judged import Found, verdict
 from netsmith.fit.parent import open_parent
+from netsmith.fit.rungs import RUNG, STAGE, enter_breakdown, nearest, settled, standing, tried
 from netsmith.fit.session import Session
 from netsmith.fit.stage import Stage, run_stage
 from netsmith.fit.training_rounded import Learned, compose, float_model, obstacle, train_rounded
 from netsmith.run.ledger import LedgerRow
 from netsmith.run.machine import machine
+from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
 from netsmith.run.scores import thresholds_for
 
-STAGE, RUNG = "quantize", "rung"
-"""Stages of the ledger's rows: of the outcome, and of every rung before it."""
 VNNI = {"avx512_vnni", "avx_vnni"}
 """Either of these multiplies bytes without saturating; on other x86 processors weights have seven bits."""
 SENSITIVITY_PICTURES = 64
@@ -118,11 +118,10 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
 
     def work(stage: Stage) -> Result:
         stage.hold_to(job.wishes())
-        row = stage.ledger.newest(STAGE)
         if halved is None:
-            row = _Ladder(stage, job, graph).climb(row)
-        elif row is None:
-            row = _judge_halved(stage, job, halved)
+            row = _Ladder(stage, job, graph).climb()
+        else:
+            row = stage.ledger.newest(STAGE) or _judge_halved(stage, job, halved)
         if row.verdict == "refused":
             raise CheckError(stage.refusal(row.reason))
         made = stage.made(row.output or "")
@@ -142,34 +141,35 @@ class _Ladder:
     graph: Graph
     _known: dict[str, Any] = field(default_factory=dict[str, Any])
 
-    def climb(self, outcome: LedgerRow | None) -> LedgerRow:
+    def climb(self) -> LedgerRow:
         """Try rungs until one is kept or none is left; gives the row of the outcome, the one of before where nothing
         was left to try."""
-        if outcome is not None and self._next(self._rows, trains=self._trains) is None:
+        own, say = self.stage.ledger.own, self.stage.session.say
+        rows = standing(own, trains=bool(self.job.training))
+        rung = self._next(rows, trains=self._trains)
+        if rung is None and (outcome := settled(own)) is not None:
             if self.job.training and outcome.verdict == "refused":
-                self.stage.session.say(
+                say(
                     "training is allowed, and no rung is left for it: it was tried before, which only another folder "
                     "does anew, or it cannot mend what is wrong"
                 )
             return outcome
+        if rung is not None and self._trains:
+            recipe = self._recipe  # what does not go together is said before the first rung, not after the last
+            say(f"where nothing else will do, {recipe.opt} trains with rounding, at a rate of {recipe.lr:g}")
         if (runtime := self._float.config.preferred.runtime) != REFERENCE:
-            self.stage.session.say(
+            say(
                 f"{self.stage.parent.path} prefers {runtime} and is timed in it; int8 in {REFERENCE}, since runtimes "
                 "round in ways of their own: netsmith bench --write tries the others on what is shipped"
             )
-        rows = self._rows
-        while rung := self._next(rows, trains=self._trains):
+        while rung is not None:
             rows.append(self._try(rung))
+            rung = self._next(rows, trains=self._trains)
         return self._settle(rows)
-
-    @property
-    def _rows(self) -> list[LedgerRow]:
-        """Of the rungs that were tried."""
-        return [row for row in self.stage.ledger.own if row.stage == RUNG]
 
     def _next(self, rows: Sequence[LedgerRow], *, trains: bool) -> Rung | None:
         methods = METHODS if self.job.calibration is None else (self.job.calibration,)
-        return next_rung([_tried(row) for row in rows], layers=len(self.graph.layers()), methods=methods, trains=trains)
+        return next_rung([tried(row) for row in rows], layers=len(self.graph.layers()), methods=methods, trains=trains)
 
     @cached_property
     def _trains(self) -> bool:
@@ -183,7 +183,13 @@ class _Ladder:
         rounding = self._rounding(rung)
         learned: Learned | None = None
         if rung.trained:
-            model, learned = self._trained(rung, rounding)
+            from netsmith.train.diagnosis import Diverged
+
+            try:
+                model, learned = self._trained(rung, rounding)
+            except Diverged as error:
+                stage.session.say(f"{RUNG}: refused, {error}")
+                return enter_breakdown(stage.ledger, rung, str(error), artifact=stage.parent.artifact)
         else:
             source = self._equalized if rung.equalized else self.graph
             observed = self._observed(source)
@@ -224,10 +230,15 @@ class _Ladder:
             },
         )
 
+    @cached_property
+    def _recipe(self) -> Recipe:
+        """Of training with rounding."""
+        return compose(self.stage, self.job.training, seed=self.job.seed)
+
     def _trained(self, rung: Rung, rounding: Rounding) -> tuple[bytes, Learned]:
         """The rounded graph of the network that was trained on; its ranges are those that it was trained with."""
-        stage = self.stage
-        recipe = compose(stage, self.job.training, seed=self.job.seed)
+        stage, recipe = self.stage, self._recipe
+        recipe.save(stage.run.recipe)
         network = stage.parent.network()
         before = Graph(float_model(stage.parent, network).model)
         ranges = self._observed(before).ranges(rung.calibration)
@@ -236,11 +247,8 @@ class _Ladder:
 
     def _settle(self, rows: Sequence[LedgerRow]) -> LedgerRow:
         """The row of the outcome: the rung that was kept, or the one that came nearest."""
-        kept = rows[-1].verdict == "kept"
-        best = rows[-1] if kept else max(rows, key=_nearness)
-        tried = f"{len(rows)} rung{'s' if len(rows) > 1 else ''}"
-        reason = f"{best.reason}; of {tried} tried" if kept else f"none of {tried} will do; the nearest, {best.reason}"
-        if not kept and self._next(rows, trains=True) is not None:
+        best, reason = nearest(rows)
+        if best.verdict != "kept" and self._next(rows, trains=True) is not None:
             why = obstacle(self.stage.parent) or "give --time, such as 5m, or --epochs, with --resume"
             reason += f"; training with rounding, the last rung, was not tried: {why}"
         return self.stage.ledger.add(
@@ -385,15 +393,3 @@ def _write(
         preferred=preferred,
         provenance=stage.finisher.inherited(provenance),
     )
-
-
-def _tried(row: LedgerRow) -> Tried:
-    after = row.after
-    score = after.get("top1") or after["map"]
-    return Tried(rung=Rung(**after["rung"]), score=score["value"], drops=after["drops"], slow=after["slow"])
-
-
-def _nearness(row: LedgerRow) -> tuple[bool, float]:
-    """Faster ones first, then by what they score."""
-    tried = _tried(row)
-    return not tried.slow, tried.score

@@ -33,6 +33,8 @@ UNLIKE = {
     "device", "threads", "workers", "channels_last", "grad_accum",
 }  # fmt: skip
 """Fields of the parent's recipe that belong to its beginning, its length or its machine."""
+OF_OPTIMIZER = {"momentum", "nesterov", "weight_decay"}
+"""And those that, as its rate, say nothing of another optimizer."""
 HOW: Mapping[str, Any] = {
     "sched": "cosine", "final_lr_ratio": 0.0, "train_size": None, "progressive": None, "ema": None, "head_first": 0.0,
     "drop_rate": 0.0, "drop_path": 0.0, "grad_clip": 1.0, "dtype": "float32", "compile": False, "sharded": False,
@@ -69,7 +71,7 @@ def obstacle(parent: Parent) -> str | None:
 
 
 def compose(stage: Stage, flags: Mapping[str, Any], *, seed: int) -> Recipe:
-    """The recipe of the training, which the run's folder keeps.
+    """The recipe of the training, which the run's folder keeps from its beginning on.
 
     Args:
         stage: at work.
@@ -77,27 +79,32 @@ def compose(stage: Stage, flags: Mapping[str, Any], *, seed: int) -> Recipe:
         seed: of it.
 
     Raises:
-        InputError: the training that the folder holds was begun by another one.
+        InputError: what was given does not go together, or not on this machine; the training that the folder holds was
+            begun by another one.
     """
+    from netsmith.train.requirements import choose_device
+
     start, run = Continued(stage.parent), stage.run
     begun = Recipe.load(run.recipe) if run.recipe.exists() else None
     if begun is not None:
         under = [(str(run.recipe), begun.model_dump())]
     else:
-        under = [_of_parent(stage.parent), ("training with rounding", HOW)]
+        under = [_of_parent(stage.parent, opt=flags.get("opt")), ("training with rounding", HOW)]
     layers = [*under, ("the flags", {**flags, **start.fields, "seed": seed})]
     recipe = compose_recipe(stage.audited, start, layers=layers)
     if begun is not None:
         refuse_other_recipe(run, begun, recipe)
-    recipe.save(run.recipe)
+    choose_device(recipe)
     return recipe
 
 
-def _of_parent(parent: Parent) -> tuple[str, dict[str, Any]]:
-    """What the parent's run says of training."""
+def _of_parent(parent: Parent, *, opt: str | None) -> tuple[str, dict[str, Any]]:
+    """What the parent's run says of training, by another optimizer where one was given."""
     if parent.run is None or not parent.run.recipe.exists():
         return "the defaults", {}
     recipe = Recipe.load(parent.run.recipe)
+    if opt not in (None, recipe.opt):
+        return str(parent.run.recipe), recipe.model_dump(exclude=UNLIKE | OF_OPTIMIZER)
     return str(parent.run.recipe), {**recipe.model_dump(exclude=UNLIKE), "lr": recipe.lr / SLOWER}
 
 

@@ -1,8 +1,11 @@
 """The ladder as a function of what became of the rungs before."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from netsmith.compress.quantize.ladder import Rung, Tried, next_rung
+import pytest
+
+from netsmith.compress.quantize.ladder import Rung, Tried, disturbed, next_rung
 
 Fate = Callable[[Rung], tuple[float, bool, bool]]
 
@@ -58,3 +61,25 @@ def test_training_comes_last_and_only_where_it_can_mend_what_is_wrong():
     slow = climbed(lambda rung: (1.0, True, rung.per_channel), trains=True)
     assert slow[-1] == "per tensor, minmax, trained with rounding"
     assert climbed(lambda rung: (1.0, True, True), trains=True) == ["per channel, minmax", "per tensor, minmax"]
+
+
+@pytest.mark.parametrize("noisy", ["entropy", "percentile", "per tensor", "equalized"])
+def test_one_disturbed_measurement_ends_nothing(noisy):
+    """What rounds in the same way takes the same time, and the first rung was fast."""
+    quiet = climbed(lambda rung: (1.0, not rung.trained, False), trains=True)
+
+    def fate(rung: Rung) -> tuple[float, bool, bool]:
+        return 1.0, not rung.trained, noisy in str(rung) and not rung.excluded
+
+    assert climbed(fate, trains=True) == quiet
+
+
+def test_what_only_a_disturbed_measurement_speaks_against_is_told():
+    first, second = Rung(calibration="minmax"), Rung(calibration="entropy")
+    fast = Tried(rung=first, score=0.5, drops=True, slow=False)
+    late = Tried(rung=second, score=0.9, drops=False, slow=True)
+    assert disturbed([fast, late]) == [second]
+    assert not disturbed([late]), "nothing says that it is fast"
+    assert not disturbed([fast, replace(late, drops=True)])
+    assert not disturbed([fast, replace(late, rung=replace(second, excluded=2))]), "which takes longer"
+    assert not disturbed([fast, replace(late, rung=replace(second, per_channel=False))])

@@ -4,11 +4,11 @@ In this order: all that can be rounded, a scale per channel, ranges by minmax, e
 layer; then the most sensitive layers left in float, 1, 2, 4, ... up to half of them; then, on an equalized graph with
 corrected biases, all of it again; at last, where training is allowed, the network trained on with rounding simulated.
 Only what can mend the trouble is tried: calibration, equalization and training change what a graph answers and not how
-long it takes, and every excluded layer makes it slower. The ranges are from then on those of the calibration that kept
-most accuracy.
+long it takes, so where one rung was faster than float all that round alike are, whatever a disturbed measurement says;
+and every excluded layer makes it slower. The ranges are from then on those of the calibration that kept most accuracy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from netsmith.artifact.quantization import Calibration
@@ -81,25 +81,39 @@ def next_rung(
     return next((rung for rung in ways if rung not in known), None)
 
 
+def disturbed(tried: Sequence[Tried]) -> list[Rung]:
+    """Rungs that answer well enough and were slow though others that take as long were not: worth measuring anew.
+
+    Args:
+        tried: in any order, each rung once.
+    """
+    return [
+        each.rung
+        for each in tried
+        if each.slow and not each.drops and not each.rung.excluded and _fast(tried, per_channel=each.rung.per_channel)
+    ]
+
+
+def _fast(tried: Iterable[Tried], *, per_channel: bool) -> bool:
+    """Whether a rung with such scales and no layer in float was faster than float."""
+    return any(not each.slow for each in tried if each.rung.per_channel == per_channel and not each.rung.excluded)
+
+
 def _ways(known: dict[Rung, Tried], *, layers: int, methods: Sequence[Calibration], trains: bool) -> Iterator[Rung]:
     """The rungs in order, as far as what is known of those before says that they are worth trying."""
-    slow = False
     for method in methods:
-        yield (rung := Rung(calibration=method))
-        slow = slow or known[rung].slow
-        if slow:
+        yield Rung(calibration=method)
+        if not _fast(known.values(), per_channel=True):
             break
     best = max((known[Rung(calibration=m)] for m in methods if Rung(calibration=m) in known), key=_score)
     plain = best.rung.calibration
-    yield (rung := Rung(calibration=plain, per_channel=False))
-    if slow and known[rung].slow:
+    yield Rung(calibration=plain, per_channel=False)
+    per_channel = _fast(known.values(), per_channel=True)
+    if not per_channel and not _fast(known.values(), per_channel=False):
         return  # no way of calibrating is faster
-    per_channel = not slow
     for equalized in (False, True):
         if equalized:
-            yield (rung := Rung(calibration=plain, per_channel=per_channel, equalized=True))
-            if known[rung].slow:
-                return
+            yield Rung(calibration=plain, per_channel=per_channel, equalized=True)
         excluded = 1
         while excluded <= layers // 2:
             yield (rung := Rung(calibration=plain, per_channel=per_channel, excluded=excluded, equalized=equalized))
