@@ -124,11 +124,10 @@ def first_non_finite_layer(objective: nn.Module, batch: Batch, *, precision: Pre
 
         return layer.register_forward_hook(look)
 
-    leaves = [
-        (name, layer)
-        for name, layer in objective.named_modules()
-        if isinstance(layer, Stepwise) or not any(layer.children())
-    ]
+    def tells(layer: nn.Module) -> bool:
+        return isinstance(layer, Stepwise) or not any(layer.children())
+
+    leaves = [(name, layer) for name, layer in objective.named_modules() if tells(layer)]
     handles = [watch(name, layer) for name, layer in leaves]
     try:
         with precision.autocast(batch.images.device):
