@@ -99,7 +99,8 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
         session: where the pictures are, where the run goes, who is told.
 
     Raises:
-        InputError: model, data or folder cannot be used; before anything was written, where the folder is new.
+        InputError: model, data or folder cannot be used, before anything was written, where the folder is new; or the
+            training cannot be had, before the first rung.
         CheckError: nothing that was made is good enough, with the numbers; or the finished run does not keep its word.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the folder can be resumed.
     """

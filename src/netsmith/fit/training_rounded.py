@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from netsmith.artifact.bundle import WEIGHTS, Provenance
 from netsmith.fit.composing import compose_recipe
 from netsmith.fit.finish import recipe_hash
@@ -79,9 +81,10 @@ def compose(stage: Stage, flags: Mapping[str, Any], *, seed: int) -> Recipe:
         seed: of it.
 
     Raises:
-        InputError: what was given does not go together, or not on this machine; the training that the folder holds was
-            begun by another one.
+        InputError: what was given does not go together, or not here or with these pictures; the training that the
+            folder holds was begun by another one.
     """
+    from netsmith.train.class_weights import balanced_weights
     from netsmith.train.requirements import choose_device
 
     start, run = Continued(stage.parent), stage.run
@@ -95,6 +98,9 @@ def compose(stage: Stage, flags: Mapping[str, Any], *, seed: int) -> Recipe:
     if begun is not None:
         refuse_other_recipe(run, begun, recipe)
     choose_device(recipe)
+    if recipe.class_balance == "loss" and stage.audited.dataset.task == "classify":
+        labels = np.array([item.label for item in stage.dataset.subset("train")], dtype=np.int64)
+        balanced_weights(labels, classes=len(stage.dataset.classes))
     return recipe
 
 
