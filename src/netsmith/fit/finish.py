@@ -27,13 +27,9 @@ from netsmith.data.cache import Prepared, prepared
 from netsmith.data.items import Dataset
 from netsmith.data.prepare import Pixels, as_pixels
 from netsmith.errors import CheckError, InputError
+from netsmith.fit.explaining import explain
 from netsmith.fit.judged import as_latency
 from netsmith.fit.replay import Replay
-from netsmith.report.curves import curve_of, write_curves
-from netsmith.report.evidence import gather
-from netsmith.report.history import validation_pictures
-from netsmith.report.lessons import lessons
-from netsmith.report.page import write_report
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger, Split
@@ -379,21 +375,6 @@ def is_concluded(run: RunFolder, ledger: Ledger) -> bool:
     if not run.finished or verified is None or verified.verdict != "done":
         return False
     return verified.inputs == [artifact_hash(run.model)]
-
-
-def explain(run: RunFolder) -> None:
-    """The pages and pictures that explain a run, the report last."""
-    evidence = gather(run)
-    curve = curve_of(evidence, pictures=validation_pictures(evidence))
-    if curve is not None:
-        write_curves([curve], run.curves)
-    write_report(run)
-
-
-def what_it_shows(run: RunFolder) -> list[str]:
-    """What the curves of a training say, a sentence each; nothing where it went well."""
-    evidence = gather(run)
-    return [lesson.text for lesson in lessons(evidence, pictures=validation_pictures(evidence))]
 
 
 def recipe_hash(recipe: Recipe) -> str:

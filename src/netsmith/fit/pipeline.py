@@ -13,8 +13,9 @@ from netsmith.data.cache import cache_root
 from netsmith.data.items import Dataset
 from netsmith.data.splits import split
 from netsmith.errors import CheckError, InputError
+from netsmith.fit.explaining import what_it_shows
 from netsmith.fit.field import Entry, Field, choose_field
-from netsmith.fit.finish import Finisher, reported, what_it_shows
+from netsmith.fit.finish import Finisher, reported
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.pace import training_speed
 from netsmith.fit.race import Race

@@ -21,7 +21,8 @@ from netsmith.artifact.measure import measure
 from netsmith.artifact.validate import run_of
 from netsmith.artifact.verify import verify_fresh
 from netsmith.errors import CheckError, InputError
-from netsmith.fit.finish import ATTEMPTS, explain, verified
+from netsmith.fit.explaining import explain
+from netsmith.fit.finish import ATTEMPTS, verified
 from netsmith.fit.judged import as_latency
 from netsmith.run.budget import BudgetRow
 from netsmith.run.clock import SystemClock

@@ -33,7 +33,7 @@ from netsmith.fit.composing import (
     refuse_taught,
 )
 from netsmith.fit.cutting import Channels, CostLimit, Cut, LatencyLimit, Milliseconds, SingleWeights, Wish, in_words
-from netsmith.fit.finish import what_it_shows
+from netsmith.fit.explaining import what_it_shows
 from netsmith.fit.going_on import Round, Training, make_twin, refuse_without_twin
 from netsmith.fit.judged import Judged, verdict
 from netsmith.fit.recipes import look_at

@@ -24,7 +24,8 @@ from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset
 from netsmith.errors import InputError
 from netsmith.fit.composing import compose_recipe, given_layers, last_given, refuse_taught
-from netsmith.fit.finish import Finisher, reported, what_it_shows
+from netsmith.fit.explaining import what_it_shows
+from netsmith.fit.finish import Finisher, reported
 from netsmith.fit.named import Layer, as_network_takes, recipe_layer, refuse_other_name, replaced
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.parent import Parent
