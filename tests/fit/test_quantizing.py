@@ -25,6 +25,7 @@ from netsmith.fit import quantizing, stage
 from netsmith.fit.calibration import calibration_pictures
 from netsmith.fit.quantizing import QuantizeJob, quantize_run
 from netsmith.fit.session import Session
+from netsmith.run.budget import Budget
 from netsmith.run.clock import FakeClock
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
@@ -140,6 +141,21 @@ def test_where_the_first_rungs_collapse_the_ladder_goes_on_to_one_that_holds(gro
     assert "golden probabilities" in {check.name for check in found.checks}
     assert result.final.precision == "int8"
     assert result.final.size_bytes < 0.6 * load_bundle(ground / "apart").size_bytes
+
+
+@pytest.mark.usefixtures("quick")
+def test_layers_in_float_that_break_a_limit_are_not_what_is_kept(ground, tmp_path):
+    """Though they answer well; what is equalized is as small as what is rounded whole."""
+    rounded = load_bundle(ground / "apart").size_bytes * 3 // 10
+    result = quantized(
+        ground, "apart", tmp_path / "out", max_drop=5.0, calibration="minmax", budget=Budget(size_bytes=rounded)
+    )
+    *_, one, in_float, equalized = rows(tmp_path / "out", "rung")
+    assert (one.after["rung"]["excluded"], one.after["over"]) == (1, False)
+    assert (in_float.verdict, in_float.after["over"]) == ("refused", True)
+    assert "it misses size" in in_float.reason
+    assert (equalized.verdict, equalized.after["rung"]["excluded"]) == ("kept", 0)
+    assert result.final.size_bytes <= rounded
 
 
 def test_where_int8_is_slower_the_float_model_stays(ground, tmp_path):

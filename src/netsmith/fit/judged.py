@@ -18,6 +18,7 @@ from typing import Any
 
 from netsmith.artifact.bundle import Preferred
 from netsmith.artifact.latency import ALIKE, Measurement
+from netsmith.run.budget import Budget, BudgetRow
 from netsmith.run.metrics import Interval
 from netsmith.run.result import Latency
 from netsmith.run.scores import METRIC_NAMES, Answers, Metric, change
@@ -64,6 +65,13 @@ class Judged:
         """With which it was measured."""
         return Preferred(runtime=self.runtime, threads=self.threads)
 
+    def missed(self, budget: Budget) -> list[BudgetRow]:
+        """The limits that it misses."""
+        measured = {
+            "latency_ms": self.latency.high, "size_bytes": self.size_bytes, "macs": self.macs, "params": self.params,
+        }  # fmt: skip
+        return [row for row in budget.rows(measured) if not row.met]
+
     def record(self) -> dict[str, Any]:
         """As `before` and `after` of a ledger row hold it: the names of `results.json`, the score under its own."""
         plain = {
@@ -94,7 +102,13 @@ class Found:
 
 
 def verdict(
-    before: Judged, after: Judged, *, max_drop: float | None = None, faster: bool = False, share: float | None = None
+    before: Judged,
+    after: Judged,
+    *,
+    max_drop: float | None = None,
+    faster: bool = False,
+    share: float | None = None,
+    budget: Budget | None = None,
 ) -> Found:
     """Whether `after` may take the place of `before`.
 
@@ -104,6 +118,7 @@ def verdict(
         faster: whether it must also be faster.
         share: of the p50 of `before` that it may take; None does not ask. What is alike, or within the noise of the
             machine, passes.
+        budget: limits that it must keep; None does not ask.
     """
     differs = change(before.answers, after.answers)
     name = METRIC_NAMES[before.metric]
@@ -130,6 +145,8 @@ def verdict(
         timed += f", {1 / speed:.2f} of it where {share:g} was asked for"
         if 1 / speed > share * max(ALIKE, 1 + before.latency.noise, 1 + after.latency.noise):
             problems.append(f"it takes {1 / speed:.2f} of the time, more than the {share:g} asked for")
+    if budget is not None and (missed := after.missed(budget)):
+        problems.append(f"it misses {', '.join(map(str, missed))}")
     numbers = f"{moved}, {timed}, {size}"
     return Found(not problems, f"{' and '.join(problems)}: {numbers}" if problems else numbers)
 

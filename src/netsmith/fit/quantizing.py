@@ -41,6 +41,7 @@ from netsmith.fit.rungs import RUNG, STAGE, enter_breakdown, nearest, settled, s
 from netsmith.fit.session import Session
 from netsmith.fit.stage import Stage, run_stage
 from netsmith.fit.training_rounded import Learned, compose, float_model, obstacle, train_rounded
+from netsmith.run.budget import Budget
 from netsmith.run.ledger import LedgerRow
 from netsmith.run.machine import machine
 from netsmith.run.recipe import Recipe
@@ -61,6 +62,7 @@ class QuantizeJob:
         precision: of what is made.
         max_drop: points of the headline that it may lose on validation.
         faster: whether int8 must also be faster than float.
+        budget: limits that layers left in float must not break.
         calibration: the only way of choosing ranges; all of them in turn when None.
         pictures: training pictures to calibrate on, at most.
         seed: of new splits, of which pictures those are and of training.
@@ -73,6 +75,7 @@ class QuantizeJob:
     precision: Literal["int8", "float16", "bfloat16"] = "int8"
     max_drop: float = 0.5
     faster: bool = True
+    budget: Budget | None = None
     calibration: Calibration | None = None
     pictures: int = 256
     seed: int = 0
@@ -213,7 +216,8 @@ class _Ladder:
             learned=learned,
         )
         before, after = stage.judge(self._float, made)
-        found = verdict(before, after, max_drop=self.job.max_drop, faster=self.job.faster)
+        budget = self.job.budget if rung.excluded else None  # what misses it whole is for the budget's owner to say
+        found = verdict(before, after, max_drop=self.job.max_drop, faster=self.job.faster, budget=budget)
         if not found.kept:
             shutil.rmtree(made.folder)
         stage.session.say(f"{RUNG}: {found.word}, {found.reason}")
@@ -227,6 +231,7 @@ class _Ladder:
                 "excluded": sorted(rounding.excluded),
                 "drops": not verdict(before, after, max_drop=self.job.max_drop).kept,
                 "slow": not verdict(before, after, faster=self.job.faster).kept,
+                "over": not verdict(before, after, budget=budget).kept,
                 **({} if learned is None else {"steps": learned.steps, "epochs": learned.epochs}),
             },
         )
@@ -271,13 +276,9 @@ class _Ladder:
         if key not in self._known:
             source = self._equalized if rung.equalized else self.graph
             self._known[key] = rank(
-                source,
-                self._observed(source).ranges(rung.calibration),
-                rounding,
-                self._pixels[:SENSITIVITY_PICTURES],
-                threads=self._threads,
-                progress=self.stage.session.progress,
-            )
+                source, self._observed(source).ranges(rung.calibration), rounding, self._pixels[:SENSITIVITY_PICTURES],
+                threads=self._threads, progress=self.stage.session.progress,
+            )  # fmt: skip
         return replace(rounding, excluded=frozenset(name for name, _ in self._known[key][: rung.excluded]))
 
     @cached_property
@@ -316,12 +317,9 @@ class _Ladder:
         key = f"observed {sha256(graph.model).hexdigest()}"
         if key not in self._known:
             self._known[key] = observe(
-                graph,
-                self._pixels,
-                counted=self.job.calibration != "minmax",
-                threads=self._threads,
+                graph, self._pixels, counted=self.job.calibration != "minmax", threads=self._threads,
                 progress=self.stage.session.progress,
-            )
+            )  # fmt: skip
         return self._known[key]
 
     @cached_property

@@ -41,7 +41,8 @@ def tried(row: LedgerRow) -> Tried:
     """What became of a rung."""
     after = row.after
     score = float("-inf") if broke_down(row) else (after.get("top1") or after["map"])["value"]
-    return Tried(rung=Rung(**after["rung"]), score=score, drops=after["drops"], slow=after["slow"])
+    fate = {name: after.get(name, False) for name in ("drops", "slow", "over")}
+    return Tried(rung=Rung(**after["rung"]), score=score, **fate)
 
 
 def broke_down(row: LedgerRow) -> bool:
@@ -69,16 +70,16 @@ def enter_breakdown(ledger: Ledger, rung: Rung, why: str, *, artifact: str) -> L
 
 
 def nearest(rows: Sequence[LedgerRow]) -> tuple[LedgerRow, str]:
-    """The rung that was kept, or the one that came nearest: a faster one, then by what they score; and that in words,
-    with what else may be done.
+    """The rung that was kept, or the one that came nearest: a faster one, then one that breaks no limit, then by what
+    they score; and that in words, with what else may be done.
 
     Args:
         rows: of rungs, at least one that made something.
     """
 
-    def nearness(row: LedgerRow) -> tuple[bool, bool, float]:
+    def nearness(row: LedgerRow) -> tuple[bool, bool, bool, float]:
         found = tried(row)
-        return row.verdict == "kept", not found.slow, found.score
+        return row.verdict == "kept", not found.slow, not found.over, found.score
 
     best = max(rows, key=nearness)
     count = f"{len(rows)} rung{'s' if len(rows) > 1 else ''}"

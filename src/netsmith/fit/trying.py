@@ -153,11 +153,7 @@ class Trying:
 
     def missed(self, judged: Judged) -> list[BudgetRow]:
         """The limits that an artifact misses."""
-        measured = {
-            "latency_ms": judged.latency.high, "size_bytes": judged.size_bytes, "macs": judged.macs,
-            "params": judged.params,
-        }  # fmt: skip
-        return [row for row in self.job.budget.rows(measured) if not row.met]
+        return judged.missed(self.job.budget)
 
     @property
     def _parent(self) -> Parent:
@@ -306,8 +302,8 @@ class Trying:
 
     def _ladder(self, name: str, source: Path, max_drop: float, *, training: Mapping[str, Any] | None = None) -> Step:
         job = QuantizeJob(
-            source=source, max_drop=max_drop, faster=self.job.budget.latency_ms is not None, seed=self.job.seed,
-            training=training or {}, resume=True, measure_s=self.job.measure_s,
+            source=source, max_drop=max_drop, faster=self.job.budget.latency_ms is not None, budget=self.job.budget,
+            seed=self.job.seed, training=training or {}, resume=True, measure_s=self.job.measure_s,
         )  # fmt: skip
         command = ["quantize", str(source), "--max-drop", f"{max_drop:g}"]
         return self._steps.take(name, command, lambda session: quantize_run(job, session), again=training is not None)

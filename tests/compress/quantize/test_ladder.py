@@ -10,12 +10,13 @@ from netsmith.compress.quantize.ladder import Rung, Tried, disturbed, next_rung
 Fate = Callable[[Rung], tuple[float, bool, bool]]
 
 
-def climbed(fate: Fate, *, layers: int = 9, trains: bool = False) -> list[str]:
-    """The rungs that are tried where `fate` gives each one's score, and whether it drops and is slow."""
+def climbed(fate: Fate, *, layers: int = 9, trains: bool = False, most: int = 9) -> list[str]:
+    """The rungs that are tried where `fate` gives each one's score, and whether it drops and is slow; the limits allow
+    `most` layers in float."""
     tried: list[Tried] = []
     while rung := next_rung(tried, layers=layers, trains=trains):
         score, drops, slow = fate(rung)
-        tried.append(Tried(rung=rung, score=score, drops=drops, slow=slow))
+        tried.append(Tried(rung=rung, score=score, drops=drops, slow=slow, over=rung.excluded > most))
     return [str(each.rung) for each in tried]
 
 
@@ -44,6 +45,16 @@ def test_speed_is_not_looked_for_where_it_cannot_be():
         *(f"per channel, minmax, {count} layers in float" for count in (1, 2)),
         "per channel, minmax, equalized, biases corrected",
         *(f"per channel, minmax, equalized, biases corrected, {count} layers in float" for count in (1, 2)),
+    ]
+
+
+def test_layers_are_left_in_float_as_far_as_the_limits_allow():
+    found = climbed(lambda rung: (1.0, not (rung.excluded or rung.equalized), False), most=0)
+    assert found[4:] == ["per channel, minmax, 1 layers in float", "per channel, minmax, equalized, biases corrected"]
+    assert climbed(lambda rung: (1.0, rung.excluded < 4, False), layers=20, most=2)[4:] == [
+        *(f"per channel, minmax, {count} layers in float" for count in (1, 2, 4)),
+        "per channel, minmax, equalized, biases corrected",
+        *(f"per channel, minmax, equalized, biases corrected, {count} layers in float" for count in (1, 2, 4)),
     ]
 
 

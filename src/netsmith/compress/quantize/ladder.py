@@ -5,7 +5,8 @@ layer; then the most sensitive layers left in float, 1, 2, 4, ... up to half of 
 corrected biases, all of it again; at last, where training is allowed, the network trained on with rounding simulated.
 Only what can mend the trouble is tried: calibration, equalization and training change what a graph answers and not how
 long it takes, so where one rung was faster than float all that round alike are, whatever a disturbed measurement says;
-and every excluded layer makes it slower. The ranges are from then on those of the calibration that kept most accuracy.
+and every excluded layer makes it slower and larger. The ranges are from then on those of the calibration that kept most
+accuracy.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,17 +51,19 @@ class Tried:
         score: headline on validation.
         drops: whether it loses too much of it.
         slow: whether it is not faster than float.
+        over: whether the layers left in float make it miss a limit.
     """
 
     rung: Rung
     score: float
     drops: bool
     slow: bool
+    over: bool = False
 
     @property
     def kept(self) -> bool:
         """Whether the ladder ends here."""
-        return not self.drops and not self.slow
+        return not (self.drops or self.slow or self.over)
 
 
 def next_rung(
@@ -117,8 +120,8 @@ def _ways(known: dict[Rung, Tried], *, layers: int, methods: Sequence[Calibratio
         excluded = 1
         while excluded <= layers // 2:
             yield (rung := Rung(calibration=plain, per_channel=per_channel, excluded=excluded, equalized=equalized))
-            if known[rung].slow:
-                break  # more of them take longer
+            if known[rung].slow or known[rung].over:
+                break  # more of them take longer and more bytes
             excluded *= 2
     if trains:
         yield Rung(calibration=plain, per_channel=per_channel, trained=True)
