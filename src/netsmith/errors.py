@@ -22,6 +22,10 @@ class CheckError(Exception):
     """
 
 
+class Diverged(CheckError):
+    """Loss, gradients or weights of a training are not finite; the message says where that began."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error of a library says, without the lines of advice and traces that it adds."""
     said = str(error).strip()

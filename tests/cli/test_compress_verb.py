@@ -52,6 +52,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("model", "stripes.npz", ["--max-drop", "nan"], "--max-drop is nan; give points of accuracy, 0 to 100"),
         ("model", "stripes.npz", ["--img-size", "32"], "--img-size cannot change here"),
         ("model", "stripes.npz", ["--epochs", "3"], "there is no flag '--epochs'"),
+        (
+            "model",
+            "stripes.npz",
+            ["--grad-accum", "64", "-b", "64"],
+            "--grad-accum 64 is too many parts for a batch of 64",
+        ),
+        ("model", "stripes.npz", ["--sharded"], "--sharded divides a network over several processes"),
         ("model", "stripes.npz", ["-o", "model/within"], "a model that is only read; name another folder"),
     ],
 )

@@ -23,7 +23,7 @@ from netsmith.arch.ties import ties
 from netsmith.artifact.bundle import Bundle, artifact_hash, load_bundle
 from netsmith.artifact.verify import as_document, verify
 from netsmith.cli.main import run
-from netsmith.errors import CheckError, InputError
+from netsmith.errors import CheckError, Diverged, InputError
 from netsmith.export.network import normalised
 from netsmith.export.onnx_graph import write_onnx
 from netsmith.export.repack import repack
@@ -37,7 +37,6 @@ from netsmith.run.clock import FakeClock
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.recipe import Recipe
-from netsmith.train.diagnosis import Diverged
 
 NETWORK = "resnet20_cifar@0.5,depth=0.34"
 APART = 100.0

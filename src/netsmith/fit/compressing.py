@@ -15,25 +15,33 @@ from typing import NoReturn
 
 from netsmith.artifact.bundle import WEIGHTS, Bundle, artifact_hash, external_files, load_bundle
 from netsmith.artifact.runtimes import open_session
+from netsmith.data.audit import Audit
 from netsmith.errors import CheckError, InputError
+from netsmith.fit.composing import FLAGS, compose_recipe
 from netsmith.fit.finish import ATTEMPTS
 from netsmith.fit.going_on import trained_before
 from netsmith.fit.judged import Found, Judged, best, verdict
 from netsmith.fit.parent import Parent, open_parent
 from netsmith.fit.reaching import near
 from netsmith.fit.session import Session
+from netsmith.fit.single import trainable
 from netsmith.fit.stage import Stage, run_stage
+from netsmith.fit.starting import Continued
 from netsmith.fit.steps import FOLDER
 from netsmith.fit.trying import CompressJob, Finalist, Trying
+from netsmith.report.stages import FINALIST
 from netsmith.run.budget import format_duration
 from netsmith.run.files import write_bytes
 from netsmith.run.folder import RunFolder
 from netsmith.run.result import Result
 
-STAGE, FINALIST = "compress", "finalist"
-"""Rows of the ledger: the outcome, and each of those that it was chosen from."""
+STAGE = "compress"
+"""Row of the ledger: the outcome."""
 USUAL_S = 600.0
 """Of training, where it is not said and not known how long the model was trained."""
+
+BUSY = 2.0
+"""By what factor other work on the machine may make a measured latency too long, at most."""
 
 
 def compress_run(job: CompressJob, session: Session) -> Result:
@@ -71,9 +79,21 @@ def compress_run(job: CompressJob, session: Session) -> Result:
         trying = Trying(job, stage, seconds=seconds, untrained=why)
         return _finish(trying, trying.finalists())
 
+    def check(audited: Audit) -> None:
+        if seconds:
+            _refuse_recipe(job, parent, audited, seconds=seconds)
+
     return run_stage(
-        STAGE, parent, session, work, resume=job.resume, seed=job.seed, budget=job.budget, measure_s=job.measure_s
-    )
+        STAGE, parent, session, work, resume=job.resume, seed=job.seed, budget=job.budget, measure_s=job.measure_s,
+        check=check,
+    )  # fmt: skip
+
+
+def _refuse_recipe(job: CompressJob, parent: Parent, audited: Audit, *, seconds: float) -> None:
+    """Raise InputError where the flags make no recipe that trains a model here."""
+    start = Continued(parent)
+    flags = {**job.flags, "time_s": seconds, **start.fields}
+    trainable(compose_recipe(audited, start, layers=[(FLAGS, flags)]), parent.network)
 
 
 def _training_time(job: CompressJob, parent: Parent) -> tuple[float, str]:
@@ -102,29 +122,40 @@ def _finish(trying: Trying, found: list[Finalist]) -> Result:
             break
         before, judged = trying.judged(found)
         refusals = [trying.refusal(before, each) for each in judged]
-    winner = (
-        best(fitting) if (fitting := [each for each, why in zip(judged, refusals, strict=True) if not why]) else None
-    )
+    fitting = [one for one, why in zip(judged, refusals, strict=True) if not why]
+    won = None
+    if fitting:
+        won = stage.finisher.plan.decide(
+            "compress.winner",
+            at=0,
+            compute=lambda: found[judged.index(best(fitting))].name,
+            why="the most accurate that fits, or a lighter one that is as good",
+        )
+    late = won is None and any(_only_late(trying, each) for each in judged)
     for each, one, why in zip(found, judged, refusals, strict=True):
         said = verdict(before, one).reason
         reason = f"{each.name}: " + (f"{why}: {said}" if why else f"it fits, {said}")
         stage.session.say(reason)
-        entered = Found(why is None, reason)
-        stage.enter(before, one, entered, stage=FINALIST, more={"order": each.name, "won": one is winner})
-    if winner is None:
-        _refuse(trying, before, found, judged)
-    chosen = found[next(at for at, one in enumerate(judged) if one is winner)]
+        there = any(row.stage == FINALIST and row.after["order"] == each.name for row in stage.ledger.own)
+        if not late and not there:
+            entered = Found(why is None, reason)
+            stage.enter(before, one, entered, stage=FINALIST, more={"order": each.name, "won": each.name == won})
+    if won is None:
+        _refuse(trying, before, found, judged, late=late)
+    chosen, winner = next(pair for pair in zip(found, judged, strict=True) if pair[0].name == won)
     _keep_record(chosen, stage.run)
     stage.settle(before, winner, Found(True, f"{chosen.name}: {verdict(before, winner).reason}"))
     return stage.ship(chosen.bundle)
 
 
 def _only_late(trying: Trying, judged: Judged) -> bool:
-    return [row.name for row in trying.missed(judged)] == ["latency_ms"]
+    """Whether it might fit on a quieter machine."""
+    missed = trying.missed(judged)
+    return [row.name for row in missed] == ["latency_ms"] and near(missed, "")[0] <= BUSY
 
 
-def _refuse(trying: Trying, before: Judged, found: list[Finalist], judged: list[Judged]) -> NoReturn:
-    """End a run of which nothing fits.
+def _refuse(trying: Trying, before: Judged, found: list[Finalist], judged: list[Judged], *, late: bool) -> NoReturn:
+    """End a run of which nothing fits; where something is only late, a session of it, because another may measure less.
 
     Raises:
         CheckError: always.
@@ -147,6 +178,11 @@ def _refuse(trying: Trying, before: Judged, found: list[Finalist], judged: list[
         _, text = min([*tried, *trying.near])
         sentence, mend = f"nothing fits the budget {budget}; the nearest is {text}", "raise the limits or drop one"
     mend += "" if trying.seconds else f", or let it train ({trying.untrained})"
+    if late:
+        stage.ledger.add("budget", verdict="failed", reason=sentence)
+        raise CheckError(
+            f"{sentence}: {mend}, or measure again with --resume when the machine is quiet; see {stage.run.ledger}"
+        )
     reason = f"{sentence}: {mend}; see {stage.run.ledger}"
     stage.enter(before, one, Found(False, reason))
     raise CheckError(reason)
@@ -156,9 +192,9 @@ def _keep_record(winner: Finalist, run: RunFolder) -> None:
     """What the winner was last trained by, and how it learned, as every run that trains has it."""
     if winner.trained is None:
         return
-    for name in (run.recipe.name, run.metrics.name, run.gradients.name):
-        if (path := winner.trained.path / name).exists():
-            write_bytes(run.path / name, path.read_bytes())
+    for path in (winner.trained.recipe, winner.trained.metrics, winner.trained.gradients):
+        if path.exists():
+            write_bytes(run.path / path.name, path.read_bytes())
 
 
 def _made(stage: Stage, artifact: str) -> Bundle:

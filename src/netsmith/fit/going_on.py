@@ -171,7 +171,10 @@ class Training:
 
 def refuse_without_twin(parent: Parent, *, trains: bool) -> None:
     """Raise InputError where a parent has no table to scale down by, or its twin no time to train."""
-    spec_of(parent)
+    try:
+        spec_of(parent)
+    except InputError as error:
+        raise InputError(f"{error}; leave --baseline out") from error
     if not trains and trained_before(parent) is None:
         raise InputError(
             "--baseline trains for as long as the pruned network was trained, which is not known here; give --epochs "
@@ -234,9 +237,7 @@ def spec_of(parent: Parent) -> Spec:
     try:
         spec = find_spec(name)
     except InputError as error:
-        raise InputError(
-            f"only networks of netsmith models can be scaled down, and {layout.name} is none; leave --baseline out"
-        ) from error
+        raise InputError(f"only networks of netsmith models can be scaled down, and {layout.name} is none") from error
     return for_size(with_classes(spec, layout.num_classes), layout.resolution[0])
 
 

@@ -151,23 +151,25 @@ def verdict(
     return Found(not problems, f"{' and '.join(problems)}: {numbers}" if problems else numbers)
 
 
+def as_good(before: Judged, after: Judged) -> bool:
+    """Whether `after` answers at most one standard error worse: that of the paired difference, were there none."""
+    differs = change(before.answers, after.answers)
+    error = (differs.high - differs.value) / NormalDist().inv_cdf(0.975)
+    # The smallest share of pictures is far above the rounding of two shares.
+    return -differs.value - math.sqrt(error**2 + differs.value**2 / differs.n) <= 1e-9
+
+
 def best(judged: Sequence[Judged]) -> Judged:
     """The most accurate of some, or a lighter one that is as good within chance.
 
-    As good is what answers at most one standard error worse than the most accurate: that of the paired difference, were
-    there none. Lighter is less time times bytes, by more than `ALIKE`; among the lightest the most accurate is best.
+    As good is what `as_good` says. Lighter is less time times bytes, by more than `ALIKE`; among the lightest the most
+    accurate is best.
 
     Args:
         judged: at least one, on the same pictures, their latencies taken in turns.
     """
     top = max(judged, key=lambda each: each.score.value)
-
-    def worse(each: Judged) -> float:
-        differs = change(top.answers, each.answers)
-        error = (differs.high - differs.value) / NormalDist().inv_cdf(0.975)
-        return -differs.value - math.sqrt(error**2 + differs.value**2 / differs.n)
-
-    alike = [each for each in judged if worse(each) <= 1e-9]  # the smallest share of pictures is far above that
+    alike = [each for each in judged if as_good(top, each)]
 
     def weight(each: Judged) -> float:
         return each.latency.p50 * each.size_bytes

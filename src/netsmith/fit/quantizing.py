@@ -33,7 +33,7 @@ from netsmith.compress.quantize.ladder import Rung, next_rung
 from netsmith.compress.quantize.qdq import Rounding, quantize
 from netsmith.compress.quantize.sensitivity import rank
 from netsmith.data.cache import prepared
-from netsmith.errors import CheckError, InputError
+from netsmith.errors import CheckError, Diverged, InputError
 from netsmith.fit.calibration import calibration_pictures
 from netsmith.fit.judged import Found, verdict
 from netsmith.fit.parent import open_parent
@@ -187,8 +187,6 @@ class _Ladder:
         rounding = self._rounding(rung)
         learned: Learned | None = None
         if rung.trained:
-            from netsmith.train.diagnosis import Diverged
-
             try:
                 model, learned = self._trained(rung, rounding)
             except Diverged as error:

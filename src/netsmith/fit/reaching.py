@@ -1,7 +1,7 @@
 """How far a model has to shrink to fit a budget, by the form in which it will ship: measured once and written down."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,12 +30,14 @@ class Reaching:
 
     Attributes:
         int8: runtime and threads of an int8 file; those of the reference with the model's threads if not set.
+        made: the limits that the model itself missed, in forms in which it was made and measured.
         near: by what factor the least networks miss the worst limit, and which they are, of forms in which none fits.
     """
 
     def __init__(self, stage: Stage, budget: Budget) -> None:
         self._stage, self._budget = stage, budget
         self.int8: Preferred | None = None
+        self.made: Mapping[Form, Sequence[BudgetRow]] = {}
         self.near: list[tuple[float, str]] = []
 
     def of(self, form: Form) -> Reach:
@@ -56,7 +58,7 @@ class Reaching:
         """
 
         def measured() -> int | None:
-            cut = cut_to_fit(open_parent(source).network(), self._forecast, form, measure=self.measure)
+            cut = cut_to_fit(open_parent(source).network(), self._fresh, form, measure=self.measure)
             return cut.kept if cut.share < 1 else None
 
         why = "what fits of the network that was taught"
@@ -81,8 +83,17 @@ class Reaching:
             model=bundle,
             budget=self._budget,
             runs_in={"float32": plain, "float16": plain, "int8": int8},
+            made=self.made,
             progress=session.progress,
         )
+
+    @cached_property
+    def _fresh(self) -> Forecast:
+        """Of networks that begin fresh, which prefer the reference whatever the model does."""
+        own = self._forecast.runs_in
+        plain = own["float32"].model_copy(update={"runtime": REFERENCE})
+        runs_in: Mapping[Form, Preferred] = {"float32": plain, "float16": plain, "int8": own["int8"]}
+        return self._forecast if runs_in == own else replace(self._forecast, runs_in=runs_in, _known={})
 
     def _measured(self, form: Form) -> dict[str, Any]:
         parent = self._stage.parent
@@ -100,7 +111,8 @@ class Reaching:
             too_large("prune", "the least that pruning leaves", cut.missed)
         whole = cut.kept is not None and cut.share >= 1
         try:
-            students = Students() if whole else students_that_fit(spec_of(parent), self._forecast, form)
+            spec = spec_of(parent)
+            students = Students() if whole else students_that_fit(spec, self._fresh, form, measure=self.measure)
         except InputError as error:
             students, obstacles["distill"] = Students(), str(error)
         if whole:

@@ -202,16 +202,31 @@ class Opened:
 def open_job(job: TrainJob, session: Session, begun: RunFolder | None) -> Opened:
     """Everything that can be refused before anything is written; what costs little first."""
     audited, dataset, recipe, start = session.share(lambda: _read(job, session, begun))
-    # Lazily: torch takes seconds to import, and mistakes are to be told before.
-    from netsmith.train.requirements import choose_device, refuse_with_sharded, smallest_part
-
-    choose_device(recipe)
-    refuse_with_sharded(recipe, processes=World.here().size)
-    network = start.network(recipe, dataset, progress=session.progress)
-    smallest_part(network, recipe, recipe.batch_size, processes=World.here().size)
+    network = trainable(recipe, lambda: start.network(recipe, dataset, progress=session.progress))
     recipe = as_network_takes(recipe, network, name=job.recipe, given=given_layers(job.config, job.flags))
     parents = [start.parent] if isinstance(start, Continued) else []
     return Opened(audited, dataset, recipe, network, start, parents)
+
+
+def trainable(recipe: Recipe, make: "Callable[[], Network]") -> "Network":
+    """The network that a recipe is to train.
+
+    Args:
+        recipe: of the training.
+        make: gives the network.
+
+    Raises:
+        InputError: the recipe asks for what this machine or the network does not have.
+    """
+    # Lazily: torch takes seconds to import, and mistakes are to be told before.
+    from netsmith.train.requirements import choose_device, refuse_with_sharded, smallest_part
+
+    processes = World.here().size
+    choose_device(recipe)
+    refuse_with_sharded(recipe, processes=processes)
+    network = make()
+    smallest_part(network, recipe, recipe.batch_size, processes=processes)
+    return network
 
 
 def _read(job: TrainJob, session: Session, begun: RunFolder | None) -> tuple[Audit, Dataset, Recipe, Start]:

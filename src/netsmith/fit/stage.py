@@ -266,6 +266,7 @@ def run_stage(
     seed: int = 0,
     budget: Budget | None = None,
     measure_s: float = 2.0,
+    check: Callable[[Audit], None] | None = None,
 ) -> Result:
     """Do a stage in the session's folder, or go on with it where it was interrupted.
 
@@ -278,9 +279,11 @@ def run_stage(
         seed: of new splits.
         budget: limits that the result must keep, possibly none.
         measure_s: seconds of one latency measurement.
+        check: looks at the pictures before anything is written, or a run goes on.
 
     Raises:
-        InputError: data, model or folder cannot be used; before anything was written, where the folder is new.
+        InputError: data, model or folder cannot be used, or as `check` says; before anything was written, where the
+            folder is new.
         CheckError: what the stage made is refused, or the finished run does not keep its word.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the folder can be resumed.
     """
@@ -290,13 +293,13 @@ def run_stage(
     parent.refuse_onto(session.output)
     refuse_inside(session.data, session.output)
     begun = session.output.is_dir() and any(session.output.iterdir())
-    opened = None if begun else _opened(parent, session, seed=seed)
+    opened = None if begun else _opened(parent, session, seed=seed, check=check)
     with RunFolder.create(session.output, command=session.command, resume=resume) as run:
         ledger = parent.continued(run, session)
         _refuse_other_parent(run, ledger, parent)
         if (result := reported(run, ledger)) is not None:
             return result
-        audited, dataset = opened or _opened(parent, session, seed=seed)
+        audited, dataset = opened or _opened(parent, session, seed=seed, check=check)
         session.enter(run, ledger)
         session.tell(audited)
         doubt = parent.doubt(dataset)
@@ -317,9 +320,14 @@ def run_stage(
         return work(Stage(name=name, parent=parent, session=session, audited=audited, finisher=finisher))
 
 
-def _opened(parent: Parent, session: Session, *, seed: int) -> tuple[Audit, Dataset]:
+def _opened(
+    parent: Parent, session: Session, *, seed: int, check: Callable[[Audit], None] | None
+) -> tuple[Audit, Dataset]:
     audited = session.read(seed=seed)
-    return audited, parent.pictures(audited, seed=seed)
+    dataset = parent.pictures(audited, seed=seed)
+    if check is not None:
+        check(audited)
+    return audited, dataset
 
 
 def _refuse_other_parent(run: RunFolder, ledger: Ledger, parent: Parent) -> None:

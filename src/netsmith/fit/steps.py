@@ -6,7 +6,8 @@
 A step is an ordinary run of its verb in `stages/NAME`, resumable by itself, which begins from another model, sees the
 larger run's pictures in its splits, and ends before the test pictures are read (`Session.whole`). What it entered in
 its ledger about what it tried is entered in the larger run's too, under its name. A step that was finished or refused
-before is not done again.
+before is not done again. What is refused, or diverges, is a failure of the step and its order; any other trouble, such
+as a full disk or a busy machine, passes, and so ends the session and not the order.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from netsmith.artifact.bundle import Bundle, load_bundle
-from netsmith.errors import CheckError, InputError
+from netsmith.errors import CheckError, Diverged
 from netsmith.fit.session import Session
 from netsmith.fit.stage import Stage
 from netsmith.run.folder import RunFolder
@@ -72,27 +73,41 @@ class Steps:
             again: go on with a step that was refused, because it is allowed more.
 
         Raises:
-            KeyboardInterrupt: the larger run can be resumed.
+            InputError, CheckError, KeyboardInterrupt: of the work, which says nothing about what it would make; the
+                larger run can be resumed.
         """
-        run = RunFolder(self._stage.run.path / FOLDER / name)
+        run = self._run(name)
         failure = "" if again else self._refused(run)
         if not run.finished and not failure:
             try:
                 work(self._session(name, run, command))
             except KeyboardInterrupt:
                 raise KeyboardInterrupt from None  # what to type is the larger run's to say
-            except (CheckError, InputError) as error:
-                failure = self._refused(run) or str(error)
+            except Diverged as error:
+                return self.fail(name, str(error))
+            except CheckError:
+                if not (failure := self._refused(run)):
+                    raise
         rows = Ledger(run.ledger, clock=self._stage.session.clock).own
         self._enter(name, rows)
-        if failure and not self._refused(run):
-            self._stage.session.warn(f"{name}: {failure}")
-            self._stage.ledger.add(verb(name), verdict="failed", reason=f"{name}: {failure}", after={"step": name})
         return Step(name, run, rows, failure)
+
+    def fail(self, name: str, why: str) -> Step:
+        """Say that a step came to nothing, and enter it, once; gives what is there of it."""
+        run, reason, ledger = self._run(name), f"{name}: {why}", self._stage.ledger
+        rows = Ledger(run.ledger, clock=self._stage.session.clock).own
+        self._enter(name, rows)
+        self._stage.session.warn(reason)
+        if all(row.reason != reason for row in ledger.own):
+            ledger.add(verb(name), verdict="failed", reason=reason, after={"step": name})
+        return Step(name, run, rows, why)
 
     def refused(self, name: str) -> bool:
         """Whether a step was refused."""
-        return bool(self._refused(RunFolder(self._stage.run.path / FOLDER / name)))
+        return bool(self._refused(self._run(name)))
+
+    def _run(self, name: str) -> RunFolder:
+        return RunFolder(self._stage.run.path / FOLDER / name)
 
     def _refused(self, run: RunFolder) -> str:
         """Why a step was refused; "" where it was not."""

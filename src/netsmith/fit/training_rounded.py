@@ -44,6 +44,9 @@ HOW: Mapping[str, Any] = {
 """What training on with rounding is, whatever the parent's was: rounding is simulated in float32, and with batch norm
 as it stands nothing but the clipped gradient bounds an update."""
 
+FIXED = frozenset({"img_size", "train_size", "progressive", "drop_rate", "drop_path", "dtype", "sharded"})
+"""Fields of it that flags have no say in."""
+
 
 @dataclass(frozen=True)
 class Learned:

@@ -16,23 +16,26 @@ from netsmith.artifact.bundle import CONFIG, Bundle, artifact_hash, load_bundle
 from netsmith.fit.cutting import Wish
 from netsmith.fit.distilling import DistillJob, distill_run
 from netsmith.fit.going_on import trained_before
-from netsmith.fit.judged import POINTS, Judged
+from netsmith.fit.judged import POINTS, Judged, as_good
 from netsmith.fit.pruning import PruneJob, prune_run, rate_after_cut
 from netsmith.fit.quantizing import QuantizeJob, quantize_run
 from netsmith.fit.reaching import Reaching
 from netsmith.fit.single import FREE, TrainJob
 from netsmith.fit.stage import Parent, Stage
 from netsmith.fit.steps import Step, Steps
+from netsmith.fit.training_rounded import FIXED
+from netsmith.report.stages import ORDER
 from netsmith.run.budget import Budget, BudgetRow, format_duration
 from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Verdict
 from netsmith.run.scores import change
 from netsmith.search.orders import Agenda, Form, Order, Reach, agenda, timetable
 
-ORDER = "order"
-"""Rows of the ledger that say what is tried and what is not."""
 ROUNDING = Order(("quantize",)).step(0)
 """The model's own ladder, without training at first; where int8 only answers worse it may go on with training."""
 AS_IT_IS, TRAINING = "as-it-is", "all that trains"
+UNTRAINED: Mapping[Form, str] = {"float32": AS_IT_IS, "int8": "quantize", "float16": "halve"}
+"""What the whole model is called in a form."""
 INT8_DROP, LOOSEST = 0.5, 5.0
 """Points that rounding may cost at first, and at most where the budget asks for it."""
 
@@ -111,11 +114,10 @@ class Trying:
             return found
         if quantized:
             self._reaching.int8 = quantized[0].bundle.config.preferred
+        self._reaching.made = {form: rows for form, name in UNTRAINED.items() if (rows := _over(facts, name))}
         closed = self._closed(facts)
         usable: list[Form] = ["float32", "int8", *(["float16"] if self._size_binds else [])]
         reaches: dict[Form, Reach] = {form: self._reaching.of(form) for form in usable if form not in closed}
-        if "int8" in reaches and not facts["lossy"]:  # there is no refused ladder that could go on with training
-            reaches["int8"] = replace(reaches["int8"], whole=False)
         before = trained_before(self._parent)
         chosen = agenda(reaches, closed, seconds=self.seconds, before=None if before is None else before[0])
         self._times = self.stage.finisher.plan.decide(
@@ -178,19 +180,17 @@ class Trying:
     def _facts(self, found: list[Finalist]) -> dict[str, Any]:
         """What fits without training, and which of that is as good as the model."""
         before, judged = self.judged(found)
-        fitting = {
-            each.name: change(before.answers, one.answers).high >= 0
-            for each, one in zip(found, judged, strict=True)
-            if self.refusal(before, one) is None
-        }
-        missed = ", ".join(map(str, self.missed(before)))
+        both = [(each.name, one) for each, one in zip(found, judged, strict=True)]
+        fitting = {name: one for name, one in both if self.refusal(before, one) is None}
+        lossy = self._steps.refused(ROUNDING) and not self._int8_is_slow
+        good = [name for name, one in fitting.items() if as_good(before, one)]
         return {
-            "made": [each.name for each in found],
-            "missed": missed,
+            "made": [name for name, _ in both],
+            "over": {name: [row.model_dump() for row in self.missed(one)] for name, one in both},
             "fits": list(fitting),
-            "enough": [name for name, good in fitting.items() if good],
+            "enough": [name for name in good if not (lossy and name == UNTRAINED["int8"])],
             "slow": self._int8_is_slow,
-            "lossy": self._steps.refused(ROUNDING) and not self._int8_is_slow,
+            "lossy": lossy,
         }
 
     def _tell(self, facts: Mapping[str, Any]) -> None:
@@ -198,31 +198,30 @@ class Trying:
         if AS_IT_IS in facts["fits"]:
             why = f"{path} fits the budget as it is"
         else:
-            say(f"{path} misses {facts['missed']}")
+            say(f"{path} misses {', '.join(map(str, _over(facts, AS_IT_IS)))}")
             why = f"{facts['enough'][0]} fits and is as good within chance" if facts["enough"] else self.untrained
         if facts["enough"] or not self.seconds:
             self._leave_out({TRAINING: why})
 
     def _leave_out(self, orders: Mapping[str, str]) -> None:
-        """Say and enter what is not tried, once."""
-        if self.stage.ledger.newest(ORDER) is not None:
-            return
         for name, why in orders.items():
-            reason = f"{name}: not tried, {why}"
-            self.stage.ledger.add(ORDER, verdict="refused", reason=reason, after={"order": name})
-            self.stage.session.say(reason)
+            self._enter("refused", f"not tried, {why}", order=name)
 
     def _record(self, chosen: Agenda) -> None:
-        """What is tried and what is not, once."""
-        ledger, say = self.stage.ledger, self.stage.session.say
-        if ledger.newest(ORDER) is not None:
-            return
+        """What is tried and what is not."""
         self._leave_out(chosen.left_out)
         for order in chosen.orders:
             seconds = sum(self._times[order.step(at)] for at in order.parts())
-            reason = f"{order.name}: tried, with {format_duration(seconds)} of training"
-            ledger.add(ORDER, verdict="done", reason=reason, after={"order": order.name, "seconds": seconds})
-            say(reason)
+            self._enter(
+                "done", f"tried, with {format_duration(seconds)} of training", order=order.name, seconds=seconds
+            )
+
+    def _enter(self, verdict: Verdict, what: str, *, order: str, **more: Any) -> None:
+        """Say and enter what becomes of an order, once."""
+        ledger, reason = self.stage.ledger, f"{order}: {what}"
+        if not any(row.stage == ORDER and row.after["order"] == order for row in ledger.own):
+            ledger.add(ORDER, verdict=verdict, reason=reason, after={"order": order, **more})
+            self.stage.session.say(reason)
 
     def _closed(self, facts: Mapping[str, Any]) -> dict[Form, str]:
         """Forms that nothing is trained for, and why."""
@@ -251,7 +250,7 @@ class Trying:
         found: list[Finalist] = []
         for at in range(len(order.steps)):
             step = self._step(order, at, source)
-            if step is None or step.failure:
+            if step.failure:
                 break
             source = step.run.path
             trained = step.run if at in parts else trained
@@ -268,7 +267,7 @@ class Trying:
         values = {"size_bytes": bundle.size_bytes, "macs": counted.macs, "params": counted.params}
         return self.job.budget.model_copy(update={"latency_ms": None}).met(values)
 
-    def _step(self, order: Order, at: int, source: Path) -> Step | None:
+    def _step(self, order: Order, at: int, source: Path) -> Step:
         match order.steps[at]:
             case "quantize":
                 return self._quantized(order, at, source)
@@ -289,11 +288,14 @@ class Trying:
         allowed = INT8_DROP if self.job.max_drop is None else min(INT8_DROP, self.job.max_drop)
         name = order.step(at)
         if name in self._times:
-            kept = {field: value for field, value in self.job.flags.items() if field in (*FREE, "batch_size")}
-            return self._ladder(name, source, allowed, training={**kept, "time_s": self._times[name]})
+            flags = {name: value for name, value in self.job.flags.items() if name not in FIXED}
+            return self._ladder(name, source, allowed, training={**flags, "time_s": self._times[name]})
         step = self._ladder(name, source, allowed)
-        row = next((row for row in reversed(step.rows) if row.stage == "quantize"), None)
-        if not step.failure or row is None or all(each.after["slow"] for each in step.rows if each.stage == "rung"):
+        row = next(row for row in step.rows if row.stage == "quantize")  # without training, which may have followed
+        if row.verdict == "kept":
+            return step
+        step = replace(step, failure=row.reason)
+        if all(each.after["slow"] for each in step.rows if each.stage == "rung"):
             return step
         lost = math.ceil(100 * POINTS * (_score(row.before) - _score(row.after)) - 1e-6) / 100
         if lost <= min(LOOSEST, math.inf if self.job.max_drop is None else self.job.max_drop):
@@ -308,13 +310,12 @@ class Trying:
         command = ["quantize", str(source), "--max-drop", f"{max_drop:g}"]
         return self._steps.take(name, command, lambda session: quantize_run(job, session), again=training is not None)
 
-    def _pruned(self, order: Order, at: int, source: Path) -> Step | None:
+    def _pruned(self, order: Order, at: int, source: Path) -> Step:
         name = order.step(at)
         reaching = self._reaching
         kept = reaching.kept_of(source, order.form, name) if at else reaching.of(order.form).kept
         if kept is None:
-            self.stage.session.say(f"{name}: no pruning of it fits, or none is needed")
-            return None
+            return self._steps.fail(name, "no pruning of it fits, or none is needed")
         length = {"time_s": self._times[name]} if name in self._times else {}
         job = PruneJob(
             source=source,
@@ -347,6 +348,11 @@ class Trying:
         job = DistillJob(student=student, teachers=[teacher], train=TrainJob(flags=flags, resume=True), twin=False)
         command = ["distill", student, "--teacher", teacher, "--no-twin"]
         return self._steps.take(name, command, lambda session: distill_run(job, session))
+
+
+def _over(facts: Mapping[str, Any], name: str) -> list[BudgetRow]:
+    """The limits that something untrained misses, by the facts; none where it was not made."""
+    return [BudgetRow(**row) for row in facts["over"].get(name, [])]
 
 
 def _score(record: Mapping[str, Any]) -> float:

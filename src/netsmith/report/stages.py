@@ -1,7 +1,7 @@
 """What each stage made of the model that it began with: accuracy, time, bytes and memory, before and after; and of a
 run that tried several orders of stages, what came of each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -53,12 +53,8 @@ def tried(evidence: Evidence) -> Markup | None:
         lines.append([name, tag("strong", how), *_cells(side)])
     if not lines:
         return None
-    rest = [
-        [name, _why(row, name)]
-        for row in own
-        if row.stage == ORDER and (name := str(row.after.get("order"))) not in finalists
-    ]
-    failed = [[name, _why(row, name)] for row in own if (name := _failed_step(row))]
+    rest = [(str(row.after.get("order")), row) for row in own if row.stage == ORDER and row.verdict == "refused"]
+    missing: list[list[Content]] = [[name, _why(row, name)] for name, row in [*rest, *_failed_steps(own)]]
     return join(
         [
             sentence(
@@ -66,7 +62,7 @@ def tried(evidence: Evidence) -> Markup | None:
                 "accurate on validation is shipped; of those as good within chance the smallest and fastest."
             ),
             table(_head(evidence, "Order"), lines),
-            table(["Order", "not there because"], rest + failed) if rest or failed else "",
+            table(["Order", "not there because"], missing) if missing else "",
         ]
     )
 
@@ -76,11 +72,10 @@ def _why(row: LedgerRow, name: str) -> str:
     return row.reason.removeprefix(f"{name}: ")
 
 
-def _failed_step(row: LedgerRow) -> str | None:
-    """Name of a step that came to nothing."""
-    if "step" not in row.after or row.verdict not in ("failed", "refused") or row.stage == "rung":
-        return None
-    return str(row.after["step"])
+def _failed_steps(own: Sequence[LedgerRow]) -> list[tuple[str, LedgerRow]]:
+    """Steps that came to nothing, of each order the last, unless another one took its place."""
+    last = {str(row.after["step"]).partition("/")[0]: row for row in own if "step" in row.after and row.stage != "rung"}
+    return [(str(row.after["step"]), row) for row in last.values() if row.verdict in ("failed", "refused")]
 
 
 def stages(evidence: Evidence) -> Markup | None:

@@ -19,7 +19,7 @@ on; another one is tried too, unless it keeps far less. Few orders with much tim
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, cast
+from typing import Literal
 
 Form = Literal["int8", "float16", "float32"]
 Verb = Literal["distill", "prune", "quantize", "halve"]
@@ -37,7 +37,7 @@ class Reach:
 
     Attributes:
         kept: MACs or parameters that its pruned network may have; None where no pruning fits.
-        share: of the model's own that this is, or the MACs of the student where no pruning fits; 0 where nothing does.
+        share: of the model's own that this is, or that the student has where no pruning fits; 0 where nothing does.
         student: the family's largest network that fits; None where none does.
         larger: its next larger one, to be pruned; None where there is none that is smaller than the model.
         obstacles: why not, by "prune" and "distill".
@@ -69,11 +69,6 @@ class Order:
     """One row of verbs."""
 
     steps: tuple[Verb, ...]
-
-    @classmethod
-    def of(cls, name: str) -> Self:
-        """By its name, as `name` gives it."""
-        return cls(tuple(cast("Verb", verb) for verb in name.split("+")))
 
     @property
     def name(self) -> str:

@@ -11,7 +11,6 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from netsmith.errors import CheckError
 from netsmith.train.feed import Batch
 from netsmith.train.gradients import norms_by_layer
 from netsmith.train.precision import Precision
@@ -27,10 +26,6 @@ class Stepwise(Protocol):
     def outputs(self, x: Tensor, /) -> Iterator[tuple[str, Tensor]]:
         """Name and output of each operation in turn."""
         ...
-
-
-class Diverged(CheckError):
-    """Loss, gradients or weights are not finite; the message says where that began."""
 
 
 def explain_loss(

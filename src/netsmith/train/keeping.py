@@ -3,9 +3,9 @@ that is not finite."""
 
 from collections.abc import Callable
 
+from netsmith.errors import Diverged
 from netsmith.run.clock import Clock, seconds_of
 from netsmith.train.checkpoints import Checkpoint
-from netsmith.train.diagnosis import Diverged
 from netsmith.train.metrics import Metrics
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import Planner

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+from netsmith.errors import Diverged
 from netsmith.run.recipe import Recipe
 from netsmith.train.checkpoints import Checkpoint
-from netsmith.train.diagnosis import Diverged
 from netsmith.train.planning import Planner
 from netsmith.train.records import Records
 

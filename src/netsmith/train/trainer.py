@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from netsmith.errors import CheckError, InputError
+from netsmith.errors import CheckError, Diverged, InputError
 from netsmith.run.clock import Clock
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
@@ -36,7 +36,6 @@ from netsmith.train.choosing import choose
 from netsmith.train.compiling import compile_where_asked, pays
 from netsmith.train.costs import EVEN, Costs, together
 from netsmith.train.devices import synchronize, waits_for_numbers
-from netsmith.train.diagnosis import Diverged
 from netsmith.train.division import division_of
 from netsmith.train.evaluate import Evaluation
 from netsmith.train.feed import Feed, TrainingData

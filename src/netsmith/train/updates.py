@@ -6,10 +6,11 @@ same running statistics and the same draws, after the choice was written to the 
 meets the shortage and comes to the same bits.
 """
 
+from netsmith.errors import Diverged
 from netsmith.run.recipe import Recipe
 from netsmith.train.accumulation import Parts
 from netsmith.train.devices import seed, waits_for_numbers
-from netsmith.train.diagnosis import Diverged, explain_loss, first_non_finite
+from netsmith.train.diagnosis import explain_loss, first_non_finite
 from netsmith.train.draws import stream_key
 from netsmith.train.feed import Batch
 from netsmith.train.gradients import Gradients
