@@ -173,7 +173,8 @@ class _Lesson:
             return self._stage(at, kept).ship(kept)
         trained, pictures = self._taught(at)
         if not self._job.twin:
-            self._session.say("the student is not compared with a twin without a teacher (--no-twin)")
+            if not self._session.is_step:  # whose other orders are the comparison
+                self._session.say("the student is not compared with a twin without a teacher (--no-twin)")
             if row is None:
                 ledger.add(
                     STAGE,

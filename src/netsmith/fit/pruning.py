@@ -210,7 +210,7 @@ class _Pruning:
     def _settle(self, stage: Stage, made: Bundle, training: "Training") -> None:
         """Judge what was made, and the twin beside it."""
         beside = None
-        left_out = "left out; --baseline trains one"
+        left_out = "left out" if stage.session.is_step else "left out; --baseline trains one"
         if self.job.twin:
             measure = "params" if self.job.wish is not None and self.job.wish.measure == "params" else "macs"
             rounds = self._rounds(stage) if self.job.trains else []
