@@ -1,4 +1,4 @@
-"""What is measured where a GPU is lent: `python benchmarks/gpu_speed.py TASK --data DIR`, on an idle card.
+"""What is measured on a GPU: `python benchmarks/gpu_speed.py TASK --data DIR`, on an idle card.
 
 - `cifar94`, `cifar96`: ResNets on CIFAR-10 to 94 % and 96 % of its test pictures: seconds and accuracies of several
   seeds. Counted as cifar10-airbench counts: after a warm-up on a copy that builds kernels, with the pictures on the
@@ -11,7 +11,7 @@
 
 Recipes are chosen on training pictures: `--held-out` trains on 45,000 and answers the other 5,000, and writes no row.
 
-Made for a card that is lent for minutes: what a task has measured is kept in `--work`, one file for each seed or round,
+Made for a card that one has for minutes: what a task has measured is kept in `--work`, one file for each seed or round,
 and is not measured again; a training of `resnet-cifar` that was killed goes on from its newest checkpoint. What was
 begun on other pictures, with other batches, beside more trainings or on another device is refused; rows carry the
 commits that their measurements were made at. `--seeds`, `--models` and `--rounds` ask for a part. DIR holds `cifar10/`

@@ -96,7 +96,8 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     here = machine()
     threads = options.threads or thread_counts(min(here.cores_physical, here.cores_usable))
-    shared = results.origin(BENCHMARK) | {"command": shlex.join(["python", "benchmarks/runtimes.py", *arguments])}
+    typed = [Path(each).name if Path(each).is_absolute() else each for each in arguments]
+    shared = results.origin(BENCHMARK) | {"command": shlex.join(["python", "benchmarks/runtimes.py", *typed])}
     with tempfile.TemporaryDirectory() as work:
         sources = [*options.networks, *options.artifact]
         for place, source in enumerate(sources):
