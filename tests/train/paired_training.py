@@ -291,7 +291,7 @@ def _refuse() -> int:
 
 
 def _timed(folder: Path, ranks: Ranks) -> tuple[int, str]:
-    run = trainer(folder, ranks, tiny_network(dropout=0.5), epochs=None, time_s=0.5, sync_bn=False)
+    run = trainer(folder, ranks, tiny_network(dropout=0.5), epochs=None, time_s=1.0, sync_bn=False)
     run.advance()
     return run.step, weights_hash(run.network)
 

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from tiny_training import tiny_data, tiny_recipe
+from tiny_training import EVERY_CHANGE, tiny_data, tiny_recipe
 
 from netsmith.run.preprocess import Preprocess
 from netsmith.train.augment.mixing import Mixing
@@ -54,17 +54,7 @@ def test_pictures_stay_with_their_labels_across_an_epoch_boundary() -> None:
 def everything() -> Feed:
     """All that a recipe can do to pictures, on pictures of all classes of unequal size."""
     data = tiny_data()
-    recipe = tiny_recipe(
-        crop_scale=(0.3, 1.0),
-        shift=0.2,
-        rotate=20.0,
-        auto_augment="randaugment",
-        color_jitter=(0.4, 0.4, 0.4, 0.1),
-        random_erase=0.5,
-        mixup=0.4,
-        cutmix=1.0,
-        class_balance="sampling",
-    )
+    recipe = tiny_recipe(**EVERY_CHANGE, class_balance="sampling")
     few = data.labels + (np.arange(len(data.labels)) % 5 > 1)
     return Feed.of(replace(data, labels=few), recipe, batch_size=8)
 

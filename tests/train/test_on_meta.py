@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_training import tiny_recipe
+from tiny_training import EVERY_CHANGE, tiny_recipe
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -102,17 +102,7 @@ def test_rendering_reads_no_number(sizes: tuple[int, int], monkeypatch: pytest.M
     draw = np.random.default_rng(0)
     shapes = draw.integers(*sizes, (16, 2)).tolist()
     images: Any = [draw.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in shapes]
-    recipe = tiny_recipe(
-        img_size=SIDE,
-        crop_scale=(0.3, 1.0),
-        shift=0.1,
-        rotate=20.0,
-        auto_augment="randaugment",
-        color_jitter=(0.4, 0.4, 0.4, 0.1),
-        random_erase=0.5,
-        mixup=0.4,
-        cutmix=1.0,
-    )
+    recipe = tiny_recipe(**EVERY_CHANGE, img_size=SIDE)
     none, preprocess = np.zeros((0, SIDE, SIDE, 3), np.uint8), Preprocess(size=SIDE)
     data = TrainingData(images, np.arange(16) % CLASSES, none, np.zeros(0, np.int64), preprocess, "meta")
     feed = Feed.of(data, recipe, batch_size=8, rendered=Rendered(images, META, keep=True))

@@ -226,7 +226,7 @@ def test_what_one_refuses_all_refuse(pair: Found) -> None:
 
 def test_time_is_that_of_the_leading_process(pair: Found) -> None:
     assert pair[0]["timed"] == pair[1]["timed"]
-    assert pair[0]["timed"][0] >= 1  # a busy machine may manage one
+    assert pair[0]["timed"][0] > 1
 
 
 # Without a second process

@@ -6,6 +6,7 @@ python tiny_training.py RUN EPOCHS [SECONDS]
 
 import hashlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,19 @@ def tiny_data(*, train: int = 50, val: int = 20, classes: int = 3) -> TrainingDa
         preprocess=Preprocess(size=SIZE),
         fingerprint="tiny",
     )
+
+
+EVERY_CHANGE: Mapping[str, Any] = {
+    "crop_scale": (0.3, 1.0),
+    "shift": 0.2,
+    "rotate": 20.0,
+    "auto_augment": "randaugment",
+    "color_jitter": (0.4, 0.4, 0.4, 0.1),
+    "random_erase": 0.5,
+    "mixup": 0.4,
+    "cutmix": 1.0,
+}
+"""All that a recipe can do to pictures."""
 
 
 def tiny_recipe(**changes: Any) -> Recipe:
