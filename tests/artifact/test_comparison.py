@@ -129,13 +129,9 @@ def test_runtimes_are_measured_in_turns_and_what_cannot_run_is_a_row_with_its_re
         Contender("dying", bundle.model_path, worker="netsmith.errors"),
     ]
     seen: list[tuple[float, str]] = []
-
-    def progress(title: str, done: float, total: float, note: str = "") -> None:
-        if not title.startswith("waiting"):  # for another process that measures, which has a progress of its own
-            seen.append((done / total, note))
-
     found = compare(
-        bundle, contenders, threads=[1], batches=[8, 1, 8], seconds=0.1, visits=2, progress=progress
+        bundle, contenders, threads=[1], batches=[8, 1, 8], seconds=0.1, visits=2,
+        progress=lambda title, done, total, note="": seen.append((done / total, note)),
     )  # fmt: skip
     rows = {(each.runtime, each.batch): each for each in found.entries}
     assert list(rows) == [
