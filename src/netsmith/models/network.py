@@ -15,6 +15,7 @@ from netsmith.arch import graph as g
 from netsmith.arch.layout import Layout, layout_graph, layout_sections
 from netsmith.models.blocks import build_block, build_head, build_row
 from netsmith.nn.layers import Norm
+from netsmith.nn.norm import BatchNorm2d
 from netsmith.nn.tree import place
 
 Init = Callable[["Network", Generator], None]
@@ -98,7 +99,7 @@ def build_network(layout: Layout, *, init: Init) -> Network:
     Raises:
         InputError: two pieces have the same name.
     """
-    norm: Norm = partial(nn.BatchNorm2d, eps=layout.norm_eps, momentum=layout.norm_momentum)
+    norm: Norm = partial(BatchNorm2d, eps=layout.norm_eps, momentum=layout.norm_momentum)
     shapes = g.shapes(layout_graph(layout))
     reads = (shapes[section.source] for section in layout_sections(layout))  # what comes to each record, in order
     pieces = build_row(layout.stem, next(reads), norm=norm)

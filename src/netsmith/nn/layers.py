@@ -2,8 +2,7 @@
 
 Deliberate choices: convolutions are padded by half their kernel unless asked otherwise (odd kernels keep the size at
 stride 1) and have no bias before a norm; sequences are plain `nn.Sequential`, so parameter names end in 0, 1, 2 as
-torchvision's do. Only ReLU works in place: its backward needs the output alone, while the in-place forms of the others
-copy their input first and are slower in training.
+torchvision's do. ReLU and ReLU6 work in place, their gradients need the output alone; the others' need the input.
 """
 
 from collections.abc import Callable
@@ -21,9 +20,31 @@ from netsmith.nn.windows import window_conv
 Norm = Callable[[int], nn.Module]
 """Makes a normalisation layer over a number of channels."""
 
+
+class ReLU6(nn.Module):
+    """max(0, min(x, 6)) in place: torch's own in-place form keeps a copy of the input for the gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Change x of any shape."""
+        return _ReLU6.apply(x)
+
+
+class _ReLU6(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x.clamp_(0.0, 6.0))
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (result,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grads[0], result, 0.0, 6.0)  # nothing where it is 0 or 6
+
+
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
-    "relu6": nn.ReLU6,
+    "relu6": ReLU6,
     "silu": nn.SiLU,
     "hard_swish": nn.Hardswish,
     "sigmoid": nn.Sigmoid,

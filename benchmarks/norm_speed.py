@@ -1,0 +1,99 @@
+"""What folded batch norm is worth: `python benchmarks/norm_speed.py [--repeats 9]`.
+
+Forward and backward passes of whole networks on one made-up batch, as a training step makes them (channels_last,
+bfloat16 autocast or float32, the allocator settings of training), with netsmith's batch norm and with torch's in turn;
+medians. Networks of published widths, and scaled ones whose widths end within a line of the cache.
+
+Nothing else may run on the machine: threads that wait for each other's lines are what is measured.
+"""
+
+import argparse
+import os
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line sets it, before torch is there
+
+import torch
+from results import RESULTS, Row, append, origin
+from torch import nn
+
+from netsmith.arch.names import find_layout
+from netsmith.models.build import build
+from netsmith.nn import norm
+from netsmith.run.clock import SystemClock
+from netsmith.train.memory import keep_large_blocks
+
+NETWORKS = {
+    "resnet20_cifar": (32, 128),
+    "resnet56_cifar": (32, 128),
+    "resnet56_cifar@0.5": (32, 128),
+    "resnet56_cifar@0.7": (32, 128),
+    "mobilenet_v2": (32, 128),
+    "resnet18@0.35": (96, 64),
+    "efficientnet_b0": (224, 32),
+}
+"""Side of the pictures and their number in a batch, by network."""
+WAYS: dict[str, Callable[[torch.Tensor], int]] = {"netsmith": norm.fold, "torch": lambda _: 1}
+
+
+def pass_over(name: str, dtype: torch.dtype) -> Callable[[], None]:
+    """Loss and gradients of one batch."""
+    side, batch = NETWORKS[name]
+    network = build(find_layout(name, num_classes=10, img_size=side), seed=0).to(memory_format=torch.channels_last)
+    images = torch.rand(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
+    targets = torch.randint(10, (batch,))
+
+    def work() -> None:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss = nn.functional.cross_entropy(network(images).float(), targets)
+        loss.backward()
+        network.zero_grad(set_to_none=True)
+
+    return work
+
+
+def measured(name: str, dtype: torch.dtype, repeats: int) -> dict[str, list[float]]:
+    """Seconds of a pass by way, in turn."""
+    clock, work = SystemClock(), pass_over(name, dtype)
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    for turn in range(-2, repeats):
+        for way, fold in WAYS.items():
+            norm.fold = fold
+            began = clock.now()
+            work()
+            if turn >= 0:  # the first build and cache kernels
+                seconds[way].append(clock.now() - began)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="CSV file to append a row per network to")
+    options = parser.parse_args()
+    keep_large_blocks()
+    rows: list[Row] = []
+    for name in options.networks:
+        for dtype in (torch.bfloat16, torch.float32):
+            seconds = measured(name, dtype, options.repeats)
+            ours, torchs = (1e3 * statistics.median(found) for found in seconds.values())
+            kind = str(dtype).removeprefix("torch.")
+            note = (
+                f"forward and backward {ours:.1f} ms, with torch's batch norm {torchs:.1f}: {torchs / ours:.2f} times"
+            )
+            print(f"{name}, {kind}: {note}", flush=True)
+            side, batch = NETWORKS[name]
+            rows.append(
+                origin("norm_speed") | {
+                    "subject": kind, "model": f"{name} r{side} b{batch}", "note": f"{note}; {options.repeats} in turn",
+                    "command": "python benchmarks/norm_speed.py",
+                }
+            )  # fmt: skip
+    append(options.results, rows)
+
+
+if __name__ == "__main__":
+    main()
