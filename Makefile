@@ -70,10 +70,10 @@ bench: bench-train bench-accuracy  ## measure on this machine, hours of it; rows
 	$(BIN)/python benchmarks/finetune_flowers.py --data $(DATA) -o runs/finetune_flowers
 	$(BIN)/python benchmarks/fit_imagenette.py --data $(DATA) -o runs/fit_imagenette
 
-# TIMM_TRAIN=FILE adds timm's own train script, which is in no package; benchmarks/train_speed.py --help says where it is:
+# TIMM_TRAIN=FILE adds timm's own train script, which is in none of its packages: make bench-train TIMM_TRAIN=runs/train.py
 #   curl -o runs/train.py https://raw.githubusercontent.com/huggingface/pytorch-image-models/a6da4da1740cd57eaf864803f9dd65683cbcf6d7/train.py
 #   SHA-256 f0bb70b9e1c8c576eb1f7beba9cb46953d01ec1308d68c59ec055a6266f76388; another content is refused
-bench-train: .venv/dev.stamp  ## training speed against the loops people write, an hour and a quarter of a quiet machine; TIMM_TRAIN=FILE adds timm's script
+bench-train: .venv/dev.stamp  ## training speed against the loops people write, an hour and a quarter of a quiet machine
 	$(BIN)/python benchmarks/train_speed.py --data $(DATA) --cold --profile $(if $(TIMM_TRAIN),--timm-train $(TIMM_TRAIN))
 
 bench-accuracy: .venv/dev.stamp  ## time to an accuracy against the plain loop, four hours of a quiet machine

@@ -15,8 +15,6 @@ it: the number of epochs is fixed).
 
 import argparse
 import io
-import os
-import subprocess
 import sys
 import time
 import zipfile
@@ -28,12 +26,11 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from results import RESULTS, append, of_run, origin, right
+from results import RESULTS, append, made, of_run, origin, right, run
 
 from netsmith.data import masters, shrink
 from netsmith.data.prepare import as_pixels
 from netsmith.run.metrics import mcnemar
-from netsmith.run.result import Result
 
 Shrink = Callable[..., NDArray[np.uint8]]
 WAYS: dict[str, tuple[bool, Callable[[], AbstractContextManager[object]]]] = {
@@ -117,14 +114,9 @@ def train(data: Path, output: Path, *, epochs: int, seeds: int, results: Path) -
             folder = folders[way, seed] = output / f"{way}-{seed}"
             command = ["train", source, "--model", MODEL, "--img-size", str(SIDE), "--train-size", str(SIDE),
                        "--epochs", str(epochs), "--seed", str(seed)]  # fmt: skip
-            if not (folder / "results.json").exists():
-                print("$", way, "netsmith", *command, flush=True)
-                more = ["-o", str(folder), "--quiet", "--resume"]
-                cache = {"NETSMITH_CACHE": str(output / f"cache-{way}")}  # a cache does not say how it was decoded
-                child = [sys.executable, __file__, "--child", way, *command, *more]
-                subprocess.run(child, check=True, env=os.environ | cache)
-            found = of_run(Result.load(folder / "results.json"))
-            rows.append(common | found | {
+            cache = str(output / f"cache-{way}")  # a cache does not say how it was decoded
+            found = of_run(run(command, folder, program=(__file__, "--child", way), NETSMITH_CACHE=cache))
+            rows.append(common | made(folder) | found | {
                 "subject": way, "model": f"{MODEL} r{SIDE}", "note": f"seed {seed}",
                 "command": " ".join(["netsmith", *command]).replace(source, "imagenette224.zip"),
             })  # fmt: skip

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from cifar_weights import FILES, halves_npz
-from results import RESULTS, Row, append, of_run, origin, run
+from results import RESULTS, Row, append, made, of_run, origin, origin_of, run
 
 from netsmith.run.files import read_jsonl
 
@@ -57,7 +57,7 @@ def summary(common: Row, cells: dict[str, list[Row]]) -> list[Row]:
             gains = [one - other for one, other in zip(reached, alone, strict=True)]
             note += f"; {interval(gains)} points over {NONE}"
         columns = {"subject": f"teacher: {way}", "test_top1": mean(reached), "n": found[0]["n"], "note": note}
-        rows.append(common | columns)
+        rows.append(common | origin_of([*found, *(cells[NONE] if way != NONE else [])]) | columns)
     return rows
 
 
@@ -96,7 +96,9 @@ def main() -> None:
             said = "; ".join([f"seed {seed}", *([options.note] if options.note else [])])
             note = f"{after['epochs']:.1f} epochs, {after['steps']:,} updates; {said}"
             typed = " ".join(["netsmith", *command]).replace(f"{options.output}/", "")
-            found.append(common | of_run(result) | {"subject": f"teacher: {way}", "note": note, "command": typed})
+            found.append(
+                common | made(folder) | of_run(result) | {"subject": f"teacher: {way}", "note": note, "command": typed}
+            )
             rows.append(found[-1])
             print({key: rows[-1][key] for key in SHOWN}, flush=True)
     common["command"] = f"python benchmarks/distill.py --student {options.student} --minutes {options.minutes:g}"

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from results import RESULTS, Row, append, of_run, origin, right, run
+from results import RESULTS, Row, append, made, of_run, origin, right, run
 
 from netsmith.artifact.predictions import Predictions
 from netsmith.run.files import read_jsonl, write_bytes
@@ -109,7 +109,7 @@ def pooled_rows(common: Row, runs: Mapping[str, Sequence[Path]]) -> list[Row]:
             ahead = 100 * (answers[TUNED].mean() - correct.mean())
             note += f"; {TUNED} is {ahead:+.0f} points from it, McNemar p {mcnemar(answers[TUNED], correct):.3g}"
         columns = {"test_top1": found.value, "test_low": found.low, "test_high": found.high, "n": found.n}
-        rows.append(common | columns | {"subject": way, "model": MODEL, "note": note})
+        rows.append(common | made(*runs[way]) | columns | {"subject": way, "model": MODEL, "note": note})
     return rows
 
 
@@ -143,7 +143,7 @@ def main() -> None:
             typed = " ".join(["netsmith", *command]).replace(f"{options.output}/", "")
             note = f"{updates(folder)} updates; {said}"
             subject = {"subject": f"{way}, {fold.name}", "model": MODEL, "note": note, "command": typed}
-            rows.append(common | of_run(result) | subject)
+            rows.append(common | made(folder) | of_run(result) | subject)
             print({key: rows[-1][key] for key in SHOWN}, flush=True)
     scratch = (folders for way, folders in runs.items() if way.startswith(SCRATCH))
     runs[CHOSEN] = [chosen_on_validation(folders) for folders in zip(*scratch, strict=True)]

@@ -16,7 +16,7 @@ import argparse
 import json
 from pathlib import Path
 
-from results import RESULTS, append, of_run, origin, right, run
+from results import RESULTS, append, made, of_run, origin, right, run
 
 from netsmith.arch.names import find_layout
 from netsmith.artifact.measure import measure_many
@@ -116,7 +116,7 @@ def row(common, text, subject, result, folder, command, rows) -> dict:
         if best is not None:
             p = mcnemar(right(folder, "test"), right(best[3], "test"))
             note = f"better peer {best[2].final.model}: {best[2].final.top1.test.value:.4f}, McNemar p {p:.3g}"
-    return common | of_run(result) | {
+    return common | made(folder) | of_run(result) | {
         "subject": subject, "budget": text, "note": note,
         "model": f"{final.model} r{SIDE if subject != 'fit' else side(folder)}",
         "command": " ".join(["netsmith", *command]).replace(command[1], "imagenette224.zip"),

@@ -38,7 +38,7 @@ from typing import Any
 
 import torch
 from gpu_photos import SUBJECTS, WARM_UPS, made_photos
-from results import RESULTS, Row, append, origin
+from results import RESULTS, Row, append, begun, origin, origin_of
 from torch import nn
 
 from netsmith.arch.names import find_layout
@@ -224,7 +224,7 @@ def race(options: argparse.Namespace) -> Iterator[Row]:
             f"seconds as airbench counts {spread(seconds)}, with everything {spread(everything)}; {found[0]['way']}"
         )
         yield {"subject": "netsmith", "model": f"{model} at 32", "test_top1": statistics.mean(top1),
-               "n": found[0]["n"], "note": note, "commit": commits(found)}  # fmt: skip
+               "n": found[0]["n"], "note": note, **of_all(found)}  # fmt: skip
 
 
 def paper(options: argparse.Namespace) -> Iterator[Row]:
@@ -237,7 +237,7 @@ def paper(options: argparse.Namespace) -> Iterator[Row]:
             f"minutes {minutes}, {options.at_once} at once; {found[0]['way']}"
         )
         yield {"subject": "netsmith", "model": model, "test_top1": 1 - statistics.mean(errors) / 100,
-               "n": found[0]["n"], "note": note, "commit": commits(found)}  # fmt: skip
+               "n": found[0]["n"], "note": note, **of_all(found)}  # fmt: skip
 
 
 def speeds(options: argparse.Namespace) -> Iterator[Row]:
@@ -254,7 +254,7 @@ def speeds(options: argparse.Namespace) -> Iterator[Row]:
         times = f", netsmith is {ours / middle:.2f} times as fast" if name != "netsmith" else ""
         note = f"{middle:,.0f} images/s ({min(each):,.0f} to {max(each):,.0f}, {len(each)} rounds){times}; "
         note += found[-1]["way"]
-        yield {"subject": name, "model": "resnet50 at 224", "note": note, "commit": commits(found)}
+        yield {"subject": name, "model": "resnet50 at 224", "note": note, **of_all(found)}
 
 
 def spread(values: list[float]) -> str:
@@ -262,9 +262,9 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f}, n {len(values)})"
 
 
-def commits(found: Sequence[dict[str, Any]]) -> str:
-    """That measurements were made at, mostly one."""
-    return " ".join(dict.fromkeys(commit for one in found for commit in one["commits"]))
+def of_all(found: Sequence[dict[str, Any]]) -> Row:
+    """When and at which commits measurements were made."""
+    return origin_of(each for one in found for each in one["made"])
 
 
 # Measurements, each in a process of its own, kept
@@ -276,34 +276,21 @@ def conditions(options: argparse.Namespace) -> dict[str, Any]:
     return {name: str(getattr(options, name)) for name in ("device", *names)}
 
 
-def begun(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """How a measurement is begun, or was, which is held against how it is asked for now."""
-    record, asked = folder / "begun.json", conditions(options)
-    if not record.exists() and (folder / "result.json").exists():
-        raise SystemExit(f"{folder} does not say how it was measured; name another --work, or remove it")
-    known = json.loads(record.read_text()) if record.exists() else asked | {"commits": []}
-    if unlike := [f"{name} {known[name]}, not {value}" for name, value in asked.items() if known[name] != value]:
-        raise SystemExit(f"{folder} was begun with {'; '.join(unlike)}: name another --work, or remove it")
-    if not (folder / "result.json").exists() and options.commit not in known["commits"]:
-        folder.mkdir(parents=True, exist_ok=True)
-        known["commits"].append(options.commit)
-        write_json(record, known)
-    return known
-
-
 def measured(options: argparse.Namespace, name: str, *more: str) -> dict[str, Any]:
     """A measurement that is kept, or made now."""
     settings = [options.dtype, *(each for each in SWITCHES if getattr(options, each))]
     settings += [f"{options.epochs:g}epochs"] if options.epochs else []
     settings += [f"{options.workers}workers"] if options.workers is not None else []
     folder = options.work / options.task / "-".join([name, *settings])
-    kept, how = folder / "result.json", begun(options, folder)
+    kept = folder / "result.json"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    known = begun(folder, finished=kept.exists(), asked=conditions(options))
     if not kept.exists():
         clock = SystemClock()
         began = clock.now()
         found = child(options, folder, *more)
         write_json(kept, found | {"everything": clock.now() - began})
-    found = json.loads(kept.read_text()) | {"commits": how["commits"]}
+    found = json.loads(kept.read_text()) | {"made": known}
     print(f"{options.task}, {folder.name}: {json.dumps(found)}", flush=True)
     return found
 
@@ -353,7 +340,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="seconds on a CPU: does the script run?")
     for name, kind in (("folder", Path), ("model", str), ("seed", int), ("subject", str)):
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)  # of a process that measures one thing
-    parser.set_defaults(commit="not said")
     parser.add_argument(
         "--graphs",
         action="store_true",
@@ -380,7 +366,6 @@ def main() -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no CUDA device; --tiny --device cpu checks the script")
     about = origin("gpu_speed")  # first: where a commit is not known, nothing need be measured
-    options.commit = about["commit"]
     rows = list({"resnet50": speeds, "resnet-cifar": paper}.get(options.task, race)(options))
     about |= {"command": " ".join(["python", "benchmarks/gpu_speed.py", *sys.argv[1:]])}
     if options.device.startswith("cuda"):

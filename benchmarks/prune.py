@@ -7,19 +7,27 @@ multiples of 8, and train on for 20 minutes with the same recipe, Trainer and th
 - `torch-pruning`: `BasePruner` with group L2 norms, global, `round_to=8`, little by little until half the MACs are gone
   (as its own benchmark of this network does, 400 steps at most). It takes zero padding for an element-wise operation,
   so behind a zero-padded shortcut it removes the positions that it removed before, which are other channels there;
-- `torch-pruning-inner`, if asked for: the same, but only inside blocks, where that cannot happen;
+- `torch-pruning-hessian`: the same by `GroupHessianImportance`, squared gradients of single training pictures, taken
+  again whenever widths have changed, as its benchmarks do. (Its `accumulate_grad` keeps the last picture's alone in
+  1.6.1, so they are averaged here.) netsmith's importance was chosen among five on validation pictures, so the peer is
+  the better of these two on validation;
+- `torch-pruning-taylor`, if asked for: likewise by `GroupTaylorImportance`;
+- `torch-pruning-inner`, if asked for: by L2 norms, but only inside blocks, where padding cannot matter;
 - `unpruned`: the network as it was.
 
 The weights were trained on all 50,000 training pictures. So validation pictures, on which one chooses, are 5,000 of the
 test batch, stratified and always the same, and the accuracy reported is that on the other 5,000; training sees the
-50,000. Three seeds, each a row; mean and spread are printed.
+50,000. Three seeds, each a row; mean and spread are printed, and netsmith's distance from its peer is a row.
 
-Every run is a process of its own and is kept in the output folder, so the script can be stopped and started again, and
-done in pieces: `--cells netsmith --seeds 0`. Nothing else may run on the machine; two hours on two cores.
+Every run is a process of its own and is kept in the output folder with the commit it was made at, so the script can be
+stopped and started again, and done in pieces: `--cells netsmith --seeds 0`. Nothing else may run on the machine; three
+hours and a quarter on two cores.
 """
 
 import argparse
 import json
+import math
+import os
 import statistics
 import subprocess
 import sys
@@ -29,27 +37,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_weights import halves_npz, published
-from results import RESULTS, Row, append, of_run, origin, run
+from results import RESULTS, Row, append, begun, made, of_run, origin, origin_of, run
 
 from netsmith.arch.cost import cost
 from netsmith.arch.layout import Layout
 from netsmith.arch.select import select
 from netsmith.artifact.bundle import load_bundle
 from netsmith.compress.prune.pools import find_pools
+from netsmith.run.files import write_json
 from netsmith.run.metrics import Interval
 from netsmith.run.plan import Plan
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from netsmith.models.network import Network
 
 HERE = Path(__file__).resolve()
 MODEL = "resnet56_cifar"
-CELLS = ("netsmith", "torch-pruning", "torch-pruning-inner")
+PEERS = {
+    "torch-pruning": "l2", "torch-pruning-hessian": "hessian", "torch-pruning-taylor": "taylor",
+    "torch-pruning-inner": "l2",
+}  # fmt: skip
+"""Cells of Torch-Pruning, each with its importance."""
+CELLS = ("netsmith", *PEERS)
 SEEDS = (0, 1, 2)
 ROUND_TO, SHARE = 8, 0.5
 TORCH_PRUNING_STEPS = 400
+DERIVED = 256  # training pictures whose gradients Torch-Pruning is given
 RECIPE: dict[str, Any] = {
     "opt": "sgd", "lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "batch_size": 128,
     "sched": "cosine", "warmup": 0.05, "smoothing": 0.0, "ema": 0.998, "flip": True, "pad": 4, "crop_scale": None,
@@ -97,7 +112,7 @@ def netsmith_row(options: argparse.Namespace, seed: int) -> Row:
     folder = options.output / f"netsmith-{options.importance}-{options.time}-{seed}"
     found = run(netsmith_command(options, seed), folder)
     return {
-        **of_run(found), "command": found.commands[-1], "model": widths(folder / "model"),
+        **made(folder), **of_run(found), "command": found.commands[-1], "model": widths(folder / "model"),
         "note": f"seed {seed}, {found.final.macs:,} MACs, {pace(folder)}",
     }  # fmt: skip
 
@@ -121,23 +136,31 @@ def reference_row(options: argparse.Namespace, cell: str, seed: int) -> Row:
     """Of Torch-Pruning, in a process of its own, made now where it is not there."""
     folder = options.output / f"{cell}-{options.time}-{seed}"
     answer = folder / "answer.json"
+    begun(folder, finished=answer.exists())
     if not answer.exists():
         command = [sys.executable, str(HERE), "--child", cell, "--seeds", str(seed), "--data", str(options.data), "-o"]
         command += [str(options.output), "--time", options.time]
         print("$", cell, "seed", seed, flush=True)
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"})  # as netsmith's has it
     row: Row = json.loads(answer.read_text())
-    return {**row, "note": f"{row['note']}, {pace(folder)}", "command": "BasePruner, then the same Trainer"}
+    return {
+        **made(folder),
+        **row,
+        "note": f"{row['note']}, {pace(folder)}",
+        "command": "BasePruner, then the same Trainer",
+    }
 
 
 def torch_pruning(options: argparse.Namespace, cell: str, seed: int) -> None:
     """Cut as Torch-Pruning chooses, train on, answer; writes `answer.json`."""
+    from torch import from_numpy
+
     from netsmith.data.audit import audit
     from netsmith.data.cache import prepared
     from netsmith.data.masters import masters
     from netsmith.data.sources import open_source
     from netsmith.data.splits import split
-    from netsmith.export.network import export_network
+    from netsmith.export.network import export_network, normalised
     from netsmith.models.build import load_model
     from netsmith.run.budget import parse_duration
     from netsmith.run.clock import SystemClock
@@ -149,10 +172,14 @@ def torch_pruning(options: argparse.Namespace, cell: str, seed: int) -> None:
 
     whole = load_model(model(options))
     most = int(SHARE * cost(whole.layout).macs)
-    network = cut_by_torch_pruning(whole, most=most, inner=cell == "torch-pruning-inner")
     preprocess = load_bundle(model(options)).config.preprocess
     dataset = split(audit(open_source(str(pictures(options)))).dataset, seed=seed)
     items = dataset.subset("train")
+    asked = prepared(dataset, sorted(items, key=lambda item: item.key)[:DERIVED], preprocess)
+    network = cut_by_torch_pruning(
+        whole, most=most, inner=cell == "torch-pruning-inner", importance=PEERS[cell],
+        images=normalised(asked.pixels, preprocess), labels=from_numpy(asked.labels),
+    )  # fmt: skip
     found = masters(dataset, items, side=round(1.15 * 32), encoding="decoded", warn=print)
     val, test = (prepared(dataset, dataset.subset(side), preprocess) for side in ("val", "test"))
     fields = {**RECIPE, "model": network.layout.name, "img_size": 32, "seed": seed}
@@ -176,15 +203,20 @@ def torch_pruning(options: argparse.Namespace, cell: str, seed: int) -> None:
         "n": top1.n, "size_bytes": made.size_bytes, "model": widths(folder.model),
         "note": f"seed {seed}, {cost(network.layout).macs:,} MACs",
     }  # fmt: skip
-    (folder.path / "answer.json").write_text(json.dumps(row))
+    write_json(folder.path / "answer.json", row)
 
 
-def cut_by_torch_pruning(network: "Network", *, most: int, inner: bool) -> "Network":
+def cut_by_torch_pruning(
+    network: "Network", *, most: int, images: "Tensor", labels: "Tensor", importance: str = "l2", inner: bool = False
+) -> "Network":
     """The network as Torch-Pruning leaves it when it has so many MACs at most.
 
     Args:
-        network: not changed.
+        network: in evaluation mode; not changed.
         most: MACs.
+        images: float32 [N,3,H,W], as the network reads them; labels: int64 [N]. Their gradients are what `taylor` and
+            `hessian` go by.
+        importance: "l2", "taylor" or "hessian".
         inner: leave alone what blocks add to.
     """
     import copy
@@ -195,7 +227,13 @@ def cut_by_torch_pruning(network: "Network", *, most: int, inner: bool) -> "Netw
 
     from netsmith.models.build import load_weights
 
-    worked = copy.deepcopy(network)
+    worked = copy.deepcopy(network).eval()
+    kinds = torch_pruning.importance
+    measure = {
+        "l2": lambda: kinds.GroupMagnitudeImportance(p=2),
+        "taylor": kinds.GroupTaylorImportance,
+        "hessian": kinds.GroupHessianImportance,
+    }[importance]()
     protected: list[nn.Module] = [
         module
         for name, module in worked.named_modules()
@@ -204,19 +242,41 @@ def cut_by_torch_pruning(network: "Network", *, most: int, inner: bool) -> "Netw
     pruner = torch_pruning.pruner.BasePruner(
         worked,
         torch.zeros(1, 3, *network.layout.resolution),
-        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        importance=measure,
         global_pruning=True,
         pruning_ratio=1.0,
         iterative_steps=TORCH_PRUNING_STEPS,
         ignored_layers=protected,
         round_to=ROUND_TO,
     )
+    derived: Layout | None = None
     for _ in range(TORCH_PRUNING_STEPS):
         layout = layout_as_wide_as(worked, network.layout)
         if cost(layout).macs <= most:
             return load_weights(layout, worked.state_dict(), where="Torch-Pruning's network")
+        if importance != "l2" and layout != derived:
+            give_gradients(worked, images, labels, squared=importance == "hessian")
+            derived = layout
         pruner.step()
     raise SystemExit("Torch-Pruning did not reach the target")
+
+
+def give_gradients(worked: "nn.Module", images: "Tensor", labels: "Tensor", *, squared: bool) -> None:
+    """Put the mean gradient of the pictures' losses where Torch-Pruning reads it, `squared`: the mean of its squares.
+
+    Single pictures have gradients of their own only where the network is in evaluation mode.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    parameters = list(worked.parameters())
+    total = [torch.zeros_like(parameter) for parameter in parameters]
+    for part in range(len(images)) if squared else (slice(None),):
+        loss = F.cross_entropy(worked(images[part].reshape(-1, *images.shape[1:])), labels[part].reshape(-1))
+        for sums, gradient in zip(total, torch.autograd.grad(loss, parameters), strict=True):
+            sums += gradient**2 / len(images) if squared else gradient
+    for parameter, gradient in zip(parameters, total, strict=True):
+        parameter.grad = gradient
 
 
 def layout_as_wide_as(worked: "nn.Module", layout: Layout) -> Layout:
@@ -236,6 +296,7 @@ def layout_as_wide_as(worked: "nn.Module", layout: Layout) -> Layout:
 def unpruned_row(options: argparse.Namespace) -> Row:
     """The network as it was, on the same test pictures."""
     path = options.output / "unpruned.json"
+    begun(path, finished=path.exists())
     if not path.exists():
         from netsmith.artifact.evaluate import evaluate
         from netsmith.artifact.runtimes import open_session
@@ -250,22 +311,39 @@ def unpruned_row(options: argparse.Namespace) -> Row:
             asked = prepared(dataset, [item for item in dataset.items if item.split == side], bundle.config.preprocess)
             scores.append(evaluate(open_session(bundle), asked.pixels, asked.labels).headline)
         val, test = scores
-        path.write_text(
-            json.dumps(
-                {
-                    "val_top1": val.value,
-                    "test_top1": test.value,
-                    "test_low": test.low,
-                    "test_high": test.high,
-                    "n": test.n,
-                    "size_bytes": bundle.size_bytes,
-                    "model": widths(bundle.folder),
-                    "note": f"{cost(bundle.layout).macs:,} MACs",
-                    "command": "evaluate",
-                }
-            )
-        )
-    return json.loads(path.read_text())
+        row = {
+            "val_top1": val.value, "test_top1": test.value, "test_low": test.low, "test_high": test.high, "n": test.n,
+            "size_bytes": bundle.size_bytes, "model": widths(bundle.folder),
+            "note": f"{cost(bundle.layout).macs:,} MACs", "command": "evaluate",
+        }  # fmt: skip
+        write_json(path, row)
+    return {**made(path), **json.loads(path.read_text())}
+
+
+def against_peer(rows: Sequence[Row]) -> Row | None:
+    """netsmith's distance from Torch-Pruning, of whose cells the one that is best on validation counts.
+
+    Returns:
+        Columns of a row, or None where a side is missing.
+    """
+    by_cell: dict[str, list[Row]] = {}
+    for row in rows:
+        by_cell.setdefault(row["subject"], []).append(row)
+    peers = [cell for cell in PEERS if cell in by_cell]
+    if not peers or "netsmith" not in by_cell:
+        return None
+    peer = max(peers, key=lambda cell: statistics.mean(row["val_top1"] for row in by_cell[cell]))
+    ours, theirs = ([100 * row["test_top1"] for row in by_cell[cell]] for cell in ("netsmith", peer))
+    note = f"{statistics.mean(ours):.2f} against {statistics.mean(theirs):.2f} %, "
+    note += f"{statistics.mean(ours) - statistics.mean(theirs):+.2f} points"
+    if min(len(ours), len(theirs)) > 1:
+        error = math.sqrt(sum(statistics.variance(side) / len(side) for side in (ours, theirs)))
+        note += f", standard error {error:.2f}"
+    note += f", seeds {len(ours)} and {len(theirs)}; best on validation of {', '.join(peers)}"
+    return {
+        **origin_of([*by_cell["netsmith"], *by_cell[peer]]), "subject": f"netsmith against {peer}", "note": note,
+        "test_top1": statistics.mean(ours) / 100,
+    }  # fmt: skip
 
 
 def summary(rows: Iterable[Row]) -> str:
@@ -288,7 +366,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--time", default="20m", help="of training after the cut")
     parser.add_argument("--importance", default="hessian", help="of netsmith's cell, see LOG.md")
-    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS[:2]))
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS[:3]))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--results", type=Path, default=RESULTS, help="file that rows are added to")
     parser.add_argument("--child", choices=CELLS, help=argparse.SUPPRESS)
@@ -304,8 +382,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             row = netsmith_row(options, seed) if cell == "netsmith" else reference_row(options, cell, seed)
             rows.append({**common, "subject": cell, **row})
             print(f"{cell}, seed {seed}: {100 * rows[-1]['test_top1']:.2f} %, {rows[-1]['note']}", flush=True)
-    append(options.results, rows)
     print(summary(rows))
+    if compared := against_peer(rows):
+        rows.append({**common, **compared, "command": "python benchmarks/prune.py"})
+        print(f"{rows[-1]['subject']}: {rows[-1]['note']}")
+    append(options.results, rows)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@
 - `efficientnet_b0`, `efficientnet_lite0`: trained here the same way; the ladder's decision, whatever it is.
 
 Each row says what was kept or refused, after which rung, and both sides' numbers: accuracy by the artifacts after
-reload, latencies taken in turns. What is there already in WORK is not made again. Nothing else may run on the machine.
+reload, latencies taken in turns. What is there already in WORK is not made again, and its row says at which commit it
+was made. Nothing else may run on the machine.
 `--smoke` shows that all of it works, in minutes, with numbers that mean nothing.
 """
 
@@ -18,7 +19,7 @@ import sys
 from pathlib import Path
 
 from cifar_weights import FILES, halves_npz, published
-from results import RESULTS, Row, append, origin, run
+from results import RESULTS, Row, append, begun, made, origin, run
 
 from netsmith.run.clock import SystemClock
 from netsmith.run.ledger import Ledger, LedgerRow
@@ -75,6 +76,7 @@ def measured(model: str, source: Path, pictures: Path, options: argparse.Namespa
     before, after = outcome.before, outcome.after
     row: Row = {
         **origin("quantize"),
+        **made(out, *([source] if (source / "results.json").exists() else [])),
         "subject": f"{model} int8, {'kept' if outcome.verdict == 'kept' else 'refused, float stays'}",
         "budget": f"max-drop={MAX_DROP}, faster",
         "model": model,
@@ -99,7 +101,10 @@ def settled(command: list[str], out: Path) -> LedgerRow:
     def row() -> LedgerRow | None:
         return Ledger(out / "ledger.jsonl", clock=SystemClock()).newest("quantize")
 
-    if row() is None or (row().verdict == "kept" and not (out / "results.json").exists()):
+    known = row()
+    finished = known is not None and (known.verdict != "kept" or (out / "results.json").exists())
+    begun(out, finished=finished)
+    if not finished:
         print("$ netsmith", *command, flush=True)
         done = subprocess.run([sys.executable, "-m", "netsmith", *command, "--resume", "--quiet"], check=False)
         if done.returncode not in (0, 1):

@@ -1,11 +1,19 @@
-"""`results.csv`: its columns, what every row says of its origin, and the runs of netsmith that rows are taken from."""
+"""`results.csv`: its columns, what every row says of its origin, and the runs of netsmith that rows are taken from.
+
+What takes minutes is kept between calls of a benchmark: a run folder, or a file of one measurement. Beside it lies
+`NAME.begun`, which says at which commit and on which day it was worked on, and a row made of it says the same, whatever
+is checked out when the row is written. What was made before that was written down is of an unknown commit, unless the
+file of results has the same numbers already.
+"""
 
 import csv
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +22,7 @@ from numpy.typing import NDArray
 
 from netsmith.artifact.predictions import Predictions
 from netsmith.run.clock import SystemClock
+from netsmith.run.files import write_json
 from netsmith.run.machine import machine, versions
 from netsmith.run.metrics import top_k_correct
 from netsmith.run.result import Result
@@ -24,21 +33,28 @@ FIELDS = (
     "date", "commit", "benchmark", "subject", "budget", "model", "val_top1", "test_top1", "test_low", "test_high", "n",
     "latency_p50_ms", "latency_p90_high_ms", "size_bytes", "note", "command", "machine", "versions",
 )  # fmt: skip
+MEASURED = tuple(name for name in FIELDS if name not in ("date", "commit", "command", "machine", "versions"))
+UNKNOWN = {"date": "unknown", "commit": "unknown"}
 
 
 def origin(benchmark: str) -> Row:
     """What all rows of a benchmark share: date, commit, machine, versions."""
     return {
-        "date": SystemClock().wall()[:10],
-        "commit": os.environ.get("NETSMITH_COMMIT") or _head(),
+        **now(),
         "benchmark": benchmark,
         "machine": f"{machine().cpu}, {machine().cores_usable} cores",
         "versions": json.dumps(versions()),
     }
 
 
+def now() -> Row:
+    """The columns `date` and `commit` of what is measured by this process."""
+    return {"date": SystemClock().wall()[:10], "commit": os.environ.get("NETSMITH_COMMIT") or _head()}
+
+
+@cache
 def _head() -> str:
-    """The commit that is checked out; where files were copied without it, NETSMITH_COMMIT says it."""
+    """The commit that was checked out first; where files were copied without it, NETSMITH_COMMIT says it."""
     head = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     try:
         return subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
@@ -49,12 +65,71 @@ def _head() -> str:
         ) from None
 
 
-def run(command: Sequence[str], folder: Path) -> Result:
-    """Run a `netsmith fit`, `train` or `prune` unless its folder is finished, going on from where it was stopped."""
-    if not (folder / "results.json").exists():
+def begun(place: Path, *, finished: bool, asked: Mapping[str, str] | None = None) -> list[Row]:
+    """What is known of a kept measurement; the commit checked out joins it where it is still to be made or ended.
+
+    Args:
+        place: run folder or file; what is not there is made from the beginning.
+        finished: nothing is left to do.
+        asked: conditions that its name does not say. Where they were others, or are not known, it is refused.
+
+    Returns:
+        `date` and `commit` of every time it was worked on.
+    """
+    record, conditions = _record(place), dict(asked or {})
+    known: dict[str, Any] = {"asked": conditions, "made": []}
+    if place.exists():
+        if record.exists():
+            known = json.loads(record.read_text())
+        elif conditions:
+            raise SystemExit(f"{place} does not say how it was measured; name another folder, or remove it")
+        else:
+            known["made"] = [UNKNOWN]
+    before = known["asked"]
+    if unlike := [f"{name} {before[name]}, not {value}" for name, value in conditions.items() if before[name] != value]:
+        raise SystemExit(f"{place} was begun with {'; '.join(unlike)}: name another folder, or remove it")
+    if not finished and now() not in known["made"]:
+        known["made"].append(now())
+        write_json(record, known)
+    return known["made"]
+
+
+def made(*places: Path) -> Row:
+    """The columns `date` and `commit` of a row made of finished kept measurements."""
+    return origin_of([each for place in places for each in begun(place, finished=True)])
+
+
+def origin_of(known: Iterable[Row]) -> Row:
+    """The columns `date` (the newest) and `commit` (all) of what `begun` says, of one measurement or of several."""
+    found = list(known)
+    return {
+        "date": max(each["date"] for each in found),
+        "commit": " ".join(dict.fromkeys(each["commit"] for each in found)),
+    }
+
+
+def _record(place: Path) -> Path:
+    return place.with_name(f"{place.name}.begun")
+
+
+def run(
+    command: Sequence[str], folder: Path, *, program: Sequence[str] = ("-m", "netsmith"), **environment: str
+) -> Result:
+    """Run a `netsmith fit`, `train` or `prune` unless its folder is finished, going on from where it was stopped.
+
+    Args:
+        command: its words, without the folder's.
+        folder: of the run; `made` says of which commit it is.
+        program: what Python is to run, given the words.
+        environment: of it, beside this process's.
+    """
+    finished = (folder / "results.json").exists()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    begun(folder, finished=finished)
+    if not finished:
         print("$ netsmith", *command, flush=True)
         more = ["-o", str(folder), "--quiet", *(["--resume"] if command[0] != "fit" else [])]
-        subprocess.run([sys.executable, "-m", "netsmith", *command, *more], check=True)
+        subprocess.run([sys.executable, *program, *command, *more], check=True, env=os.environ | environment)
     return Result.load(folder / "results.json")
 
 
@@ -77,10 +152,25 @@ def of_run(result: Result) -> Row:
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
-    """Add rows to a file of results, made with its header where it is missing."""
+    """Add rows to a file of results, made with its header where it is missing.
+
+    A row that is there is not added again: the same numbers at the same commit, or at one that is not known any more.
+    """
     fresh = not path.exists()
+    with nullcontext(()) if fresh else path.open(newline="") as handle:
+        there = list(csv.DictReader(handle))
+    rows = [row for row in rows if not any(_same(row, each) for each in there)]
     with path.open("a", newline="") as handle:
         writer = csv.DictWriter(handle, FIELDS)
         if fresh:
             writer.writeheader()
         writer.writerows(rows)
+
+
+def _same(row: Row, there: Mapping[str, str]) -> bool:
+    """Whether a row of the file holds a new one."""
+    old = row["commit"] in (there["commit"], UNKNOWN["commit"])
+    same = old and all(str(row.get(name, "")) == there[name] for name in MEASURED if row.get(name) is not None)
+    if same:
+        print(f"{row['benchmark']}, {row['subject']}: there already, of {there['date']}, commit {there['commit']}")
+    return same

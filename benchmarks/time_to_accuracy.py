@@ -18,9 +18,10 @@ names its seconds leaves nothing to choose. Then other seeds train and are asked
 from the first thing done with the pictures in memory to the last update, netsmith's measuring of dtype and threads and
 both sides' first kernels included; starting Python and decoding the set do not count.
 
-Every run is a process of its own, and its result stays in the work folder under its cell, length, seed and recipe, so
-the script can be stopped and started again, and runs in pieces: `--sets fashion-mnist --cells netsmith-fast`. A cell of
-the loop needs the selection of its recipe, which is made where it is missing. `--list` says what is there.
+Every run is a process of its own, and its result stays in the work folder under its cell, length, seed and recipe, with
+the commit it was made at, which is that of its row. So the script can be stopped and started again, and runs in pieces:
+`--sets fashion-mnist --cells netsmith-fast`. A cell of the loop needs the selection of its recipe, which is made where
+it is missing. `--list` says what is there.
 
 Nothing else may run on the machine. On two cores of 2022: digits a minute, Fashion-MNIST about an hour, CIFAR-10 about
 three, of which the loop takes two thirds.
@@ -44,7 +45,7 @@ import numpy as np
 import torch
 from peer_networks import peer_network
 from plain_loop import PlainLoop, sgd, transform
-from results import RESULTS, Row, append, origin
+from results import RESULTS, Row, append, begun, origin, origin_of
 
 from netsmith.arch.layout import Layout
 from netsmith.arch.names import find_layout
@@ -56,6 +57,7 @@ from netsmith.data.sources import open_source
 from netsmith.data.splits import split
 from netsmith.models.build import build
 from netsmith.run.clock import SystemClock
+from netsmith.run.files import write_bytes
 from netsmith.run.named_recipes import RECIPES
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
@@ -284,8 +286,10 @@ def answers(network: torch.nn.Module, found: Pictures) -> float:
 
 
 def result(job: Job, options: argparse.Namespace) -> dict[str, Any]:
-    """Of a run: kept, or made now."""
+    """Of a run: kept, or made now. `made` says of which commit it is."""
     path = options.work / job.goal / f"{job.key}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = begun(path, finished=path.exists())
     if not path.exists():
         command = [sys.executable, str(HERE), "--child", json.dumps(job.__dict__)]
         command += ["--data", str(options.data), "--work", str(options.work)]
@@ -295,12 +299,12 @@ def result(job: Job, options: argparse.Namespace) -> dict[str, Any]:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{job} failed:\n{done.stderr[-3000:]}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(done.stdout.splitlines()[-1])
-    found = json.loads(path.read_text())
+        write_bytes(path, done.stdout.splitlines()[-1].encode())
+    found = json.loads(path.read_text()) | {"made": known}
     if found["top1"] is not None:
         length = f"{job.seconds:g} s" if job.engine == "netsmith" else f"{job.epochs:g} epochs"
         came = f"{100 * found['top1']:.2f} % {job.asked}, {found['seconds']:.1f} s, {found['epochs']:.2f} epochs"
+        came += f", commit {origin_of(known)['commit']}"
         print(f"{job.goal}, {job.engine}, {job.recipe}, {length}, seed {job.seed}: {came}", flush=True)
     return found
 
@@ -378,7 +382,7 @@ def cell(name: str, which: str, options: argparse.Namespace) -> dict[str, Any]:
         "set": name, "cell": which, "seconds": statistics.median(seconds), "low": min(seconds), "high": max(seconds),
         "given": jobs[0].seconds or None, "epochs": statistics.mean(each["epochs"] for each in found),
         "top1": statistics.mean(top1), "least": min(top1), "reached": sum(each >= GOALS[name].top1 for each in top1),
-        "way": found[0]["way"], "suffices": suffices,
+        "way": found[0]["way"], "suffices": suffices, "made": origin_of(one for each in found for one in each["made"]),
     }  # fmt: skip
 
 
@@ -425,7 +429,7 @@ def row(line: dict[str, Any]) -> Row:
         f"{line['reached']} of {len(SEEDS)} seeds reach {100 * goal.top1:g} %, the least {100 * line['least']:.2f} %; "
         f"{line['way']}"
     )
-    return origin("time to accuracy") | {
+    return origin("time to accuracy") | line["made"] | {
         "subject": line["cell"], "budget": f"{line['set']} {100 * goal.top1:g} %",
         "model": f"{goal.model} r{goal.side}",
         "test_top1": round(line["top1"], 4), "n": 10_000 if line["set"] != "digits" else "", "note": note,

@@ -39,9 +39,11 @@ def test_intervals_are_students() -> None:
 
 def test_gains_are_taken_seed_by_seed() -> None:
     def rows(*reached: float) -> list[dict[str, object]]:
-        return [{"test_top1": value, "n": 5000} for value in reached]
+        made = ({"date": f"2026-11-0{day}", "commit": f"on-day-{day}"} for day in (1, 2))
+        return [{"test_top1": value, "n": 5000, **of} for value, of in zip(reached, made, strict=True)]
 
-    alone, taught = summary({"model": "m"}, {NONE: rows(0.8, 0.9), "kd": rows(0.81, 0.91)})
+    alone, taught = summary({"model": "m", "commit": "now"}, {NONE: rows(0.8, 0.9), "kd": rows(0.81, 0.91)})
+    assert (taught["date"], taught["commit"]) == ("2026-11-02", "on-day-1 on-day-2")
     assert alone["note"].startswith("mean of 2 seeds 85.00 (")
     assert "1.00 (1.00 to 1.00) points over none" in taught["note"]
     assert (taught["test_top1"], taught["n"], taught["subject"]) == (pytest.approx(0.86), 5000, "teacher: kd")

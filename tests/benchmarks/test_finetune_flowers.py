@@ -98,18 +98,3 @@ def test_the_rate_is_chosen_on_validation_alone(tmp_path: Path, better: str) -> 
     write_answers(one, right=[True] * 3)
     write_answers(other, right=[False] * 3)
     assert chosen_on_validation([one, other]) == other
-
-
-def test_a_finished_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    typed: list[list[str]] = []
-
-    def start(command: list[str], *, check: bool) -> None:
-        typed.append(command[3:])
-        (tmp_path / "run").mkdir()
-        (tmp_path / "run" / "results.json").write_text("{}")
-
-    monkeypatch.setattr(results.subprocess, "run", start)
-    monkeypatch.setattr(results.Result, "load", lambda path: path.read_text())
-    for _ in range(2):
-        assert results.run(["train", "photos", "--time", "1m"], tmp_path / "run") == "{}"
-    assert typed == [["train", "photos", "--time", "1m", "-o", str(tmp_path / "run"), "--quiet", "--resume"]]

@@ -78,15 +78,17 @@ def test_what_was_measured_otherwise_is_not_taken_for_what_is_asked(
         return {"rate": 1.0, "way": "w"}
 
     monkeypatch.setattr(gpu_speed, "child", child)
-    first = gpu_speed.measured(options(task=task, work=tmp_path, commit="one"), "it")
-    again = options(task=task, work=tmp_path, commit="two", **change)
+    monkeypatch.setenv("NETSMITH_COMMIT", "one")
+    first = gpu_speed.measured(options(task=task, work=tmp_path), "it")
+    monkeypatch.setenv("NETSMITH_COMMIT", "two")
+    again = options(task=task, work=tmp_path, **change)
     if change:
-        with pytest.raises(SystemExit, match=f"was begun with {next(iter(change))} .*, not .*: name another --work"):
+        with pytest.raises(SystemExit, match=f"was begun with {next(iter(change))} .*, not .*: name another folder"):
             gpu_speed.measured(again, "it")
     else:
         assert gpu_speed.measured(again, "it") == first
-        assert gpu_speed.commits([first, gpu_speed.measured(again, "other")]) == "one two"
-        (asked[0] / "begun.json").unlink()
+        assert gpu_speed.of_all([first, gpu_speed.measured(again, "other")])["commit"] == "one two"
+        asked[0].with_name(f"{asked[0].name}.begun").unlink()
         with pytest.raises(SystemExit, match="does not say how it was measured"):
             gpu_speed.measured(again, "it")
     assert asked[0].name.startswith("it")

@@ -40,6 +40,7 @@ def test_a_refusal_is_a_row_too(tmp_path: Path) -> None:
         "size_bytes": 10,
     }
     slower = side | {"latency_ms": side["latency_ms"] | {"p50": 4.0}}
+    out.with_name("resnet18-int8.begun").write_text('{"asked": {}, "made": [{"date": "2026-11-01", "commit": "old"}]}')
     ledger = Ledger(out / "ledger.jsonl", clock=FakeClock())
     ledger.add("quantize", verdict="refused", reason="it is not faster", before=side, after=slower)
     options = argparse.Namespace(output=tmp_path, smoke=False)
@@ -47,4 +48,5 @@ def test_a_refusal_is_a_row_too(tmp_path: Path) -> None:
     assert row["subject"] == "resnet18 int8, refused, float stays"
     assert row["note"] == "0.50x; it is not faster"
     assert row["latency_p50_ms"] == 4.0
+    assert (row["date"], row["commit"]) == ("2026-11-01", "old")
     assert "test_top1" not in row

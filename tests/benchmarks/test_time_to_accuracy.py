@@ -2,6 +2,7 @@
 
 import copy
 import math
+import subprocess
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import time_to_accuracy as script
 import torch
 from plain_loop import PlainLoop, sgd
+from results import UNKNOWN
 from time_to_accuracy import GOALS, SELECTION_SEEDS, Job, best_workers, cell, chosen, gains, row, table
 
 from netsmith.models.build import build
@@ -36,7 +38,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
         top1 = 0.95 - 0.5 * math.exp(-epochs / 5) - (0.01 if job.seed == SELECTION_SEEDS[1] else 0.0)
         seconds = job.seconds or 50 * epochs + (10 if job.workers == 1 else 20)
         n = 1000 if job.goal == "fashion-mnist" else 1_000_000
-        return {"seconds": seconds, "epochs": epochs, "top1": top1, "n": n, "way": "made up"}
+        made = [{"date": "2026-11-01", "commit": f"seed-{job.seed}"}]
+        return {"seconds": seconds, "epochs": epochs, "top1": top1, "n": n, "way": "made up", "made": made}
 
     monkeypatch.setattr(script, "result", result)
     return jobs
@@ -85,6 +88,30 @@ def test_the_loop_makes_the_epochs_of_its_recipe_and_other_seeds_are_tested(made
     assert "| netsmith-fast | 100.0 (100.0 to 100.0) | 10.0 | 88.23 (88.23) | 3 of 3 | 1.00 |" in table(lines)
     assert "the recipe, in netsmith: 1.80 times" in gains(lines)
     assert row(lines[0])["budget"] == "cifar10 85 %"
+    assert row(lines[0])["commit"] == "seed-0 seed-1 seed-2"
+
+
+def test_a_kept_run_is_reported_with_the_commit_it_was_made_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what was kept before commits were recorded is used, and said to be of an unknown one."""
+    ran: list[list[str]] = []
+
+    def process(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0, '{"seconds": 3.0, "epochs": 5.0, "top1": 0.9, "n": 9}\n', "")
+
+    monkeypatch.setattr(subprocess, "run", process)
+    job = Job(goal="digits", engine="netsmith", recipe="fast", seed=0, asked="test", seconds=3.0)
+    for commit in ("one", "two"):
+        monkeypatch.setenv("NETSMITH_COMMIT", commit)
+        found = script.result(job, Namespace(work=tmp_path, data=tmp_path))
+        assert [each["commit"] for each in found["made"]] == ["one"]
+    assert len(ran) == 1
+    for record in (tmp_path / "digits").glob("*.begun"):
+        record.unlink()
+    assert script.result(job, Namespace(work=tmp_path, data=tmp_path))["made"] == [UNKNOWN]
+    assert [line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines()] == ["one", "one", "unknown"]
 
 
 def test_a_kept_run_is_another_runs_where_anything_of_the_recipe_differs() -> None:
