@@ -212,8 +212,8 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Equal only for the same run of the same recipe."""
-        text = json.dumps([self.__dict__, self.fields().model_dump(mode="json")], sort_keys=True)
+        """Equal only for the same run of the same recipe; a field that recipes are given later leaves it as it is."""
+        text = json.dumps([self.__dict__, self.fields().model_dump(mode="json", exclude_defaults=True)], sort_keys=True)
         return f"{self.engine}-{self.recipe}-{self.asked}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
