@@ -213,8 +213,16 @@ class Job:
     @property
     def key(self) -> str:
         """Equal only for the same run of the same recipe; a field that recipes are given later leaves it as it is."""
-        text = json.dumps([self.__dict__, self.fields().model_dump(mode="json", exclude_defaults=True)], sort_keys=True)
-        return f"{self.engine}-{self.recipe}-{self.asked}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        return self._named(self.fields().model_dump(mode="json", exclude_defaults=True))
+
+    @property
+    def former_key(self) -> str:
+        """What it was before, with every field."""
+        return self._named(self.fields().model_dump(mode="json"))
+
+    def _named(self, recipe: dict[str, Any]) -> str:
+        digest = hashlib.sha256(json.dumps([self.__dict__, recipe], sort_keys=True).encode()).hexdigest()
+        return f"{self.engine}-{self.recipe}-{self.asked}-{digest[:12]}"
 
 
 def run_netsmith(job: Job, options: argparse.Namespace) -> dict[str, Any]:
@@ -287,7 +295,8 @@ def answers(network: torch.nn.Module, found: Pictures) -> float:
 
 def result(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     """Of a run: kept, or made now. `made` says of which commit it is."""
-    path = options.work / job.goal / f"{job.key}.json"
+    path, former = (options.work / job.goal / f"{key}.json" for key in (job.key, job.former_key))
+    path = former if former.exists() and not path.exists() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     known = begun(path, finished=path.exists())
     if not path.exists():
