@@ -26,7 +26,7 @@ from netsmith.artifact.golden import make_golden
 from netsmith.artifact.quantization import Calibration, Quantization
 from netsmith.artifact.runtimes import REFERENCE, choose_runtime, open_model, open_session
 from netsmith.compress.quantize.calibrate import METHODS, Observed, observe
-from netsmith.compress.quantize.equalize import equalize
+from netsmith.compress.quantize.equalize import equalize, in_words, pairs
 from netsmith.compress.quantize.graph import Graph
 from netsmith.compress.quantize.half import halve
 from netsmith.compress.quantize.ladder import Rung, next_rung
@@ -218,11 +218,12 @@ class _Ladder:
         found = verdict(before, after, max_drop=self.job.max_drop, faster=self.job.faster, budget=budget)
         if not found.kept:
             shutil.rmtree(made.folder)
-        stage.session.say(f"{RUNG}: {found.word}, {found.reason}")
+        reason = f"{found.reason}; {in_words(pairs(self.graph))}" if rung.equalized else found.reason
+        stage.session.say(f"{RUNG}: {found.word}, {reason}")
         return stage.enter(
             before,
             after,
-            Found(found.kept, f"{rung}: {found.reason}"),
+            Found(found.kept, f"{rung}: {reason}"),
             stage=RUNG,
             more={
                 "rung": asdict(rung),
@@ -230,6 +231,7 @@ class _Ladder:
                 "drops": not verdict(before, after, max_drop=self.job.max_drop).kept,
                 "slow": not verdict(before, after, faster=self.job.faster).kept,
                 "over": not verdict(before, after, budget=budget).kept,
+                **({"pairs": len(pairs(self.graph))} if rung.equalized else {}),
                 **({} if learned is None else {"steps": learned.steps, "epochs": learned.epochs}),
             },
         )
@@ -309,7 +311,7 @@ class _Ladder:
 
     @cached_property
     def _equalized(self) -> Graph:
-        return Graph(equalize(self.graph))
+        return Graph(equalize(self.graph, self._observed(self.graph).peaks))
 
     def _observed(self, graph: Graph) -> Observed:
         key = f"observed {sha256(graph.model).hexdigest()}"

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from netsmith.arch.names import find_layout
 from netsmith.artifact.runtimes import open_model
 from netsmith.compress.quantize.calibrate import Observed, observe
-from netsmith.compress.quantize.equalize import equalize, pairs
 from netsmith.compress.quantize.graph import Graph
 from netsmith.compress.quantize.half import halve
 from netsmith.compress.quantize.qdq import Rounding, quantize
@@ -126,44 +125,6 @@ def test_layers_are_ranked_by_what_they_do_to_the_logits():
     assert [error for _, error in ranked] == sorted((error for _, error in ranked), reverse=True)
     worse = {name for name, error in ranked if error > 10 * dict(clean)[name]}
     assert worse == {spoilt, graph.layers()[2]}, "the layer itself, and the one that writes what it reads"
-
-
-def test_equalizing_keeps_the_function_and_makes_channels_alike():
-    layout = find_layout("vgg11_bn@0.1", num_classes=10, img_size=32)
-    weights = probe_weights(layout)
-    first = next(name for name in weights if weights[name].ndim == 4)
-    norm = next(name for name in weights if name.endswith("running_var"))
-    weights[norm] = weights[norm] * np.logspace(-4, 4, len(weights[norm]), dtype=np.float32)  # after the first layer
-    graph = Graph(write_onnx(layout, weights, preprocess=Preprocess(size=32)))
-    equal = Graph(equalize(graph))
-    np.testing.assert_allclose(logits(equal.model), logits(graph.model), rtol=1e-3, atol=1e-4)
-
-    def unlike(each: Graph) -> float:
-        reach = np.abs(each.constants[first].reshape(len(each.constants[first]), -1)).max(axis=1)
-        return float(reach.max() / reach.min())
-
-    assert unlike(graph) > 1000
-    assert unlike(equal) < unlike(graph) / 20
-    assert len(pairs(graph)) >= 8
-    mobile = made("mobilenet_v2@0.35")[0]
-    between = [mobile.readers[pair.first.output[0]][0].op_type for pair in pairs(mobile)]
-    assert between, "projections without activation are pairs"
-    assert "Clip" not in between, "ReLU6 does not commute with a factor"
-
-
-def test_equalizing_does_not_blow_up_what_is_all_but_its_bias():
-    graph, _ = made("vgg11_bn@0.1")
-    layer = pairs(graph)[2].first
-    weight = graph.constants[layer.input[1]].copy()
-    weight[0] = 1e-20
-    bias = graph.constants[layer.input[2]].copy()
-    bias[0] = 1.0
-    dead = Graph(graph.with_constants({layer.input[1]: weight, layer.input[2]: bias}))
-    equal = Graph(equalize(dead))
-    np.testing.assert_allclose(logits(equal.model), logits(dead.model), rtol=1e-3, atol=1e-4)
-    extremes = [observe(each, PIXELS, counted=False).extremes.values() for each in (dead, equal)]
-    before, after = (max(high for _, high in found) for found in extremes)
-    assert after < 100 * before
 
 
 @pytest.mark.parametrize(("kind", "most"), [("float16", 1e-3), ("bfloat16", 1e-2)])

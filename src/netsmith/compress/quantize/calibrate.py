@@ -43,11 +43,13 @@ class Observed:
     Attributes:
         extremes: smallest and largest number by tensor.
         means: by tensor that a layer reads, the mean of every channel, float32 [C].
+        peaks: by tensor that a clip gives, the largest number of every channel, float32 [C].
         counts: by tensor, how many numbers fell into each of `BINS` equal parts of its extremes, int64 [BINS].
     """
 
     extremes: Ranges
     means: Mapping[str, Floats]
+    peaks: Mapping[str, Floats]
     counts: Mapping[str, NDArray[np.int64]] = field(default_factory=dict[str, NDArray[np.int64]])
 
     def ranges(self, method: Calibration) -> dict[str, tuple[float, float]]:
@@ -82,12 +84,14 @@ def observe(
     insides = Insides(graph.model, names, threads=threads)
     layers = {*graph.layers()}
     read_by_layers = {node.input[0] for node in graph.nodes if node.name in layers}
+    clipped = {node.output[0] for node in graph.nodes if node.op_type == "Clip"}
     first = insides.run(np.ascontiguousarray(pixels[:1]))
     per_picture = sum(tensor.nbytes for tensor in first.values())
     batch = int(np.clip(MEMORY // max(1, per_picture), 1, BATCH))
     total = len(pixels) * (2 if counted else 1)
     lows, highs = dict.fromkeys(names, np.inf), dict.fromkeys(names, -np.inf)
     sums: dict[str, NDArray[np.float64]] = {}
+    peaks: dict[str, Floats] = {}
     for start in range(0, len(pixels), batch):
         found = insides.run(np.ascontiguousarray(pixels[start : start + batch]))
         for name, tensor in found.items():
@@ -95,6 +99,9 @@ def observe(
             if not np.isfinite(high - low):
                 raise InputError(f"{name} is not a finite number for a calibration picture; train the model again")
             lows[name], highs[name] = min(lows[name], low), max(highs[name], high)
+            if name in clipped:
+                largest = tensor.max(axis=(0, *range(2, tensor.ndim)))
+                peaks[name] = np.maximum(peaks.get(name, largest), largest)
             if name in read_by_layers:
                 by_channel = tensor.reshape(*tensor.shape[:2], -1).mean(axis=2, dtype=np.float64).sum(axis=0)
                 sums[name] = sums.get(name, 0.0) + by_channel
@@ -102,14 +109,14 @@ def observe(
     extremes = {name: (lows[name], highs[name]) for name in names}
     means = {name: (each / len(pixels)).astype(np.float32) for name, each in sums.items()}
     if not counted:
-        return Observed(extremes, means)
+        return Observed(extremes, means, peaks)
     counts = {name: np.zeros(BINS, np.int64) for name in names}
     for start in range(0, len(pixels), batch):
         found = insides.run(np.ascontiguousarray(pixels[start : start + batch]))
         for name, tensor in found.items():
             counts[name] += _histogram(tensor, *extremes[name])
         progress("calibrating", len(pixels) + min(start + batch, len(pixels)), total)
-    return Observed(extremes, means, counts)
+    return Observed(extremes, means, peaks, counts)
 
 
 def _histogram(values: Floats, low: float, high: float) -> NDArray[np.int64]:

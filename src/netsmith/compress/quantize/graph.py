@@ -17,6 +17,8 @@ LAYERS = ("Conv", "Gemm")
 COMPUTES = (*LAYERS, "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid")
 MOVES = ("MaxPool", "Pad", "Flatten", "Mul")
 CUTS = ("Relu", "Clip")
+LIMIT = "Min"
+"""Cuts channels off where each of them ends, behind a ReLU; only `equalize` writes it."""
 OUTPUTS = ("logits", "probabilities")
 
 
@@ -77,9 +79,14 @@ class Graph:
                 found.add(node.output[0])
         return found
 
-    def with_constants(self, constants: Mapping[str, NDArray[Any]]) -> bytes:
-        """The model with other numbers in some of its constants."""
-        return write_model(self.proto, self.nodes, self.constants | dict(constants))
+    def with_constants(
+        self, constants: Mapping[str, NDArray[Any]], nodes: Sequence[NodeProto] | None = None
+    ) -> bytes:
+        """The model with other numbers in some of its constants, and other nodes where they are given."""
+        nodes = self.nodes if nodes is None else nodes
+        read = {name for node in nodes for name in node.input}
+        known = self.constants | dict(constants)
+        return write_model(self.proto, nodes, {name: value for name, value in known.items() if name in read})
 
     def activations(self, node: NodeProto) -> list[str]:
         """Its inputs that are no constants."""
@@ -131,12 +138,20 @@ class Graph:
             return False
         return node.op_type == "Gemm" or not self.gives_logits(node)
 
-    def cut(self, node: NodeProto) -> NodeProto | None:
-        """The ReLU or clip that vanishes into a node where that is rounded: the only reader of its output."""
-        readers = self.readers.get(node.output[0], [])
-        if len(readers) == 1 and readers[0].op_type in CUTS and self._starts_at_zero(readers[0]):
-            return readers[0]
-        return None
+    def cuts(self, node: NodeProto) -> list[NodeProto]:
+        """The ReLU or clip that vanishes into a node where that is rounded, the only reader of its output, and the limits
+        of a ReLU's channels: levels end where they do."""
+        found: list[NodeProto] = []
+        while len(readers := self.readers.get([node, *found][-1].output[0], [])) == 1:
+            (reader,) = readers
+            if not (reader.op_type == LIMIT if found else reader.op_type in CUTS and self._starts_at_zero(reader)):
+                break
+            found.append(reader)
+        return found
+
+    def written(self, node: NodeProto) -> str:
+        """The tensor that a node gives where it is rounded, behind what vanishes into it."""
+        return [node, *self.cuts(node)][-1].output[0]
 
     def _starts_at_zero(self, node: NodeProto) -> bool:
         return node.op_type == "Relu" or float(self.constants[node.input[1]]) == 0.0
@@ -146,7 +161,7 @@ class Graph:
         found: dict[str, None] = {}
         for node in self.nodes:
             if self._can(node) or (self.moves(node) and node.name not in self._after_logits):
-                for name in (*self.activations(node), (self.cut(node) or node).output[0]):
+                for name in (*self.activations(node), self.written(node)):
                     if name not in OUTPUTS and name not in self._before_image:
                         found[name] = None
         return list(found)

@@ -9,7 +9,7 @@ Deliberate choices:
 - What only moves numbers (`MOVES`: max pools, padding, flattening, a positive constant factor) works on the levels
   themselves, so it costs what a byte costs and adds no error.
 - A ReLU or clip that alone reads a rounded layer vanishes: the levels of its output end where it does, and rounding
-  cuts off what lies beyond.
+  cuts off what lies beyond. So do the limits of an equalized ReLU6, see `equalize`.
 - The way to the logits stays float: the last linear layer multiplies bytes and gives floats; a convolution, sum or
   average that gives the logits itself is not rounded at all. Softmax, sigmoid of the answers, temperature and the
   subtraction of the pixels' mean are never touched.
@@ -105,7 +105,7 @@ class _Writer:
             if node.name in self.rounded:
                 wanted.update(self.graph.activations(node))
                 if not self.graph.gives_logits(node):
-                    wanted.add((self.graph.cut(node) or node).output[0])
+                    wanted.add(self.graph.written(node))
             elif self.graph.moves(node) and node.output[0] in wanted:
                 wanted.update(self.graph.activations(node))
         return wanted
@@ -130,9 +130,8 @@ class _Writer:
         return source in self.level and (node.output[0] in self.wanted or source not in self.plain)
 
     def _round(self, node: NodeProto) -> None:
-        cut = self.graph.cut(node)
         last = self.graph.gives_logits(node)
-        output = (node if last else cut or node).output[0]
+        output = node.output[0] if last else self.graph.written(node)
         if node.op_type in LAYERS:
             inputs = [self._from_levels(node.input[0]), *self._layer(node)]
         else:
@@ -141,8 +140,7 @@ class _Writer:
         if last:
             self._is_plain(output)
             return
-        if cut is not None:
-            self.vanished.add(cut.name)
+        self.vanished.update(cut.name for cut in self.graph.cuts(node))
         self._to_levels(output)
 
     def _layer(self, node: NodeProto) -> list[str]:
