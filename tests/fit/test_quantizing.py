@@ -155,6 +155,8 @@ def test_layers_in_float_that_break_a_limit_are_not_what_is_kept(ground, tmp_pat
     assert (in_float.verdict, in_float.after["over"]) == ("refused", True)
     assert "it misses size" in in_float.reason
     assert (equalized.verdict, equalized.after["rung"]["excluded"]) == ("kept", 0)
+    assert equalized.after["pairs"] == 6
+    assert equalized.reason.endswith("; 6 pairs of layers equalized")
     assert result.final.size_bytes <= rounded
 
 

@@ -69,8 +69,8 @@ def test_equalizing_does_not_blow_up_what_is_all_but_its_bias():
 
 
 def far_apart(layout: Layout, weights: Weights) -> None:
-    """Every map has numbers around 1, some of which reach 6; then most channels that depthwise layers read become small,
-    and what reads them large."""
+    """Every map has numbers around 2, many of which reach 6; then most channels that depthwise layers read become
+    small, and what reads them large."""
     torch = pytest.importorskip("torch")
     from netsmith.export.network import normalised
     from netsmith.models.build import build
@@ -79,6 +79,7 @@ def far_apart(layout: Layout, weights: Weights) -> None:
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
+            torch.nn.init.constant_(module.weight, 2.0)
     with torch.no_grad():
         network.train()(normalised(stripes(160, seed=0)[0], PREPROCESS))
     weights.update({name: value.numpy().copy() for name, value in network.state_dict().items() if name in weights})

@@ -5,15 +5,15 @@ a channel may be divided by s and the weights that read it multiplied by s. s = 
 geometric mean of the two, so that neither layer has channels that a common step would round away. r1 is that of the
 weights, except where a channel is all but its bias, which would be blown up without end.
 
-ReLU6 does not commute: its clip at 6 becomes one at 6 / s, another for every channel. Nagel et al. train with ReLU in its
-place. Here it is kept, by two choices:
+ReLU6 does not commute: its clip at 6 becomes one at 6 / s, another for every channel. Nagel et al. take ReLU instead.
+Here it is kept, by two choices:
 - In floats the clip becomes a ReLU and a limit of every channel's own (`Min` with a constant), so the function stays
   what it was, whatever the picture.
 - In a rounded graph such a limit would be a pass over floats between two layers of integers, in the largest maps of the
   network. There is none: it vanishes as a clip does, because rounding cuts off where the levels end. So that they end
   where the limit is, all channels that reach 6 on the calibration pictures have one factor together, and no other
-  channel is made to reach beyond them. Where none reaches 6 the factors are free. What a picture drives to 6 in a channel
-  that no calibration picture did is cut where the levels end, as everything unseen is.
+  channel is made to reach beyond them. Where none reaches 6 the factors are free. What a picture drives to 6 where no
+  calibration picture did is cut where the levels end, as everything unseen is.
 
 SiLU and hard swish do not commute at all, and what is summed, gated or concatenated has more than one reader or writer:
 networks of those are left as they are there.

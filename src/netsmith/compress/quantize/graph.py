@@ -79,9 +79,7 @@ class Graph:
                 found.add(node.output[0])
         return found
 
-    def with_constants(
-        self, constants: Mapping[str, NDArray[Any]], nodes: Sequence[NodeProto] | None = None
-    ) -> bytes:
+    def with_constants(self, constants: Mapping[str, NDArray[Any]], nodes: Sequence[NodeProto] | None = None) -> bytes:
         """The model with other numbers in some of its constants, and other nodes where they are given."""
         nodes = self.nodes if nodes is None else nodes
         read = {name for node in nodes for name in node.input}
@@ -139,8 +137,8 @@ class Graph:
         return node.op_type == "Gemm" or not self.gives_logits(node)
 
     def cuts(self, node: NodeProto) -> list[NodeProto]:
-        """The ReLU or clip that vanishes into a node where that is rounded, the only reader of its output, and the limits
-        of a ReLU's channels: levels end where they do."""
+        """The ReLU or clip that vanishes into a node where that is rounded, the only reader of its output, and the
+        limits of a ReLU's channels: levels end where they do."""
         found: list[NodeProto] = []
         while len(readers := self.readers.get([node, *found][-1].output[0], [])) == 1:
             (reader,) = readers
