@@ -51,6 +51,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("model", "stripes.npz", ["--time", "soon"], "--time 'soon' is not a duration"),
         ("model", "stripes.npz", ["--max-drop", "nan"], "--max-drop is nan; give points of accuracy, 0 to 100"),
         ("model", "stripes.npz", ["--img-size", "32"], "--img-size cannot change here"),
+        ("model", "stripes.npz", ["--unlabelled", "nowhere"], "--unlabelled nowhere is no folder"),
+        ("model", "stripes.npz", ["--unlabelled", "model"], "--unlabelled model holds no pictures"),
+        ("model", "stripes.npz", ["--unlabelled", "model", "--time", "0"], "nothing is (--time is 0); leave it out"),
         ("model", "stripes.npz", ["--epochs", "3"], "there is no flag '--epochs'"),
         (
             "model",

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from striped import solved, write_solved, write_stripes
+from PIL import Image
+from striped import solved, stripes, write_solved, write_stripes
 
 from netsmith.arch.cost import cost
 from netsmith.arch.names import find_layout, find_spec
@@ -21,6 +22,7 @@ from netsmith.errors import CheckError, Diverged
 from netsmith.export.repack import repack
 from netsmith.fit import compressing, finish, forecast, stage, trying
 from netsmith.fit.compressing import compress_run
+from netsmith.fit.distilling import DistillJob
 from netsmith.fit.forecast import Forecast, cut_to_fit, students_that_fit
 from netsmith.fit.judged import Found, Judged
 from netsmith.fit.parent import open_parent
@@ -197,6 +199,34 @@ def lossy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, bool]]:
 
     monkeypatch.setattr(trying, "quantize_run", rounded)
     return asked
+
+
+@pytest.mark.usefixtures("unmeasured", "lossy")
+def test_pictures_without_labels_reach_what_is_distilled(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where nothing is distilled, that is said."""
+    more = tmp_path / "more"
+    more.mkdir()
+    Image.fromarray(stripes(1, seed=7)[0][0]).save(more / "one.png")
+    jobs: list[Any] = []
+
+    def taught(job: Any, session: Session) -> Any:
+        jobs.append(job)
+        raise Diverged("as far as it goes here")
+
+    monkeypatch.setattr(trying, "distill_run", taught)
+    monkeypatch.setattr(trying, "prune_run", taught)
+    budget, said = Budget(macs=round(0.7 * cost(load_bundle(ground / "model").layout).macs)), list[str]()
+    for name, seconds in (("short", 1.0), ("long", 600.0)):
+        with pytest.raises(CheckError, match="nothing fits"):
+            compress(ground, tmp_path / name, budget, said=said, time_s=seconds, unlabelled=more)
+        unused = f"no order that is tried learns from a teacher: {more} is not used"
+        assert (unused in said) == (name == "short")
+        said.clear()
+    distilled = [job for job in jobs if isinstance(job, DistillJob)]
+    assert distilled
+    assert {job.unlabelled for job in distilled} == {more}
 
 
 @pytest.mark.usefixtures("unmeasured", "lossy")

@@ -267,11 +267,18 @@ def test_hints_train_layers_of_their_own_that_are_in_checkpoints_and_do_not_ship
             assert torch.equal(tensor, theirs.state_dict()[name]), name
 
 
-def test_hints_that_name_nothing() -> None:
+def test_of_several_teachers_the_first_gives_the_maps_and_all_answer() -> None:
+    taught, (images, targets) = (knowledge(1), knowledge(2, size=32, places=(1, 2, 0))), batch()
+    whole = made(recipe(hints=("stage2",)), *taught)
+    logits, maps = whole.taught(images)
+    assert torch.equal(logits, whole.teachers(images)), "of all, as without hints"
+    _, firsts = Teacher(taught[0], side=16).all_outputs(images)
+    assert torch.equal(maps["stage2"], firsts["stage2"])
+    without = made(recipe(), *taught)(images, targets)
+    ours = whole.regressors[0](whole.answer(images, features=True)["stage2"])
+    close(whole(images, targets).loss, (without.loss + hinted(ours, maps["stage2"])).item())
     with pytest.raises(InputError, match="has no stage 'stage9'"):
-        made(recipe(hints=("stage1:stage9",)))
-    with pytest.raises(InputError, match="there are 2; name one"):
-        made(recipe(hints=("stage1",)), knowledge(1), knowledge(2))
+        made(recipe(hints=("stage1:stage9",)), *taught)
 
 
 def test_answers_on_fixed_views_are_computed_once_and_are_the_teachers(

@@ -33,6 +33,7 @@ def compress(
     data: str = "",
     time: str | None = None,
     max_drop: float | None = None,
+    unlabelled: Path | None = None,
     out: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     resume: Annotated[bool, Parameter(show_default=False)] = False,
     strict: Annotated[bool, Parameter(show_default=False)] = False,
@@ -59,6 +60,7 @@ def compress(
         time: Of all training together, such as 90s, 30m or 2h; 0 for none. As long as SOURCE was trained if not given,
             ten minutes where its run does not tell.
         max_drop: Points of validation accuracy (of tags mAP) that the result may lose; not limited if not given.
+        unlabelled: Folder of more pictures, without labels, for all that is taught by the model.
         out: Folder of the new run.
         resume: Go on with the interrupted run in the folder.
         strict: Refuse data of which a picture would be left out.
@@ -87,9 +89,11 @@ def compress(
         time_s=seconds,
         max_drop=max_drop,
         flags=flags.values(),
+        unlabelled=unlabelled,
         resume=resume,
     )
     command = ["compress", str(source), "--budget", budget, *(["--data", data] if data else []), "-o", str(out)]
+    command += ["--unlabelled", str(unlabelled)] if unlabelled else []
     command += [*(["--time", time] if time else []), *(["--strict"] if strict else [])]
     command += flags.typed(max_drop=max_drop)
     with Console(output) as console:

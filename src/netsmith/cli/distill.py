@@ -80,8 +80,8 @@ def distill(
         alpha: Weight of the teacher's term; kd 0.9, dkd 1 (of the class), dist 1 (over classes).
         beta: Weight of its second part; dkd 8 (of the other classes), dist 1 (over pictures).
         label_weight: Weight of the labels' loss; kd 0.1, dkd and dist 1.
-        hints: Stages whose maps are compared with the teacher's too, as stage2, or stage2:stage3 where its is called
-            otherwise; netsmith profile shows them.
+        hints: Stages whose maps are compared with the first teacher's too, as stage2, or stage2:stage3 where its is
+            called otherwise; netsmith profile shows them.
         hint_weight: Weight of that; 1 unless given.
         unlabelled: Folder of more pictures to train on, for which the teacher's answer is all there is.
         recipe: Named recipe under the file and the flags, see netsmith train.

@@ -50,7 +50,7 @@ def with_unlabelled(
     Raises:
         InputError: no such folder, or no usable picture in it.
     """
-    names = _below(folder)
+    names = pictures_below(folder)
     reader = Beside(dataset.reader, frozenset(names))
     source = Source(str(folder), (), tuple(Entry(name, (), None) for name in names), reader)
     known = {item.group for item in dataset.items}
@@ -81,8 +81,12 @@ def with_unlabelled(
     return replace(dataset, items=(*dataset.items, *items), reader=reader)
 
 
-def _below(folder: Path) -> list[str]:
-    """Absolute paths of the pictures in a folder and below, by their extensions; hidden ones are left out."""
+def pictures_below(folder: Path) -> list[str]:
+    """Absolute paths of the pictures in a folder and below, by their extensions; hidden ones are left out.
+
+    Raises:
+        InputError: no such folder, or none in it.
+    """
     if not folder.is_dir():
         raise InputError(f"--unlabelled {folder} is no folder; give one with pictures in it or below")
     names: list[str] = []

@@ -16,11 +16,14 @@ from typing import NoReturn
 from netsmith.artifact.bundle import WEIGHTS, Bundle, artifact_hash, external_files, load_bundle
 from netsmith.artifact.runtimes import open_session
 from netsmith.data.audit import Audit
+from netsmith.data.unlabelled import pictures_below
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.composing import FLAGS, compose_recipe
+from netsmith.fit.distilling import refuse_unlabelled
 from netsmith.fit.finish import ATTEMPTS
 from netsmith.fit.going_on import trained_before
 from netsmith.fit.judged import Found, Judged, best, verdict
+from netsmith.fit.opening import refuse_inside
 from netsmith.fit.parent import Parent, open_parent
 from netsmith.fit.reaching import near
 from netsmith.fit.session import Session
@@ -66,6 +69,11 @@ def compress_run(job: CompressJob, session: Session) -> Result:
         raise InputError(f"{parent.path} keeps tensors in {outside[0]}; export it again with all of them in model.onnx")
     open_session(parent.bundle, warn=session.warn)  # refuses a graph that cannot run before a folder is made
     seconds, why = _training_time(job, parent)
+    if job.unlabelled is not None:
+        if not seconds:
+            raise InputError(f"--unlabelled is for what is trained, and nothing is ({why}); leave it out")
+        refuse_inside(str(job.unlabelled), session.output)
+        pictures_below(job.unlabelled)
 
     def work(stage: Stage) -> Result:
         stage.hold_to(job.wishes())
@@ -93,7 +101,10 @@ def _refuse_recipe(job: CompressJob, parent: Parent, audited: Audit, *, seconds:
     """Raise InputError where the flags make no recipe that trains a model here."""
     start = Continued(parent)
     flags = {**job.flags, "time_s": seconds, **start.fields}
-    trainable(compose_recipe(audited, start, layers=[(FLAGS, flags)]), parent.network)
+    recipe = compose_recipe(audited, start, layers=[(FLAGS, flags)])
+    trainable(recipe, parent.network)
+    if job.unlabelled is not None:
+        refuse_unlabelled(recipe, audited.dataset)
 
 
 def _training_time(job: CompressJob, parent: Parent) -> tuple[float, str]:

@@ -158,7 +158,7 @@ class _Lesson:
             )
             for teacher in self._teachers
         ]
-        find_hints(recipe.hints, opened.network.layout, [each.network.layout for each in self._knowledge])
+        find_hints(recipe.hints, opened.network.layout, self._knowledge[0].network.layout)
         side = recipe.train_size or recipe.img_size
         sides = [Teacher(each, side=recipe.img_size).side_for(side) for each in self._knowledge]
         self._asking = sum(_macs(each.network.layout, at) for each, at in zip(self._knowledge, sides, strict=True))
@@ -222,6 +222,8 @@ class _Lesson:
             )
         names = ", ".join(teacher.name for teacher in self._teachers)
         self._session.say(f"{at.opened.recipe.model} learns from {names} ({at.opened.recipe.distill_loss})")
+        if at.opened.recipe.hints and len(self._teachers) > 1:
+            self._session.say(f"hints are maps of {self._teachers[0].name}, the first of its teachers")
         data, recipe, plan = at.data(dataset), at.opened.recipe, at.finisher.plan
         pictures = data.images
         assert isinstance(pictures, Masters), "pictures come from a cache"
@@ -317,11 +319,17 @@ def _refuse_unlike(recipe: Recipe, dataset: Dataset, *, unlabelled: Path | None)
             "--loss dkd takes apart the class of a picture and the others, and a mixture has two; leave --mixup and "
             "--cutmix out, or take --loss kd or dist"
         )
-    if unlabelled is not None and dataset.task == "tag":
+    if unlabelled is not None:
+        refuse_unlabelled(recipe, dataset)
+
+
+def refuse_unlabelled(recipe: Recipe, dataset: Dataset) -> None:
+    """Raise InputError where pictures without a label make no sense beside others."""
+    if dataset.task == "tag":
         raise InputError(
             "--unlabelled is for pictures of one class each: of labels of any number, none is a label too; leave it out"
         )
-    if unlabelled is not None and recipe.class_balance == "sampling":
+    if recipe.class_balance == "sampling":
         raise InputError(
             "--class-balance sampling shows every class equally often, and --unlabelled pictures are of none; leave "
             "one of them out, or take --class-balance loss"

@@ -50,6 +50,7 @@ class CompressJob:
         time_s: of all training; None for as long as the model was trained, 0 for none.
         max_drop: points of the headline that the result may lose on validation; None does not ask.
         flags: recipe fields that were given as flags, for all that is trained.
+        unlabelled: folder of pictures without labels, for all that is distilled, or None.
         resume: go on with an interrupted run.
         measure_s: seconds of one latency measurement.
     """
@@ -59,6 +60,7 @@ class CompressJob:
     time_s: float | None = None
     max_drop: float | None = None
     flags: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    unlabelled: Path | None = None
     resume: bool = False
     measure_s: float = 2.0
 
@@ -73,6 +75,7 @@ class CompressJob:
         return {
             "--budget": str(self.budget), "--time": self.time_s, "--max-drop": self.max_drop,
             "the recipe": json.loads(json.dumps(flags)),
+            "--unlabelled": None if self.unlabelled is None else str(self.unlabelled),
         }  # fmt: skip
 
 
@@ -210,6 +213,8 @@ class Trying:
     def _record(self, chosen: Agenda) -> None:
         """What is tried and what is not."""
         self._leave_out(chosen.left_out)
+        if self.job.unlabelled is not None and not any("distill" in order.steps for order in chosen.orders):
+            self.stage.session.say(f"no order that is tried learns from a teacher: {self.job.unlabelled} is not used")
         for order in chosen.orders:
             seconds = sum(self._times[order.step(at)] for at in order.parts())
             self._enter(
@@ -345,8 +350,10 @@ class Trying:
             flags["img_size"] = config.preprocess.size
         flags |= {"time_s": self._times[name], "distill_loss": self._loss}
         teacher = str(self._parent.path)
-        job = DistillJob(student=student, teachers=[teacher], train=TrainJob(flags=flags, resume=True), twin=False)
+        train, more = TrainJob(flags=flags, resume=True), self.job.unlabelled
+        job = DistillJob(student=student, teachers=[teacher], train=train, unlabelled=more, twin=False)
         command = ["distill", student, "--teacher", teacher, "--no-twin"]
+        command += ["--unlabelled", str(more)] if more else []
         return self._steps.take(name, command, lambda session: distill_run(job, session))
 
 

@@ -63,26 +63,22 @@ class Hint:
     channels: tuple[int, int]
 
 
-def find_hints(names: Sequence[str], student: Layout, teachers: Sequence[Layout]) -> list[Hint]:
+def find_hints(names: Sequence[str], student: Layout, teacher: Layout) -> list[Hint]:
     """The stages that a recipe's hints mean.
 
     Args:
         names: "STAGE" of both, or "STUDENT'S:TEACHER'S".
         student: the network that learns.
-        teachers: those it learns from.
+        teacher: the one whose maps it is shown, the first of several.
 
     Raises:
-        InputError: several teachers, or no such stage.
+        InputError: no such stage.
     """
-    if not names:
-        return []
-    if len(teachers) > 1:
-        raise InputError(f"--hints compares maps with those of one teacher, and there are {len(teachers)}; name one")
     found: list[Hint] = []
     for name in names:
         ours, colon, theirs = name.partition(":")
         pair = (ours, theirs if colon else ours)
-        widths = [_width(layout, stage, name) for layout, stage in zip((student, teachers[0]), pair, strict=True)]
+        widths = [_width(layout, stage, name) for layout, stage in zip((student, teacher), pair, strict=True)]
         found.append(Hint(student=pair[0], teacher=pair[1], channels=(widths[0], widths[1])))
     return found
 
@@ -103,7 +99,7 @@ class Distill(Objective):
         recipe: its `distill_loss`, `temperature`, `alpha`, `beta`, `label_weight`, `hint_weight` and `seed` are used.
         preprocess: of the student.
         answers: the teachers' answers on pictures, see `Teachers`; they are asked when None.
-        hints: maps to compare, with the one teacher's.
+        hints: maps to compare, with the first teacher's.
         partly: whether some pictures have no label.
     """
 
@@ -154,12 +150,12 @@ class Distill(Objective):
             images: as of `forward`.
 
         Returns:
-            Logits float32 [N,C] of each of K teachers, stacked; with hints the maps of the only one, by name.
+            Logits float32 [N,C] of each of K teachers, stacked; with hints the maps of the first, by name.
         """
         if self._hints:
-            (teacher,) = self.teachers
-            logits, maps = teacher.all_outputs(images)
-            return logits[None], maps
+            first, *others = self.teachers
+            logits, maps = first.all_outputs(images)
+            return torch.stack([logits, *(other(images) for other in others)]), maps
         return (self.teachers if self._answers is None else self._answers)(images), {}
 
     def _of_answers(self, logits: Tensor, taught: Tensor, targets: Tensor) -> Tensor:
@@ -243,7 +239,7 @@ class Teaching:
         assert isinstance(network, Network), "students have a layout"
         known = labels if are_tags(labels) else labels[labels != UNLABELLED]
         teachers = Teachers([Teacher(each, side=recipe.img_size) for each in self.knowledge])
-        hints = find_hints(recipe.hints, network.layout, [each.network.layout for each in self.knowledge])
+        hints = find_hints(recipe.hints, network.layout, self.knowledge[0].network.layout)
         answers = self._remembered(teachers, recipe, preprocess) if remembers(recipe) else None
         return Distill(
             objective_of(network, recipe, preprocess, labels=known),
