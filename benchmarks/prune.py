@@ -103,7 +103,7 @@ def netsmith_command(options: argparse.Namespace, seed: int) -> list[str]:
     return [
         "prune", str(model(options)), "--data", str(pictures(options)), "--macs", str(SHARE), "--round-to",
         str(ROUND_TO), "--importance", options.importance, "--time", options.time, "-c", str(recipe_file(options)),
-        "--seed", str(seed), "--max-drop", "100",
+        "--seed", str(seed), "--max-drop", "100", "--no-baseline",
     ]  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def prune(ground: Path, out: Path, *, source: str = "model", said: list[str] | N
         data=str(ground / "data.npz"), output=out, command=["prune", source, "-o", str(out)], say=words.append,
         warn=words.append,
     )  # fmt: skip
-    job = PruneJob(source=ground / source, wish=half(), flags=QUICK, max_drop=100.0)
+    job = PruneJob(source=ground / source, wish=half(), flags=QUICK, twin=False, max_drop=100.0)
     return prune_run(replace(job, **asked), session)
 
 
@@ -131,12 +131,16 @@ def rows_of(out: Path) -> tuple[LedgerRow, ...]:
 def test_half_the_work_in_two_rounds_beside_a_twin(
     unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ranked by pictures among which not every class is; classes weigh as in all that is trained on."""
+    """As it is unless asked otherwise; ranked by pictures among which not every class is; classes weigh as in all
+    that is trained on."""
     monkeypatch.setattr(going_on, "SAMPLE", 2)
     weighed = {**QUICK, "class_balance": "loss"}
     before = artifact_hash(ground / "model")
     whole = load_bundle(ground / "model")
-    result = prune(ground, tmp_path / "out", steps=2, twin=True, flags=weighed, wish=half(importance="hessian"))
+    said: list[str] = []
+    wish = half(importance="hessian")
+    result = prune(ground, tmp_path / "out", said=said, steps=2, twin=None, flags=weighed, wish=wish)
+    assert any("is trained for comparison, for the compute of both" in line for line in said)
     assert artifact_hash(ground / "model") == before
     made = load_bundle(tmp_path / "out" / "model", check_hashes=True)
     assert made.layout.name == f"{NAME}+pruned"
@@ -160,17 +164,37 @@ def test_half_the_work_in_two_rounds_beside_a_twin(
     assert rows["prune"].before["macs"] == cost(whole.layout).macs
     assert not (tmp_path / "out" / "candidates").exists()
     # Once more, by parameters and without training: a model like any other.
-    said: list[str] = []
+    said.clear()
     shutil.copy(ground / "data.npz", tmp_path)
     wish = Wish(measure="params", target=cost(made.layout).params - 1, importance="bn", spread="per-layer")
-    again = prune(tmp_path, tmp_path / "again", source="out", said=said, flags={"threads": 1}, wish=wish)
+    again = prune(tmp_path, tmp_path / "again", source="out", said=said, flags={"threads": 1}, twin=None, wish=wish)
     assert again.final.params < cost(made.layout).params
     assert any("statistics were taken again" in line for line in said)
-    assert (
-        "left out; --baseline trains one" in {row.stage: row for row in rows_of(tmp_path / "again")}["baseline"].reason
-    )
+    left_out = {row.stage: row for row in rows_of(tmp_path / "again")}["baseline"].reason
+    assert "left out, because nothing is trained here; --baseline trains one" in left_out
     assert [row.stage for row in rows_of(tmp_path / "again")].count("parent") == 2  # the whole story
     assert not (tmp_path / "again" / "recipe.yaml").exists()
+
+
+@pytest.mark.parametrize(("asked", "step", "named", "says"), [
+    ({"twin": False}, False, NAME, "left out (--no-baseline)"),
+    ({}, True, NAME, "left out, because whole orders are compared"),
+    ({"wish": None, "sparsity": 0.5}, False, NAME, "left out, because single weights make nothing smaller"),
+    ({}, False, "mine", "left out, because only networks of netsmith models can be scaled down, and mine is none"),
+    ({}, False, NAME, ""),
+    ({"twin": True, "flags": {}}, False, NAME, ""),
+])  # fmt: skip
+def test_why_nothing_is_trained_beside_is_said(
+    ground: Path, asked: dict[str, Any], step: bool, named: str, says: str
+) -> None:
+    parent = open_parent(ground / "model")
+    config = parent.bundle.config
+    config = config.model_copy(update={"layout": {**config.layout, "name": named}})
+    parent = replace(parent, bundle=replace(parent.bundle, config=config))
+    job = replace(PruneJob(source=ground / "model", wish=half(), flags=QUICK), **asked)
+    at_work: Any = SimpleNamespace(session=SimpleNamespace(is_step=step), parent=parent)
+    nothing: Any = None
+    assert pruning._Pruning(job, nothing)._alone(at_work) == says
 
 
 def test_a_run_that_was_stopped_between_its_rounds_goes_on(
@@ -344,6 +368,8 @@ def test_the_twin_has_the_time_that_was_planned_with_and_what_is_not_counted_is_
     parent = open_parent(ground / "model")
     recipe = Recipe(model=NAME, img_size=SIDE, time_s=5.0)
     of: Any = SimpleNamespace(recipe=recipe)
+    told = going_on.announcement(parent, of)
+    assert "for 5.0s: the 5.0s of the pruned one and what its parent took, a time that is not known" in told
     length, said = going_on._length(parent, of, rounds, macs=5)
     assert length == {"time_s": 10.0 + 99.0}
     assert said.startswith("1m49s, the time of both trainings")
@@ -354,6 +380,9 @@ def test_the_twin_has_the_time_that_was_planned_with_and_what_is_not_counted_is_
     config = parent.bundle.config.model_copy(update={"provenance": origin})
     (tmp_path / "metrics.jsonl").write_text('{"seconds": 7.0, "epoch": 3.0}\n')
     known = Parent(parent.path, replace(parent.bundle, config=config), RunFolder(tmp_path))
+    assert going_on.announcement(known, of).startswith(
+        "a natively scaled-down network is trained for comparison, for the compute"
+    )
     length, said = going_on._length(known, of, [], macs=cost(parent.bundle.layout).macs)
     assert length == {"epochs": 3.0}
     assert said.endswith("; what was trained before its parent's last training, from resnet8 on, is not counted")

@@ -23,8 +23,8 @@ Examples:
                             half the work, trained on for ten minutes
   netsmith prune runs/r18 --latency 0.6 --importance taylor --epochs 5 -o runs/quick
                             until it takes 0.6 of the time on this machine
-  netsmith prune runs/r18 --macs 300M --steps 3 --time 30m --baseline -o runs/fair
-                            little by little, beside a network made as small
+  netsmith prune runs/r18 --macs 300M --steps 3 --time 30m --no-baseline -o runs/slowly
+                            little by little, and no other network is trained
   netsmith prune model --data photos/ --params 0.3 --round-to 16 --epochs 10 -o runs/small
   netsmith prune runs/r18 --unstructured 0.9 --epochs 5 -o runs/sparse
                             single weights, for study: nothing gets faster
@@ -45,7 +45,7 @@ def prune(
     round_to: int | None = None,
     min_width: int | None = None,
     steps: int = 1,
-    baseline: Annotated[bool, Parameter(show_default=False)] = False,
+    baseline: Annotated[bool | None, Parameter(negative="--no-baseline")] = None,
     max_drop: float | None = None,
     time: str | None = None,
     epochs: float | None = None,
@@ -62,7 +62,9 @@ def prune(
     any other: fewer weights, a smaller file, faster everywhere, and prunable
     again. It is trained on where --time or --epochs says so, judged beside
     the one it came from on validation pictures after reload, and refused
-    (exit 1) where it loses more than --max-drop.
+    (exit 1) where it loses more than --max-drop. A network made as small
+    from the start is trained too, for as long as both were, to say whether
+    pruning was worth it; --no-baseline does without.
 
     Give one target: --macs, --params or --latency, as a share (0.5) or a
     number (300M, 5ms). Or --unstructured, which sets single weights to zero:
@@ -81,9 +83,11 @@ def prune(
         round_to: Widths are multiples of this, 8 if not given, or stay as they are.
         min_width: Channels that stay in every layer at least.
         steps: Rounds of cutting and training.
-        baseline: Also train a network that was scaled down natively to the same cost, with the same compute.
+        baseline: Also train a network that was scaled down natively to the same cost, with the compute of both
+            trainings of the pruned one: --time, and what the network was trained for before. Done where there is --time
+            or --epochs, unless --no-baseline.
         max_drop: Points of validation accuracy that may be lost, 1 if not given.
-        time: Time of training after cutting, such as 90s, 10m or 1h30m.
+        time: Time of training after cutting, such as 90s, 10m or 1h30m; the baseline's comes on top.
         epochs: Passes over the training pictures, in place of --time.
         config: Recipe file under the flags.
         out: Folder of the run.
@@ -120,7 +124,7 @@ def prune(
     own = {**targets, "unstructured": unstructured, **shape, "per_layer": per_layer or None, "max_drop": max_drop}
     more = {
         "steps": None if steps == 1 else steps,
-        "baseline": baseline or None,
+        "baseline": baseline,
         "config": config,
         "data": data or None,
     }
@@ -147,7 +151,7 @@ def _wish(
     *,
     per_layer: bool,
     unstructured: float | None,
-    baseline: bool,
+    baseline: bool | None,
 ) -> "Wish | None":
     """What is asked of channels; None where single weights go."""
     given = [f"--{name}" for name, text in targets.items() if text is not None]

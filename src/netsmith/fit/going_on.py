@@ -182,6 +182,17 @@ def refuse_without_twin(parent: Parent, *, trains: bool) -> None:
         )
 
 
+def announcement(parent: Parent, training: Training) -> str:
+    """That a twin will be trained, for how long, and how to do without."""
+    before, seconds = trained_before(parent), training.recipe.time_s
+    length = "the compute of both trainings of the pruned one"
+    if seconds is not None:
+        own = format_duration(before[0]) if before is not None else "a time that is not known"
+        whole = format_duration(seconds + (before or (0.0, 0.0))[0])
+        length = f"{whole}: the {format_duration(seconds)} of the pruned one and what its parent took, {own}"
+    return f"a natively scaled-down network is trained for comparison, for {length}; --no-baseline leaves it out"
+
+
 def make_twin(
     stage: Stage, made: Bundle, training: Training, *, rounds: Sequence[Round], measure: Measure
 ) -> tuple[Bundle | None, str]:

@@ -6,9 +6,9 @@ run goes on. Without training there is one round, after which batch norm's stati
 pictures. The frame is `netsmith.fit.stage`; training is the Trainer's, by a recipe that is composed as `train` composes
 it for weights that were trained before.
 
-A pruned network has to be better than one that was made as small from the start: with `twin` such a one, scaled down by
-its family's own rule, is trained as long as both trainings of the pruned one took, and both stand in the ledger. Where
-it was left out, the ledger says so.
+A pruned network has to be better than one that was made as small from the start: so where it is trained on, such a
+one, scaled down by its family's own rule, is trained for as long as both trainings of the pruned one took, and both
+stand in the ledger. Where it is left out, the ledger says so, and why.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ from netsmith.fit.composing import (
 )
 from netsmith.fit.cutting import Channels, CostLimit, Cut, LatencyLimit, Milliseconds, SingleWeights, Wish, in_words
 from netsmith.fit.explaining import what_it_shows
-from netsmith.fit.going_on import Round, Training, make_twin, refuse_without_twin
+from netsmith.fit.going_on import Round, Training, announcement, make_twin, refuse_without_twin, spec_of
 from netsmith.fit.judged import Judged, verdict
 from netsmith.fit.recipes import look_at
 from netsmith.fit.session import Session
@@ -79,7 +79,8 @@ class PruneJob:
         flags: recipe fields that were given as flags.
         config: a recipe file under the flags.
         steps: rounds of cutting and training.
-        twin: train a natively scaled-down network beside it.
+        twin: whether a natively scaled-down network is trained beside it; None for where it is trained itself, and its
+            family has such a network.
         max_drop: points of the headline that it may lose on validation; None does not ask.
         resume: go on with an interrupted run.
     """
@@ -91,7 +92,7 @@ class PruneJob:
     flags: Mapping[str, Any] = field(default_factory=dict[str, Any])
     config: Path | None = None
     steps: int = 1
-    twin: bool = False
+    twin: bool | None = None
     max_drop: float | None = MAX_DROP
     resume: bool = False
 
@@ -202,6 +203,8 @@ class _Pruning:
         made = None if row is None or row.output is None else stage.made(row.output)
         if made is None:
             training = self._training(stage)
+            if not self._alone(stage):
+                stage.session.say(announcement(stage.parent, training))
             made = self._made(stage, training)
             if row is None:
                 self._settle(stage, made, training)
@@ -209,9 +212,8 @@ class _Pruning:
 
     def _settle(self, stage: Stage, made: Bundle, training: "Training") -> None:
         """Judge what was made, and the twin beside it."""
-        beside = None
-        left_out = "left out" if stage.session.is_step else "left out; --baseline trains one"
-        if self.job.twin:
+        beside, left_out = None, self._alone(stage)
+        if not left_out:
             measure = "params" if self.job.wish is not None and self.job.wish.measure == "params" else "macs"
             rounds = self._rounds(stage) if self.job.trains else []
             beside, left_out = make_twin(stage, made, training, rounds=rounds, measure=measure)
@@ -222,6 +224,24 @@ class _Pruning:
         share = target.factor if isinstance(target, Times) else None  # milliseconds are a budget of the whole run
         found = verdict(before, after, max_drop=self.job.max_drop, faster=target is not None, share=share)
         stage.settle(before, after, found)
+
+    def _alone(self, stage: Stage) -> str:
+        """Why nothing is trained for comparison; "" where something is."""
+        if self.job.twin:
+            return ""
+        if stage.session.is_step:
+            return "left out, because whole orders are compared"
+        if self.job.twin is not None:
+            return "left out (--no-baseline)"
+        if self.job.wish is None:
+            return "left out, because single weights make nothing smaller"
+        if not self.job.trains:
+            return "left out, because nothing is trained here; --baseline trains one for as long as its parent was"
+        try:
+            spec_of(stage.parent)
+        except InputError as error:
+            return f"left out, because {error}"
+        return ""
 
     def _record_twin(self, stage: Stage, after: Judged, twin: Judged | None, how: str) -> None:
         name = METRIC_NAMES[after.metric]
