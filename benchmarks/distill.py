@@ -7,11 +7,13 @@ The weights of ResNet-56 saw all 50,000 training pictures, so all of these are t
 of the 10,000 test pictures a fixed half, 500 of each class (`cifar_weights.py`), is the validation split on which
 `netsmith distill` gives its verdict, and the other half is what is reported.
 
-Each cell is two commands with the same recipe: `netsmith distill STUDENT --teacher resnet56_cifar.akamaster --no-twin`
-and `netsmith train --model STUDENT`. (`distill` itself trains the twin and refuses; here both have to be reported,
-whatever comes out.) Rows go to benchmarks/results.csv: one per cell, and per way the mean over seeds with a 95 %
-interval (Student's t) of it and of its difference from none, seed by seed. A finished cell is not repeated and a
-stopped one gone on with. Half an hour a way at ten minutes a cell, an hour with `kd` and none.
+A cell is one of two commands with the same recipe: `netsmith distill STUDENT --teacher resnet56_cifar.akamaster
+--no-twin` and `netsmith train --model STUDENT`. (`distill` itself trains the twin and refuses; here both have to be
+reported, whatever comes out.) Every other seed takes them in the opposite order. Rows go to benchmarks/results.csv: one
+per cell, with the seconds that it trained, and per way the mean over seeds with a 95 % interval (Student's t) of it and
+of its difference from none, seed by seed. A finished cell is not repeated and a stopped one gone on with; one of
+another student, length or number of threads is another folder. Half an hour a way at ten minutes a cell, an hour with
+`kd` and none.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from netsmith.run.files import read_jsonl
 
 TEACHER = "resnet56_cifar.akamaster"
 NONE = "none"
-T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 """Student's t for a two-sided 95 % interval of the mean of so many."""
 SHOWN = ("subject", "val_top1", "test_top1", "n", "note")
 
@@ -61,6 +63,12 @@ def summary(common: Row, cells: dict[str, list[Row]]) -> list[Row]:
     return rows
 
 
+def cell(options: argparse.Namespace, way: str, seed: int) -> str:
+    """Name of its folder, which says all that makes it another one."""
+    threads = f"{options.threads}-threads-" if options.threads else ""
+    return f"{options.student}-{options.minutes:g}m-{threads}{way}-{seed}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of cifar10 and of the published weights")
@@ -68,7 +76,7 @@ def main() -> None:
     parser.add_argument("--student", default="resnet20_cifar@0.5")
     parser.add_argument("--losses", nargs="+", default=["kd"], choices=["kd", "dkd", "dist"])
     parser.add_argument("--minutes", type=float, default=10.0, help="of every cell")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, choices=range(1, max(T_95) + 1), metavar="N")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--note", default="", help="what else the rows should say, such as what ran beside")
@@ -84,17 +92,17 @@ def main() -> None:
     cells: dict[str, list[Row]] = {way: [] for way in (NONE, *options.losses)}
     rows: list[Row] = []
     for seed in range(options.seeds):
-        for way, found in cells.items():
+        for way, found in cells.items() if seed % 2 == 0 else reversed(cells.items()):
             if way == NONE:
                 command = ["train", str(pictures), "--model", options.student, *recipe, "--seed", str(seed)]
             else:
                 taught = ["--teacher", TEACHER, "--pretrained-dir", str(weights), "--loss", way, "--no-twin"]
                 command = ["distill", options.student, "--data", str(pictures), *taught, *recipe, "--seed", str(seed)]
-            folder = options.output / f"{way}-{seed}"
-            result = run(command, folder)
+            result = run(command, folder := options.output / cell(options, way, seed))
             after = next(row["after"] for row in read_jsonl(folder / "ledger.jsonl") if row["stage"] == "train")
+            seconds = max(row.get("seconds", 0.0) for row in read_jsonl(folder / "metrics.jsonl"))
             said = "; ".join([f"seed {seed}", *([options.note] if options.note else [])])
-            note = f"{after['epochs']:.1f} epochs, {after['steps']:,} updates; {said}"
+            note = f"{after['epochs']:.1f} epochs, {after['steps']:,} updates, {seconds:.0f} s; {said}"
             typed = " ".join(["netsmith", *command]).replace(f"{options.output}/", "")
             found.append(
                 common | made(folder) | of_run(result) | {"subject": f"teacher: {way}", "note": note, "command": typed}
