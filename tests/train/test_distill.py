@@ -274,7 +274,7 @@ def test_of_several_teachers_the_first_gives_the_maps_and_all_answer() -> None:
     assert torch.equal(logits, whole.teachers(images)), "of all, as without hints"
     _, firsts = Teacher(taught[0], side=16).all_outputs(images)
     assert torch.equal(maps["stage2"], firsts["stage2"])
-    without = made(recipe(), *taught)(images, targets)
+    without = made(recipe(flip=True), *taught)(images, targets)
     ours = whole.regressors[0](whole.answer(images, features=True)["stage2"])
     close(whole(images, targets).loss, (without.loss + hinted(ours, maps["stage2"])).item())
     with pytest.raises(InputError, match="has no stage 'stage9'"):
