@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
 from netsmith.compress.quantize.graph import LAYERS, LIMIT, Graph, group_count
@@ -32,6 +33,7 @@ COMMUTING = ("Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten")
 ROUNDS = 20
 """Passes over all pairs: chains of layers settle in a few."""
 
+Factors = NDArray[np.float64]
 BIAS = 1000.0
 """A bias so many times the weights is what its channel is."""
 
@@ -143,7 +145,7 @@ def _limit(graph: Graph, clip: NodeProto) -> float:
     return float(graph.constants[clip.input[2]])
 
 
-def _ending_together(scale: Floats, peaks: Floats, limit: float) -> Floats:
+def _ending_together(scale: Factors, peaks: Floats, limit: float) -> Factors:
     """Factors with which the channels that reach a limit end together, and no other beyond them."""
     reaching = peaks >= limit
     if not reaching.any():
@@ -153,7 +155,7 @@ def _ending_together(scale: Floats, peaks: Floats, limit: float) -> Floats:
 
 
 def _limited(
-    graph: Graph, found: Sequence[Pair], scales: Sequence[Floats], constants: dict[str, Floats]
+    graph: Graph, found: Sequence[Pair], scales: Sequence[Factors], constants: dict[str, Floats]
 ) -> list[NodeProto]:
     """The nodes, with a limit for every channel in the place of clips; the limits become constants."""
     by_clip = {
