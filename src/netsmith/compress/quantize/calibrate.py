@@ -100,7 +100,7 @@ def observe(
                 raise InputError(f"{name} is not a finite number for a calibration picture; train the model again")
             lows[name], highs[name] = min(lows[name], low), max(highs[name], high)
             if name in clipped:
-                largest = tensor.max(axis=(0, *range(2, tensor.ndim)))
+                largest: Floats = tensor.max(axis=(0, *range(2, tensor.ndim)))
                 peaks[name] = np.maximum(peaks.get(name, largest), largest)
             if name in read_by_layers:
                 by_channel = tensor.reshape(*tensor.shape[:2], -1).mean(axis=2, dtype=np.float64).sum(axis=0)
