@@ -211,7 +211,7 @@ def test_pictures_without_labels_reach_what_is_distilled(
     Image.fromarray(stripes(1, seed=7)[0][0]).save(more / "one.png")
     jobs: list[Any] = []
 
-    def taught(job: Any, session: Session) -> Any:
+    def taught(job: Any, session: Session, **_: Any) -> Any:
         jobs.append(job)
         raise Diverged("as far as it goes here")
 
@@ -462,7 +462,9 @@ def test_a_latency_keeps_headroom_and_is_asked_only_where_counting_rules_nothing
 
 def test_the_wishes_of_a_run_are_in_its_plan(ground: Path) -> None:
     flags = {"lr": 0.1, "scale": (0.5, 1.0), "threads": 2}
-    job = CompressJob(source=ground / "model", budget=Budget(latency_ms=5.0), time_s=60.0, flags=flags)
+    more = Path("more")
+    job = CompressJob(source=ground / "model", budget=Budget(latency_ms=5.0), time_s=60.0, flags=flags, unlabelled=more)
     assert json.loads(json.dumps(job.wishes())) == job.wishes() == {
         "--budget": "latency=5ms", "--time": 60.0, "--max-drop": None, "the recipe": {"lr": 0.1, "scale": [0.5, 1.0]},
+        "--unlabelled": "more",
     }  # fmt: skip
