@@ -105,7 +105,7 @@ def size(content: bytes) -> tuple[int, int]:
         return image.size
 
 
-def train(data: Path, output: Path, *, epochs: int, seeds: int, results: Path) -> None:
+def train(data: Path, output: Path, *, epochs: int, seeds: int, threads: int | None, results: Path) -> None:
     common = origin(f"decode imagenette224 {epochs} epochs")
     source = str(data / "imagenette224" / "imagenette224.zip")
     rows, folders = [], {}
@@ -113,9 +113,13 @@ def train(data: Path, output: Path, *, epochs: int, seeds: int, results: Path) -
         for way in ("exact", "fast"):
             folder = folders[way, seed] = output / f"{way}-{seed}"
             command = ["train", source, "--model", MODEL, "--img-size", str(SIDE), "--train-size", str(SIDE),
-                       "--epochs", str(epochs), "--seed", str(seed)]  # fmt: skip
-            cache = str(output / f"cache-{way}")  # a cache does not say how it was decoded
-            found = of_run(run(command, folder, program=(__file__, "--child", way), NETSMITH_CACHE=cache))
+                       "--epochs", str(epochs), "--seed", str(seed),
+                       *(["--threads", str(threads)] if threads else [])]  # fmt: skip
+            environment = {
+                "NETSMITH_CACHE": str(output / f"cache-{way}"),  # a cache does not say how it was decoded
+                "OMP_WAIT_POLICY": "PASSIVE",  # as the command line sets it
+            }
+            found = of_run(run(command, folder, program=(__file__, "--child", way), **environment))
             rows.append(common | made(folder) | found | {
                 "subject": way, "model": f"{MODEL} r{SIDE}", "note": f"seed {seed}",
                 "command": " ".join(["netsmith", *command]).replace(source, "imagenette224.zip"),
@@ -152,6 +156,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="folder of the runs")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of the trainings; 1 where other work has the other cores")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     if not options.train:
@@ -159,7 +164,10 @@ def main() -> None:
     elif options.output is None:
         parser.error("--train needs -o")
     else:
-        train(options.data, options.output, epochs=options.epochs, seeds=options.seeds, results=options.results)
+        train(
+            options.data, options.output, epochs=options.epochs, seeds=options.seeds, threads=options.threads,
+            results=options.results,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":
