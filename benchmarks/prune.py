@@ -178,7 +178,7 @@ def torch_pruning(options: argparse.Namespace, cell: str, seed: int) -> None:
     asked = prepared(dataset, sorted(items, key=lambda item: item.key)[:DERIVED], preprocess)
     network = cut_by_torch_pruning(
         whole, most=most, inner=cell == "torch-pruning-inner", importance=PEERS[cell],
-        images=normalised(asked.pixels, preprocess), labels=from_numpy(asked.labels),
+        images=normalised(asked.pixels.copy(), preprocess), labels=from_numpy(asked.labels.copy()),
     )  # fmt: skip
     found = masters(dataset, items, side=round(1.15 * 32), encoding="decoded", warn=print)
     val, test = (prepared(dataset, dataset.subset(side), preprocess) for side in ("val", "test"))
