@@ -246,15 +246,16 @@ def test_what_was_cut_without_training_on_other_pictures_keeps_its_word(
 
 
 def test_what_loses_too_much_is_refused(unmeasured: None, ground: Path, tmp_path: Path) -> None:
+    """And nothing is trained to compare it with."""
+    wish, flags = half(target=Times(0.05), round_to=1, importance="l1"), {**QUICK, "lr": 1e-6}
     with pytest.raises(CheckError, match=r"prune is refused, it loses [\d.]+ points, more than the 0 allowed"):
-        prune(
-            ground, tmp_path / "out", wish=half(target=Times(0.05), round_to=1, importance="l1"), flags={"threads": 1},
-            max_drop=0.0,
-        )  # fmt: skip
+        prune(ground, tmp_path / "out", wish=wish, flags=flags, twin=None, max_drop=0.0)
     assert not RunFolder(tmp_path / "out").model.exists()
-    assert rows_of(tmp_path / "out")[-1].verdict == "refused"
+    *_, baseline, refused = rows_of(tmp_path / "out")
+    assert baseline.reason.endswith("because the pruned one is refused; --baseline trains one all the same")
+    assert refused.verdict == "refused"
     with pytest.raises(CheckError, match="prune is refused"):
-        prune(ground, tmp_path / "out", wish=half(target=Times(0.05), round_to=1, importance="l1"), resume=True)
+        prune(ground, tmp_path / "out", wish=wish, flags=flags, twin=None, resume=True)
 
 
 @pytest.mark.parametrize(("asked", "says"), [
@@ -380,9 +381,7 @@ def test_the_twin_has_the_time_that_was_planned_with_and_what_is_not_counted_is_
     config = parent.bundle.config.model_copy(update={"provenance": origin})
     (tmp_path / "metrics.jsonl").write_text('{"seconds": 7.0, "epoch": 3.0}\n')
     known = Parent(parent.path, replace(parent.bundle, config=config), RunFolder(tmp_path))
-    assert going_on.announcement(known, of).startswith(
-        "a natively scaled-down network is trained for comparison, for the compute"
-    )
+    assert "is trained for comparison, for the compute of both" in going_on.announcement(known, of)
     length, said = going_on._length(known, of, [], macs=cost(parent.bundle.layout).macs)
     assert length == {"epochs": 3.0}
     assert said.endswith("; what was trained before its parent's last training, from resnet8 on, is not counted")

@@ -84,8 +84,8 @@ def prune(
         min_width: Channels that stay in every layer at least.
         steps: Rounds of cutting and training.
         baseline: Also train a network that was scaled down natively to the same cost, with the compute of both
-            trainings of the pruned one: --time, and what the network was trained for before. Done where there is --time
-            or --epochs, unless --no-baseline.
+            trainings of the pruned one, now and before. Done wherever the pruned one is trained and kept, unless
+            --no-baseline.
         max_drop: Points of validation accuracy that may be lost, 1 if not given.
         time: Time of training after cutting, such as 90s, 10m or 1h30m; the baseline's comes on top.
         epochs: Passes over the training pictures, in place of --time.

@@ -190,7 +190,7 @@ def announcement(parent: Parent, training: Training) -> str:
         own = format_duration(before[0]) if before is not None else "a time that is not known"
         whole = format_duration(seconds + (before or (0.0, 0.0))[0])
         length = f"{whole}: the {format_duration(seconds)} of the pruned one and what its parent took, {own}"
-    return f"a natively scaled-down network is trained for comparison, for {length}; --no-baseline leaves it out"
+    return f"where it is kept, a natively scaled-down one is trained for comparison, for {length} (--no-baseline: none)"
 
 
 def make_twin(

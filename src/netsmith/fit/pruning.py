@@ -6,9 +6,9 @@ run goes on. Without training there is one round, after which batch norm's stati
 pictures. The frame is `netsmith.fit.stage`; training is the Trainer's, by a recipe that is composed as `train` composes
 it for weights that were trained before.
 
-A pruned network has to be better than one that was made as small from the start: so where it is trained on, such a
-one, scaled down by its family's own rule, is trained for as long as both trainings of the pruned one took, and both
-stand in the ledger. Where it is left out, the ledger says so, and why.
+A pruned network has to be better than one that was made as small from the start: so where it is trained on and kept,
+such a one, scaled down by its family's own rule, is trained for as long as both trainings of the pruned one took, and
+both stand in the ledger. Where it is left out, the ledger says so, and why.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ from netsmith.fit.composing import (
 from netsmith.fit.cutting import Channels, CostLimit, Cut, LatencyLimit, Milliseconds, SingleWeights, Wish, in_words
 from netsmith.fit.explaining import what_it_shows
 from netsmith.fit.going_on import Round, Training, announcement, make_twin, refuse_without_twin, spec_of
-from netsmith.fit.judged import Judged, verdict
+from netsmith.fit.judged import Found, Judged, verdict
 from netsmith.fit.recipes import look_at
 from netsmith.fit.session import Session
 from netsmith.fit.single import refuse_other_recipe, told
@@ -211,19 +211,27 @@ class _Pruning:
         return stage.ship(made)
 
     def _settle(self, stage: Stage, made: Bundle, training: "Training") -> None:
-        """Judge what was made, and the twin beside it."""
-        beside, left_out = None, self._alone(stage)
+        """Judge what was made, and where it is not refused the twin beside it."""
+        before, after = stage.judge(stage.parent.bundle, made)
+        found, beside, left_out = self._verdict(before, after), None, self._alone(stage)
+        if not (found.kept or left_out or self.job.twin):
+            left_out = "left out, because the pruned one is refused; --baseline trains one all the same"
         if not left_out:
             measure = "params" if self.job.wish is not None and self.job.wish.measure == "params" else "macs"
             rounds = self._rounds(stage) if self.job.trains else []
             beside, left_out = make_twin(stage, made, training, rounds=rounds, measure=measure)
-        before, after, *twins = stage.judge(stage.parent.bundle, made, *([beside] if beside is not None else []))
+        twin = None
+        if beside is not None:  # all three are timed in turns
+            before, after, twin = stage.judge(stage.parent.bundle, made, beside)
+            found = self._verdict(before, after)
         if stage.ledger.newest(TWIN) is None:
-            self._record_twin(stage, after, twins[0] if twins else None, left_out)
+            self._record_twin(stage, after, twin, left_out)
+        stage.settle(before, after, found)
+
+    def _verdict(self, before: Judged, after: Judged) -> Found:
         target = self.job.wish.target if self.job.wish is not None and self.job.wish.measure == "latency" else None
         share = target.factor if isinstance(target, Times) else None  # milliseconds are a budget of the whole run
-        found = verdict(before, after, max_drop=self.job.max_drop, faster=target is not None, share=share)
-        stage.settle(before, after, found)
+        return verdict(before, after, max_drop=self.job.max_drop, faster=target is not None, share=share)
 
     def _alone(self, stage: Stage) -> str:
         """Why nothing is trained for comparison; "" where something is."""
