@@ -196,19 +196,26 @@ def test_golden_examples_survive_their_file(tmp_path, mode):
     preprocess = PREPROCESS.model_copy(update={"interpolation": mode})
     encoded = synthetic_examples(preprocess, count=5, seed=3)
     session = open_model(colour_model())
-    golden = make_golden(encoded, preprocess, lambda pixels: session.run(pixels).probabilities)
+    golden = make_golden(
+        encoded,
+        preprocess,
+        lambda pixels: session.run(pixels).probabilities,
+        others={"openvino-bf16": lambda pixels: session.run(pixels).probabilities + 1},
+    )
     path = tmp_path / GOLDEN
     path.write_bytes(golden.to_bytes())
     again = Golden.load(path)
     assert again.encoded == tuple(encoded)
     assert np.array_equal(again.pixels, np.stack([prepare(picture, preprocess) for picture in encoded]))
     assert np.array_equal(again.probabilities, golden.probabilities)
+    assert np.array_equal(again.of("openvino-bf16"), golden.probabilities + 1)
+    assert again.of("openvino") is again.of("onnxruntime") is again.probabilities
     assert golden.to_bytes() == golden.to_bytes()
     assert len({picture[16:24] for picture in encoded}) > 1  # sizes differ
     assert synthetic_examples(preprocess, count=5, seed=3) == encoded
 
 
-@pytest.mark.parametrize("damage", ["short", "pickle", "offsets", "dtype", "other"])
+@pytest.mark.parametrize("damage", ["short", "pickle", "offsets", "dtype", "other", "others"])
 def test_a_damaged_golden_file_is_refused(tmp_path, damage):
     path = tmp_path / GOLDEN
     arrays = {
@@ -223,6 +230,8 @@ def test_a_damaged_golden_file_is_refused(tmp_path, damage):
         arrays["offsets"] = np.array([0, 6])
     if damage == "dtype":
         arrays["pixels"] = arrays["pixels"].astype(np.float32)
+    if damage == "others":
+        arrays["probabilities_openvino"] = np.zeros((1, 3), np.float32)
     if damage == "other":
         del arrays["probabilities"]
     np.savez(path, **arrays)

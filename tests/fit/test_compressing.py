@@ -16,11 +16,12 @@ from netsmith.arch.scale import for_size
 from netsmith.arch.spec import with_classes
 from netsmith.artifact.bundle import Bundle, Preferred, Provenance, artifact_hash, load_bundle
 from netsmith.artifact.latency import Measurement, ThreadChoice
+from netsmith.artifact.runtimes import REFERENCE, RUNTIMES
 from netsmith.artifact.verify import Verification
 from netsmith.cli.main import run
 from netsmith.errors import CheckError, Diverged
 from netsmith.export.repack import repack
-from netsmith.fit import compressing, finish, forecast, stage, trying
+from netsmith.fit import compressing, finish, forecast, quantizing, stage, trying
 from netsmith.fit.compressing import compress_run
 from netsmith.fit.distilling import DistillJob
 from netsmith.fit.forecast import Forecast, cut_to_fit, students_that_fit
@@ -40,6 +41,9 @@ from netsmith.run.result import Result
 from netsmith.search.orders import Form
 
 NETWORK = "resnet20_cifar@0.5,depth=0.34"
+needs_bfloat16 = pytest.mark.skipif(
+    RUNTIMES["openvino-bf16"].obstacle() is not None, reason=f"openvino-bf16 {RUNTIMES['openvino-bf16'].obstacle()}"
+)
 QUICK: dict[str, Any] = {"batch_size": 40, "threads": 1, "dtype": "float32", "lr": 0.01}
 
 
@@ -61,11 +65,15 @@ def made_up(ms: float) -> Measurement:
 
 @pytest.fixture
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A million MACs take a millisecond, in int8 half of that; every verification holds."""
+    """A million MACs take a millisecond, in int8 half of that, computed in bfloat16 two thirds; every verification
+    holds."""
+    monkeypatch.setattr(quantizing, "INT8_IN", (REFERENCE,))
 
     def takes(folder: Path) -> Measurement:
         bundle = load_bundle(folder)
-        return made_up(cost(bundle.layout).macs / 1e6 / (1 + (bundle.config.precision == "int8")))
+        times = {"int8": 2.0, "openvino-bf16": 1.5}
+        fastest = max(times.get(each, 1.0) for each in (bundle.config.precision, bundle.config.preferred.runtime))
+        return made_up(cost(bundle.layout).macs / 1e6 / fastest)
 
     monkeypatch.setattr(stage, "measure_many", lambda models, **_: [takes(model.parent) for model in models])
     monkeypatch.setattr(stage, "measure", lambda folder, **_: takes(folder))
@@ -199,6 +207,73 @@ def lossy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, bool]]:
 
     monkeypatch.setattr(trying, "quantize_run", rounded)
     return asked
+
+
+@pytest.fixture
+def int8_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ladder of int8 is made up; the rest of `quantize` is not."""
+    quantize_run = trying.quantize_run
+
+    def slow(job: QuantizeJob, session: Session) -> Result:
+        if job.precision != "int8":
+            return quantize_run(job, session)
+
+        def work(at: Stage) -> Result:
+            before, after = at.judge(at.parent.bundle, at.parent.bundle)
+            at.enter(before, after, Found(False, "it is not faster"), stage="rung", more={"slow": True})
+            at.enter(before, after, Found(False, "it is not faster"))
+            raise CheckError("it is not faster")
+
+        return run_stage("quantize", open_parent(job.source), session, work, resume=True, measure_s=0.2)
+
+    monkeypatch.setattr(trying, "quantize_run", slow)
+
+
+@needs_bfloat16
+@pytest.mark.usefixtures("unmeasured", "int8_is_slow")
+def test_bfloat16_is_what_fits_a_latency_where_int8_is_slow(ground: Path, tmp_path: Path) -> None:
+    whole = cost(load_bundle(ground / "model").layout).macs / 1e6
+    result = compress(ground, tmp_path / "out", Budget(latency_ms=0.7 * whole), time_s=60.0)
+    assert (result.final.precision, result.final.runtime) == ("bfloat16", "openvino-bf16")
+    finalists = {row.after["order"]: row.verdict for row in rows_of(tmp_path / "out", "finalist")}
+    assert finalists == {"as-it-is": "refused", "bfloat16": "kept"}
+
+
+@needs_bfloat16
+@pytest.mark.usefixtures("unmeasured", "int8_is_slow")
+def test_what_has_to_shrink_further_aims_at_bfloat16_and_not_at_float32(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Because every network is faster in it; how far is measured in the runtime that will serve it."""
+    out, whole = tmp_path / "out", load_bundle(ground / "model")
+    ms, asked = cost(whole.layout).macs / 1e6, set[str]()
+
+    def timed(models: Sequence[bytes], *, runtime: str, **_: Any) -> list[Measurement]:
+        asked.add(runtime)
+        return [made_up(ms * len(models[0]) / whole.size_bytes)]  # half the bytes, half the time
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(forecast, "measure_many", timed)
+    monkeypatch.setattr(trying, "prune_run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        compress(ground, out, Budget(latency_ms=0.4 * ms), time_s=1.0)
+    assert asked == {"openvino-bf16"}
+    assert Plan(RunFolder(out).plan).value("compress.seconds", 0) == {"prune+bfloat16/1-prune": 1.0}
+    orders = {row.after["order"]: row.reason for row in rows_of(out, "order")}
+    assert orders["prune"] == "prune: not tried, the same network is faster in bfloat16"
+
+
+@pytest.mark.usefixtures("unmeasured", "int8_is_slow")
+def test_where_bfloat16_cannot_run_here_that_is_said(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RUNTIMES, "openvino-bf16", replace(RUNTIMES["openvino-bf16"], package="nobody_has_this"))
+    said: list[str] = []
+    with pytest.raises(CheckError, match="nothing fits"):
+        compress(ground, tmp_path / "out", Budget(latency_ms=0.01), said=said, time_s=0.0)
+    assert "bfloat16: not tried, openvino-bf16 is not installed (pip install 'netsmith[openvino]')" in said
 
 
 @pytest.mark.usefixtures("unmeasured", "lossy")

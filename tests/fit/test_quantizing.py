@@ -16,12 +16,14 @@ from untimed import untimed
 from netsmith.arch.graph import Conv, Norm
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.artifact.bundle import Bundle, Preferred, artifact_hash, load_bundle, write_preferred
+from netsmith.artifact.comparison import compare, own_contenders
+from netsmith.artifact.predictions import Predictions
 from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, open_session
 from netsmith.artifact.verify import as_document, verify
 from netsmith.data.items import Dataset, Item
 from netsmith.data.prepare import Pixels
 from netsmith.errors import CheckError, InputError
-from netsmith.fit import quantizing, stage
+from netsmith.fit import quantizing, rounding, stage
 from netsmith.fit.calibration import calibration_pictures
 from netsmith.fit.quantizing import QuantizeJob, quantize_run
 from netsmith.fit.session import Session
@@ -36,6 +38,12 @@ from netsmith.run.scores import thresholds_for
 NETWORK = "resnet20_cifar@1.0,depth=0.34"
 OTHER = Preferred(runtime=REFERENCE if RUNTIMES["openvino"].obstacle() else "openvino")
 """Than int8 is made for, where there is another one here."""
+needs_openvino = pytest.mark.skipif(
+    RUNTIMES["openvino"].obstacle() is not None, reason=f"openvino {RUNTIMES['openvino'].obstacle()}"
+)
+needs_bfloat16 = pytest.mark.skipif(
+    RUNTIMES["openvino-bf16"].obstacle() is not None, reason=f"openvino-bf16 {RUNTIMES['openvino-bf16'].obstacle()}"
+)
 APART = 1e5
 """Between the ranges of two channels of one map: no step is right for both."""
 
@@ -160,10 +168,11 @@ def test_layers_in_float_that_break_a_limit_are_not_what_is_kept(ground, tmp_pat
     assert result.final.size_bytes <= rounded
 
 
-def test_where_int8_is_slower_the_float_model_stays(ground, tmp_path):
+def test_where_int8_is_slower_the_float_model_stays(ground, tmp_path, monkeypatch):
     """Measured, not pretended: its activations go back and forth between integers and floats."""
+    monkeypatch.setattr(quantizing, "INT8_IN", (REFERENCE,))
     with pytest.raises(CheckError) as told:
-        quantized(ground, "small", tmp_path / "out", max_drop=100.0)
+        quantized(ground, "small", tmp_path / "out", max_drop=100.0, precision="int8")
     assert "quantize is refused, none of 2 rungs will do; the nearest, per" in str(told.value)
     assert "it is not faster: top-1" in str(told.value)
     run = RunFolder(tmp_path / "out")
@@ -176,16 +185,117 @@ def test_where_int8_is_slower_the_float_model_stays(ground, tmp_path):
     assert outcome.verdict == "refused"
     assert outcome.after in [row.after for row in tried]
     with pytest.raises(CheckError, match="quantize is refused"):  # asked again: nothing is measured anew
-        quantized(ground, "small", tmp_path / "out", max_drop=100.0, resume=True)
+        quantized(ground, "small", tmp_path / "out", max_drop=100.0, precision="int8", resume=True)
     assert len(rows(run.path, "rung")) == 2
+
+
+@pytest.fixture(scope="module")
+def served(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[str]]:
+    """A run whose int8 was faster in OpenVINO, and what it said."""
+    out, told = tmp_path_factory.mktemp("served") / "out", list[str]()
+    job = QuantizeJob(source=ground / "good", measure_s=0.2, pictures=64, max_drop=5.0)
+    with pytest.MonkeyPatch.context() as patch:
+        untimed(patch, quick={"openvino": 1.5})
+        quantize_run(job, typed(ground, out, told.append))
+    return RunFolder(out), told
+
+
+@needs_openvino
+def test_int8_prefers_the_runtime_in_which_it_is_faster_and_keeps_its_word_in_both(served, tmp_path):
+    """Each runtime is held against its own answers: they are further apart than rounding explains."""
+    run, told = served
+    result = Result.load(run.results)
+    (rung,) = rows(run.path, "rung")
+    (elsewhere,) = rung.after["elsewhere"]
+    assert (rung.before["runtime"], rung.after["runtime"], elsewhere["runtime"]) == (REFERENCE, "openvino", REFERENCE)
+    assert (rung.after["latency_ms"]["p50"], elsewhere["latency_ms"]["p50"]) == (pytest.approx(2 / 3), 1.0)
+    assert f"{Preferred(threads=2)} -> {Preferred(runtime='openvino', threads=2)}" in rung.reason
+    assert rung.reason.endswith(
+        f"; in {Preferred(threads=2)} top-1 {elsewhere['top1']['value']:.2%}, p50 1 ms, p90 1 ms"
+    )
+    assert not any("is judged without" in text for text in told)
+    bundle = load_bundle(run.path)
+    assert (result.final.runtime, bundle.config.preferred.runtime) == ("openvino", "openvino")
+    assert not run.candidates.exists()
+    golden = bundle.golden()
+    assert [*golden.others] == ["openvino"]
+    for name in (REFERENCE, "openvino"):
+        expected = open_session(bundle, runtime=name).run(golden.pixels).probabilities
+        np.testing.assert_allclose(golden.of(name), expected, atol=1e-6)
+    predictions = Predictions.load(run.predictions("test"))
+    assert predictions.runtime == "openvino"
+    found = verify(run.path, seconds=0.2, runtime=REFERENCE)  # in its own a fresh process did so before it was shipped
+    assert not broken(as_document(found))
+    assert {"golden probabilities", "logits test", "top1 test from the data"} <= {each.name for each in found.checks}
+
+    run = RunFolder(shutil.copytree(run.path, tmp_path / "out"))
+    replace(predictions, logits=1.1 * predictions.logits).save(run.predictions("test"))
+    assert broken(as_document(verify(run.path, seconds=0.2))) == ["logits test"], "of one runtime they are the same"
+    assert not broken(as_document(verify(run.path, seconds=0.2, runtime=REFERENCE))), (
+        "of two they may be this far apart"
+    )
+    replace(predictions, logits=np.roll(predictions.logits, 1, axis=1)).save(run.predictions("test"))
+    assert "logits test" in broken(as_document(verify(run.path, seconds=0.2, runtime=REFERENCE)))
+
+
+@needs_openvino
+@pytest.mark.slow
+def test_bench_holds_a_runtime_against_what_was_judged_in_it(served, tmp_path):
+    """Measured: whichever is faster here, both are the model's answers; what was never judged may not be."""
+    bundle = load_bundle(shutil.copytree(served[0].model, tmp_path / "model"))
+    found = compare(bundle, own_contenders(bundle)[:2], threads=[1], batches=[1], seconds=0.2, visits=1)
+    assert [(each.runtime, each.against, found.agrees(each)) for each in found.entries] == [
+        (REFERENCE, REFERENCE, True), ("openvino", "openvino", True),
+    ]  # fmt: skip
+    golden = bundle.golden()
+    wrong = replace(golden, others={"openvino": golden.probabilities[::-1]})
+    (bundle.folder / "golden.npz").write_bytes(wrong.to_bytes())
+    _, entry = compare(bundle, own_contenders(bundle)[:2], threads=[1], batches=[1], seconds=0.2, visits=1).entries
+    assert not found.agrees(entry)
+
+
+@needs_bfloat16
+def test_where_no_int8_will_do_bfloat16_is_held_to_the_same(ground, tmp_path, monkeypatch):
+    """And int8 that is asked for by name is int8 or nothing."""
+    untimed(monkeypatch, int8=0.5, quick={"openvino-bf16": 2.0})
+    result = quantized(ground, "good", tmp_path / "out", max_drop=5.0)
+    tried = [(row.reason.split(":")[0], row.verdict) for row in rows(tmp_path / "out", "rung")]
+    assert tried == [
+        ("per channel, minmax", "refused"), ("per tensor, minmax", "refused"), ("bfloat16 in OpenVINO", "kept"),
+    ]  # fmt: skip
+    assert (result.final.precision, result.final.runtime) == ("bfloat16", "openvino-bf16")
+    assert result.final.size_bytes < 0.55 * load_bundle(ground / "good").size_bytes
+    assert not broken(as_document(verify(tmp_path / "out", seconds=0.2, runtime=REFERENCE)))
+    with pytest.raises(CheckError, match="none of 2 rungs will do"):
+        quantized(ground, "good", tmp_path / "int8", max_drop=5.0, precision="int8")
+
+    absent = replace(RUNTIMES["openvino-bf16"], package="a_package_that_nobody_has")
+    monkeypatch.setitem(RUNTIMES, "openvino-bf16", absent)
+    with pytest.raises(CheckError, match="bfloat16 in OpenVINO was not tried: openvino-bf16 is not installed"):
+        quantized(ground, "good", tmp_path / "without", max_drop=5.0)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize(("speed", "runtime"), [(2.0, "openvino-bf16"), (0.5, REFERENCE)])
+def test_weights_in_bfloat16_are_computed_with_as_they_are_where_that_is_faster(
+    ground, tmp_path, monkeypatch, speed, runtime
+):
+    made: list[Bundle] = []
+    monkeypatch.setattr(stage.Stage, "ship", lambda self, bundle: made.append(bundle))
+    untimed(monkeypatch, quick={"openvino-bf16": speed})
+    quantized(ground, "good", tmp_path / "out", precision="bfloat16", max_drop=5.0)
+    assert (made[0].config.precision, made[0].config.preferred.runtime) == ("bfloat16", runtime)
+    assert [*made[0].golden().others] == [runtime][: runtime != REFERENCE]
+    (row,) = rows(tmp_path / "out", "quantize")
+    assert {row.after["runtime"], row.after["elsewhere"][0]["runtime"]} == {REFERENCE, "openvino-bf16"}
 
 
 @pytest.mark.usefixtures("quick")
 def test_weights_in_sixteen_bits_keep_the_answers(ground, tmp_path, monkeypatch):
     made: list[Bundle] = []
     monkeypatch.setattr(stage.Stage, "ship", lambda self, bundle: made.append(bundle))  # how a run ends is seen above
-    write_preferred(load_bundle(ground / "good"), OTHER)
-    quantized(ground, "good", tmp_path / "out", precision="float16")
+    write_preferred(load_bundle(shutil.copytree(ground / "good", tmp_path / "other")), OTHER)
+    quantized(ground, str(tmp_path / "other"), tmp_path / "out", precision="float16")
     config = made[0].config
     assert config.preferred == OTHER
     assert (config.format, config.precision, config.quantization) == (1, "float16", None)
@@ -269,7 +379,7 @@ def test_no_more_threads_than_this_machine_has(ground, tmp_path, monkeypatch):
         used.append(threads)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(quantizing, "observe", looked)
+    monkeypatch.setattr(rounding, "observe", looked)
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         quantize_run(QuantizeJob(source=many), replace(typed(ground, tmp_path / "out"), warn=told.append))

@@ -27,7 +27,7 @@ from netsmith.errors import CheckError, Diverged, InputError
 from netsmith.export.network import normalised
 from netsmith.export.onnx_graph import write_onnx
 from netsmith.export.repack import repack
-from netsmith.fit import finish, quantizing, stage, training_rounded
+from netsmith.fit import finish, quantizing, rounding, stage, training_rounded
 from netsmith.fit.parent import Parent, open_parent
 from netsmith.fit.quantizing import QuantizeJob, quantize_run
 from netsmith.fit.session import Session
@@ -94,7 +94,13 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def job(ground: Path, **asked: Any) -> QuantizeJob:
-    given: dict[str, Any] = {"calibration": "minmax", "pictures": 64, "max_drop": 5.0, "measure_s": 0.2}
+    given: dict[str, Any] = {
+        "precision": "int8",
+        "calibration": "minmax",
+        "pictures": 64,
+        "max_drop": 5.0,
+        "measure_s": 0.2,
+    }
     return QuantizeJob(source=ground / "model", **(given | asked))
 
 
@@ -108,7 +114,7 @@ def refused(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("refused") / "out"
     with pytest.MonkeyPatch.context() as patch:
         untimed(patch)
-        with pytest.raises(CheckError, match="training with rounding, the last rung, was not tried: give --time"):
+        with pytest.raises(CheckError, match="training with rounding was not tried: give --time"):
             quantize_run(job(ground), typed(ground, out))
     assert len(rows(out, "rung")) == 9
     return out
@@ -190,7 +196,7 @@ def test_a_training_that_breaks_down_is_a_refused_rung(ground, refused, made, tm
     def broken_down(*given: Any, **more: Any) -> None:
         raise Diverged("the loss is not finite at step 3")
 
-    monkeypatch.setattr(quantizing, "train_rounded", broken_down)
+    monkeypatch.setattr(rounding, "train_rounded", broken_down)
     again = job(ground, training=TRAINING, resume=True)
     for given, count in ((again, 10), (replace(again, training={}), 10), (again, 11)):
         with pytest.raises(

@@ -25,6 +25,7 @@ def test_an_order_is_known_by_its_name_and_its_last_verb_says_the_form() -> None
         for first in FIRST:
             assert Order((*first, *last)).form == form
     assert Order(("quantize",)).form == "int8"
+    assert Order(("prune", "bfloat16")).name == "prune+bfloat16"
     assert Order(("distill", "prune", "distill", "quantize")).step(1) == "distill+prune+distill+quantize/2-prune"
 
 

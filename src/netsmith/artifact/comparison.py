@@ -6,12 +6,13 @@ comes several times, in turns and the second time backwards, so that a disturban
 alike; its samples are put together. Sizes of batch grow within a process, so the largest memory until then is that of
 each. What cannot run, dies or does not end is a row with the reason.
 
-Answers are compared on the golden pictures with those of ONNX Runtime. `Comparison.choose` finds the runtime to prefer
+Answers are compared on the golden pictures with those of ONNX Runtime, or where the artifact was judged in the runtime
+with what it answered there then. `Comparison.choose` finds the runtime to prefer
 for single pictures: of those that agree, the fastest, or what is preferred now where nothing is faster beyond noise.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -66,9 +67,11 @@ class Entry:
         threads, batch: None in the only row of a runtime that cannot run here.
         measurement: of a call with `batch` pictures; None where there is none, see `reason`.
         images_per_s: by the median.
-        probability_difference: largest of any golden picture from ONNX Runtime's.
+        probability_difference: largest of any golden picture from those of `against`.
         logit_difference: the same as a share of ONNX Runtime's largest logit.
         same_answers: golden pictures with ONNX Runtime's class (of tags: exactly its tags).
+        against: whose probabilities they are held against: ONNX Runtime's, or the runtime's own, as golden.npz has
+            them, where the artifact was judged in it.
         reason: why there is no measurement, one sentence without its end.
     """
 
@@ -80,6 +83,7 @@ class Entry:
     probability_difference: float | None = None
     logit_difference: float | None = None
     same_answers: int | None = None
+    against: str = REFERENCE
     reason: str | None = None
 
 
@@ -178,13 +182,14 @@ class Comparison:
         """How far its answers are from ONNX Runtime's, as the end of a sentence."""
         if entry.probability_difference is None:
             return f"its answers could not be held against {REFERENCE}'s"
+        whose = f"{REFERENCE}'s" if entry.against == REFERENCE else "those it was judged by"
         return (
-            f"its probabilities are up to {entry.probability_difference:.2g} from {REFERENCE}'s, more than "
+            f"its probabilities are up to {entry.probability_difference:.2g} from {whose}, more than "
             f"{self.tolerances[entry.runtime]:g}"
         )
 
     def agrees(self, entry: Entry) -> bool:
-        """Whether its probabilities are those of ONNX Runtime within what its arithmetic explains."""
+        """Whether its probabilities are those they are held against within what its arithmetic explains."""
         difference = entry.probability_difference
         return difference is not None and difference <= self.tolerances[entry.runtime]
 
@@ -215,9 +220,9 @@ def compare(
     """
     refuse_seconds(seconds)
     sizes = sorted(set(batches))
-    golden = bundle.golden().pixels
-    reference = answer_one_by_one(open_session(bundle, runtime=REFERENCE, threads=1), golden)
-    answered = _Answers(reference, bundle.config.thresholds)
+    golden = bundle.golden()
+    reference = answer_one_by_one(open_session(bundle, runtime=REFERENCE, threads=1), golden.pixels)
+    answered = _Answers(reference, golden.others, bundle.config.thresholds)
     turns = [_Turns(each, count) for each in contenders if each.obstacle is None for count in threads]
     with tempfile.TemporaryDirectory(prefix="netsmith-compare-") as scratch:
         for visit in range(visits):
@@ -245,23 +250,27 @@ def compare(
         mine = [each for each in turns if each.contender is contender]
         entries += [each.entry(batch, answered) for each in mine for batch in sizes]
     tolerances = {each.runtime: PROBABILITY_TOLERANCE[precision_in(bundle, each.runtime)] for each in contenders}
-    return Comparison(entries=tuple(entries), pictures=len(golden), tolerances=tolerances)
+    return Comparison(entries=tuple(entries), pictures=len(golden.pixels), tolerances=tolerances)
 
 
 @dataclass(frozen=True)
 class _Answers:
-    """What ONNX Runtime says about the golden pictures, and how far others are from it."""
+    """What ONNX Runtime says about the golden pictures, and others that the artifact was judged in; and how far
+    entries are from it."""
 
     reference: Outputs
+    judged: Mapping[str, NDArray[np.float32]]
     thresholds: tuple[float, ...] | None
 
     def held_against(self, entry: Entry, found: Outputs) -> Entry:
         """The entry with what it says about answers."""
         mine = self.reference
         same = np.all(self._answered(found.probabilities) == self._answered(mine.probabilities), axis=1)
+        expected = self.judged.get(entry.runtime, mine.probabilities)
         return replace(
             entry,
-            probability_difference=float(np.abs(found.probabilities - mine.probabilities).max()),
+            probability_difference=float(np.abs(found.probabilities - expected).max()),
+            against=entry.runtime if entry.runtime in self.judged else REFERENCE,
             logit_difference=float(np.abs(found.logits - mine.logits).max() / (np.abs(mine.logits).max() or 1.0)),
             same_answers=int(np.count_nonzero(same)),
         )

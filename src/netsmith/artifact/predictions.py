@@ -2,14 +2,14 @@
 recomputed.
 
 Arrays: `hash` S64 [N] (content hash of each picture, in hex), `target` int64 [N] (of tags bool [N,C]), `logits`
-float32 [N,C].
+float32 [N,C]; and `runtime`, a string that names what answered.
 """
 
 import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,16 @@ from netsmith.run.scores import are_tags
 
 @dataclass(frozen=True)
 class Predictions:
-    """Logits float32 [N,C] and targets int64 [N] or bool [N,C] of the pictures with these keys; N >= 1."""
+    """Logits float32 [N,C] and targets int64 [N] or bool [N,C] of the pictures with these keys; N >= 1.
+
+    Attributes:
+        runtime: that answered; None where the file does not say.
+    """
 
     keys: tuple[str, ...]
     targets: Targets
     logits: NDArray[np.float32]
+    runtime: str | None = None
 
     def __post_init__(self) -> None:
         assert len(self.keys) == len(self.targets) == len(self.logits) > 0
@@ -34,7 +39,8 @@ class Predictions:
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all; the same content gives the same bytes."""
         content = io.BytesIO()
-        np.savez(content, hash=np.array(self.keys, "S64"), target=self.targets, logits=self.logits)
+        told: dict[str, Any] = {} if self.runtime is None else {"runtime": np.array(self.runtime)}
+        np.savez(content, hash=np.array(self.keys, "S64"), target=self.targets, logits=self.logits, **told)
         write_bytes(path, content.getvalue())
 
     @classmethod
@@ -47,8 +53,9 @@ class Predictions:
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 hashes, targets, logits = arrays["hash"], arrays["target"], arrays["logits"]
+                runtime = str(arrays["runtime"]) if "runtime" in arrays else None
             _check(hashes, targets, logits)
-            return cls(tuple(hashes.astype(str).tolist()), targets, logits)
+            return cls(tuple(hashes.astype(str).tolist()), targets, logits, runtime)
         except FileNotFoundError as error:
             raise InputError(f"{path} is missing; restore it from a copy of the run") from error
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -11,50 +11,31 @@
   times may be longer than measured ones, up to twice 125 % plus all noise: a busy machine records too much, and that
   promises nothing false. The budget is held against what is measured now. On a machine with another processor or
   another number of cores, or without the runtime they were recorded with, latencies are shown and not judged.
-- Accuracy is recomputed from `predictions/`, which must hold exactly the pictures and labels of `data.json`; where
-  the data source is still there, every picture is read, matched by hash, prepared and classified again, and its
-  logits must agree (1e-3 of the largest for float32, 5e-2 for other precisions). Where it is not there any more, that
-  is said and the predictions alone are checked.
+- Accuracy is recomputed from `predictions/` and, where the data is still there, from the pictures
+  (`netsmith.artifact.verify_accuracy`).
 - A budget that is not met is a failure, whatever is recorded.
 """
 
 import json
-import math
-from collections import Counter
-from collections.abc import Container, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
 from netsmith.arch.cost import cost
 from netsmith.artifact.bundle import Bundle, artifact_hash
-from netsmith.artifact.evaluate import Evaluation
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.measure import measure
-from netsmith.artifact.predictions import Predictions
-from netsmith.artifact.runtimes import Session, choose_runtime, precision_in
+from netsmith.artifact.runtimes import Session, choose_runtime
 from netsmith.artifact.verify import Check, Report
-from netsmith.data.items import Entry, Source, content_key, label_text, labels_of
-from netsmith.data.prepare import Pixels, prepare
+from netsmith.artifact.verify_accuracy import check_accuracy
 from netsmith.data.record import DataRecord, read_data_json
-from netsmith.data.sources import open_source
 from netsmith.errors import CheckError, InputError
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
 from netsmith.run.machine import machine
-from netsmith.run.metrics import Interval
 from netsmith.run.progress import Progress
 from netsmith.run.result import Latency, Result
-from netsmith.run.scores import are_tags
 
-Split = Literal["val", "test"]
 _ATTEMPTS, _BUSY_ATTEMPTS = 3, 6
 _SLACK, _MOST_NOISE, _MOST_PACE = 0.25, 0.5, 1.3
-_MAP_TOLERANCE = {"float32": 0.005, "float16": 0.005, "bfloat16": 0.03, "int8": 0.03}
-_LOGIT_TOLERANCE = {"float32": 1e-3, "float16": 1e-3, "bfloat16": 5e-2, "int8": 5e-2}
 
 
 def check_run(
@@ -79,7 +60,7 @@ def check_run(
     _check_budget(run, result, report)
     record = _read_record(run, bundle, report)
     if record is not None:
-        _check_accuracy(run, result, record, bundle, session, report, progress)
+        check_accuracy(run, result, record, bundle, session, report, progress)
     if bundle is not None and session is not None:
         _check_latency(result, bundle, report, seconds=seconds, progress=progress)
 
@@ -156,165 +137,6 @@ def _read_record(run: RunFolder, bundle: Bundle | None, report: Report) -> DataR
         if expected is not None:
             report(Check("fingerprint of the data", expected[:12], found[:12], expected == found))
     return record
-
-
-def _check_accuracy(
-    run: RunFolder,
-    result: Result,
-    record: DataRecord,
-    bundle: Bundle | None,
-    session: Session | None,
-    report: Report,
-    progress: Progress,
-) -> None:
-    splits: dict[Split, Predictions] = {}
-    metric = result.final.metric
-    kinds: tuple[Split, Split] = ("val", "test")
-    for split in kinds:
-        path = run.predictions(split)
-        recorded = result.final.scores(split)
-        if not recorded:
-            if path.exists():
-                report(
-                    Check(
-                        f"{metric} {split}", None, path.name, False, "there are predictions, but no number is recorded"
-                    )
-                )
-            continue
-        try:
-            predictions = Predictions.load(path)
-        except InputError as error:
-            report(Check(f"predictions of {split}", "an answer per picture", "damaged", False, str(error)))
-            continue
-        if are_tags(predictions.targets) != (metric == "map"):
-            report(Check(f"{metric} {split}", metric, path.name, False, "its targets are of another task"))
-            continue
-        answered = predictions.logits.shape[1]
-        shipped = len(bundle.config.thresholds or ()) if bundle is not None and metric == "map" else answered
-        if not answered == shipped == len(record.classes):
-            wrong = f"{answered} in predictions, {shipped} in the model"
-            report(Check(f"classes {split}", len(record.classes), wrong, False, "they are not of one run"))
-            continue
-        if metric == "map" and bundle is None:
-            continue  # without its thresholds nothing can be said
-        thresholds = None if bundle is None else bundle.config.thresholds
-        found = Evaluation(predictions.logits, predictions.targets, thresholds).scores
-        for name, interval in recorded.items():
-            report(Check(f"{name} {split}", _shown(interval), _shown(found[name]), _same(interval, found[name])))
-        _check_members(split, predictions, record, report)
-        splits[split] = predictions
-    if not splits or bundle is None or session is None:
-        return
-    try:
-        source = open_source(record.source)
-    except InputError as error:
-        note = f"the data is not there any more ({error}); accuracy was checked from predictions/ only"
-        report(Check("data", record.source, None, None, note))
-        return
-    again = _Again(source, splits, bundle, session)
-    again.classify(progress, names={row.name for row in record.items.values() if row.split in splits})
-    for split, predictions in splits.items():
-        _check_again(split, predictions, record, again, precision_in(bundle, session.runtime), report)
-
-
-def _check_members(split: Split, predictions: Predictions, record: DataRecord, report: Report) -> None:
-    """The predictions are of exactly the pictures of the split, with their labels."""
-    expected = {key: row.labels for key, row in record.items.items() if row.split == split}
-    given = dict(zip(predictions.keys, labels_of(predictions.targets), strict=True))
-    wrong = sum(expected.get(key) != labels for key, labels in given.items()) + len(expected.keys() - given.keys())
-    found = f"{wrong} missing, foreign or with another label" if wrong else f"{len(given)} pictures"
-    report(Check(f"pictures of {split}", f"{len(expected)} pictures", found, wrong == 0))
-
-
-class _Again:
-    """The pictures of the recorded splits, read from the source and classified again.
-
-    Attributes:
-        logits: by key, float32 [C], of what was found.
-        classes: by key, the class that the source says.
-        copies: by key, how often it was found.
-    """
-
-    def __init__(self, source: Source, splits: Mapping[Split, Predictions], bundle: Bundle, session: Session) -> None:
-        self.logits: dict[str, NDArray[np.float32]] = {}
-        self.classes: dict[str, str] = {}
-        self.copies: Counter[str] = Counter()
-        self._source, self._session, self._preprocess = source, session, bundle.config.preprocess
-        self._wanted = Counter(key for predictions in splits.values() for key in predictions.keys)
-
-    def classify(self, progress: Progress, *, names: Container[str], batch_size: int = 64) -> None:
-        """Read entries, those with a recorded name first, until every wanted picture was found as often as wanted."""
-        entries = iter(sorted(self._source.entries, key=lambda entry: entry.name not in names))
-        with ThreadPoolExecutor(machine().cores_usable) as pool:
-            while self.copies != self._wanted and (batch := list(islice(entries, batch_size))):
-                fresh: dict[str, Pixels] = {}
-                for entry, (key, pixels) in zip(batch, pool.map(self._read, batch), strict=True):
-                    if pixels is None or self.copies[key] >= self._wanted[key]:
-                        continue
-                    self.copies[key] += 1
-                    self.classes[key] = label_text(entry.labels, self._source.classes, self._source.task)
-                    if key not in self.logits:
-                        fresh[key] = pixels
-                if fresh:
-                    rows = self._session.run(np.stack(list(fresh.values()))).logits
-                    self.logits.update(zip(fresh, rows, strict=True))
-                progress("classifying the recorded splits again", self.copies.total(), self._wanted.total())
-
-    def _read(self, entry: Entry) -> tuple[str, Pixels | None]:
-        """Key and pixels of an entry; no pixels where it is not wanted or cannot be read."""
-        try:
-            content = self._source.reader.read(entry.name)
-            key = content_key(content)
-            return key, prepare(content, self._preprocess) if key in self._wanted else None
-        except InputError:
-            return "", None
-
-
-def _check_again(
-    split: Split, predictions: Predictions, record: DataRecord, again: _Again, precision: str, report: Report
-) -> None:
-    index = [i for i, key in enumerate(predictions.keys) if key in again.logits]
-    total = len(predictions.keys)
-    absent = sum((Counter(predictions.keys) - again.copies).values())
-    if not index:
-        note = "none of its pictures is in the data any more; accuracy was checked from predictions/ only"
-        report(Check(f"logits {split}", f"{total} pictures", 0, None, note))
-        return
-    fresh = np.stack([again.logits[predictions.keys[i]] for i in index])
-    recorded = predictions.logits[index]
-    if fresh.shape != recorded.shape:
-        report(Check(f"logits {split}", recorded.shape[1], fresh.shape[1], False, "another number of classes"))
-        return
-    tolerance = _LOGIT_TOLERANCE[precision] * max(1.0, float(np.abs(fresh).max()))
-    gap = float(np.abs(fresh - recorded).max())
-    report(Check(f"logits {split}", f"within {tolerance:.2g}", f"{gap:.2g}", gap <= tolerance))
-    tags = are_tags(predictions.targets)
-    named = [record.named(labels) for labels in labels_of(predictions.targets)]
-    labels = [named[i] != again.classes[predictions.keys[i]] for i in index]
-    report(Check(f"labels {split} in the data", "0 differ", f"{sum(labels)} differ", not any(labels)))
-    metric = "map" if tags else "top1"
-    if absent:
-        note = f"{absent} of {total} pictures are not in the data any more"
-        report(Check(f"{metric} {split} from the data", None, None, None, note))
-        return
-    now, then = (Evaluation(logits, predictions.targets).headline for logits in (fresh, recorded))
-    if tags:
-        right = abs(now.value - then.value) <= _MAP_TOLERANCE[precision]
-    else:
-        # A picture whose two best logits are closer than the tolerance may go either way.
-        best = np.sort(fresh, axis=1)
-        close = int(np.count_nonzero(best[:, -1] - best[:, -2] <= 2 * tolerance)) if best.shape[1] > 1 else 0
-        right = abs(now.value - then.value) * total <= close + 0.5
-    report(Check(f"{metric} {split} from the data", _shown(then), _shown(now), right))
-
-
-def _same(first: Interval, second: Interval) -> bool:
-    numbers = [(first.value, second.value), (first.low, second.low), (first.high, second.high)]
-    return first.n == second.n and all(math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) for a, b in numbers)
-
-
-def _shown(interval: Interval) -> str:
-    return f"{interval.value:.2%} ({interval.low:.2%} to {interval.high:.2%}, n {interval.n})"
 
 
 def _check_latency(result: Result, bundle: Bundle, report: Report, *, seconds: float, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""`netsmith quantize`: the same network in int8, kept only where it is faster and answers as well."""
+"""`netsmith quantize`: the same network in int8 or bfloat16, kept only where it is faster and answers well."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +18,11 @@ Examples:
                             a model folder, with pictures of its classes
   netsmith quantize runs/r18 --time 5m -o runs/r18-int8
                             where nothing else will do, train on with rounding
+  netsmith quantize runs/r18 --precision int8 -o runs/r18-int8
+                            int8 or nothing
+  netsmith quantize runs/r18 --precision bfloat16 -o runs/r18-bf16
+                            half the file, and half the bits to compute with
+                            where OpenVINO is there and faster by them
   netsmith quantize runs/r18 --precision float16 -o runs/r18-half
                             half the file, the speed and answers of before
   netsmith verify runs/r18-int8
@@ -34,7 +39,7 @@ def quantize(
     data: str | None = None,
     out: Annotated[Path, Parameter(name=["--output", "-o"])],
     max_drop: float = 0.5,
-    precision: Literal["int8", "float16", "bfloat16"] = "int8",
+    precision: Literal["int8", "float16", "bfloat16"] | None = None,
     calibration: Literal["minmax", "entropy", "percentile"] | None = None,
     calibration_size: int | None = None,
     time: str | None = None,
@@ -50,16 +55,20 @@ def quantize(
     and biases corrected; and where --time or --epochs allows it, the network
     trained on with rounding simulated, which needs netsmith[train]. Each rung
     is written, opened again, answers the validation pictures and is timed in
-    turns with the float model. The first that loses at most --max-drop points
-    and is faster is shipped. Where none is, exit 1 with the numbers, and the
-    float model stays the better one.
+    turns with the float model, in ONNX Runtime and, with netsmith[openvino],
+    in OpenVINO. The first that loses at most --max-drop points and is faster
+    is shipped, and prefers the runtime in which it is. Where none is,
+    bfloat16 is held to the same on processors that compute with it; and where
+    that will not do either, exit 1 with the numbers, and the float model
+    stays the better one.
 
     Args:
         source: Folder of a run or of an artifact in float32; only read.
         data: Labelled pictures as for netsmith train; those of the run if not given.
         out: Folder of the new run.
         max_drop: Points of top-1 (of tags mAP) that may be lost on validation.
-        precision: Of the result; float16 and bfloat16 halve the file and compute in float32.
+        precision: Of the result, and no other. float16 and bfloat16 halve the file and need not be faster; they compute
+            in float32, bfloat16 in OpenVINO in bfloat16 where that is faster. int8, else bfloat16, if not given.
         calibration: The only way of choosing ranges of activations; all in turn if not given.
         calibration_size: Training pictures to choose them from; 256 if not given.
         time: Time that training with rounding may take, such as 5m, where all else fails. Its recipe is that of the
@@ -74,13 +83,14 @@ def quantize(
     refuse_several("quantize", "type it without torchrun")
     if not 0 <= max_drop <= 100:
         raise InputError(f"--max-drop is {max_drop:g}; give points of accuracy from 0 to 100, such as 0.5")
-    if precision != "int8" and (calibration is not None or calibration_size is not None):
+    rounds = precision in (None, "int8")
+    if not rounds and (calibration is not None or calibration_size is not None):
         raise InputError(f"--calibration and --calibration-size go with int8; {precision} rounds weights alone")
     if time is not None and epochs is not None:
         raise InputError("--time and --epochs do not go together; leave one out")
     training = flags.values(time=time, epochs=epochs)
     seed = training.pop("seed", 0)
-    if precision != "int8" and training:
+    if not rounds and training:
         raise InputError(f"only int8 may train, and {precision} rounds weights alone; leave the flags of training out")
     if training and time is None and epochs is None:
         raise InputError("how long training with rounding may take is not said; give --time or --epochs with its flags")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from netsmith.artifact.bundle import MODEL, WEIGHTS, Bundle, Provenance, external_files, write_bundle
-from netsmith.artifact.golden import make_golden, synthetic_examples
+from netsmith.artifact.golden import Run, make_golden, synthetic_examples
 from netsmith.artifact.runtimes import REFERENCE, Warn, open_session
 from netsmith.errors import InputError
 
@@ -33,7 +33,8 @@ def repack(
         The new bundle, read back.
 
     Raises:
-        InputError: `folder` exists, or tensors lie outside `model.onnx`.
+        InputError: `folder` exists, or tensors lie outside `model.onnx`; golden examples are to be generated, and a
+            runtime that the artifact was judged in cannot run here.
     """
     config = bundle.config
     if outside := external_files(bundle.model_path):
@@ -42,9 +43,16 @@ def repack(
         )
     golden = bundle.golden()
     if synthetic:
-        session = open_session(bundle, runtime=REFERENCE, warn=warn)
+
+        def runs_in(runtime: str) -> Run:
+            session = open_session(bundle, runtime=runtime, warn=warn)
+            return lambda pixels: session.run(pixels).probabilities
+
         golden = make_golden(
-            synthetic_examples(config.preprocess), config.preprocess, lambda pixels: session.run(pixels).probabilities
+            synthetic_examples(config.preprocess),
+            config.preprocess,
+            runs_in(REFERENCE),
+            others={runtime: runs_in(runtime) for runtime in golden.others},
         )
     weights = bundle.folder / WEIGHTS
     return write_bundle(

@@ -311,15 +311,16 @@ class Finisher:
                 "test", verdict="done", reason="the finished artifact answers once", inputs=[artifact],
                 splits_read=["test"],
             )  # fmt: skip
-        pictures = self.prepared(split, bundle.config.preprocess)
+        pictures, session = self.prepared(split, bundle.config.preprocess), open_session(bundle)
         found = evaluate(
-            open_session(bundle),
+            session,
             pictures.pixels,
             pictures.labels,
             thresholds=bundle.config.thresholds,
             progress=self.progress,
         )
-        Predictions(pictures.keys, pictures.labels, found.logits).save(self.run.predictions(split))
+        answers = Predictions(pictures.keys, pictures.labels, found.logits, session.runtime)
+        answers.save(self.run.predictions(split))
         return found.scores
 
     def prepared(self, split: Split, preprocess: Preprocess) -> Prepared:

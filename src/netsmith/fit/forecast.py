@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 ROOM_FOR_CONFIG = 1.01
 """By how much `config.json` may turn out longer than is foreseen, as a share of the size."""
-MORE_CONFIG: Mapping[Form, int] = {"float32": 160, "float16": 160, "int8": 500}
+MORE_CONFIG: Mapping[Form, int] = {"float32": 160, "float16": 160, "bfloat16": 160, "int8": 500}
 """Bytes that `config.json` gains: what the weights were made from, and how the graph was rounded."""
 NOISE = 4
 """Pictures of noise that ranges are found on; what they are changes no time."""
@@ -104,7 +104,7 @@ class Forecast:
         if form == "float32":
             return model
         graph = Graph(model)
-        if form == "float16":
+        if form != "int8":
             return halve(graph, form)
         shape = (NOISE, preprocess.size, preprocess.size, 3)
         noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -29,14 +29,15 @@ class Reaching:
         budget: limits.
 
     Attributes:
-        int8: runtime and threads of an int8 file; those of the reference with the model's threads if not set.
+        runs_in: runtime and threads by form, where they are not the model's; an int8 file that is not there runs in the
+            reference with the model's threads.
         made: the limits that the model itself missed, in forms in which it was made and measured.
         near: by what factor the least networks miss the worst limit, and which they are, of forms in which none fits.
     """
 
     def __init__(self, stage: Stage, budget: Budget) -> None:
         self._stage, self._budget = stage, budget
-        self.int8: Preferred | None = None
+        self.runs_in: Mapping[Form, Preferred] = {}
         self.made: Mapping[Form, Sequence[BudgetRow]] = {}
         self.near: list[tuple[float, str]] = []
 
@@ -78,11 +79,11 @@ class Reaching:
         session, bundle = self._stage.session, self._stage.parent.bundle
         runtime, threads = choose_runtime(bundle, warn=session.warn)
         plain = Preferred(runtime=runtime, threads=threads)
-        int8 = self.int8 or Preferred(runtime=REFERENCE, threads=threads)
+        int8 = Preferred(runtime=REFERENCE, threads=threads)
         return Forecast(
             model=bundle,
             budget=self._budget,
-            runs_in={"float32": plain, "float16": plain, "int8": int8},
+            runs_in={"float32": plain, "float16": plain, "int8": int8, **self.runs_in},
             made=self.made,
             progress=session.progress,
         )
@@ -92,7 +93,7 @@ class Reaching:
         """Of networks that begin fresh, which prefer the reference whatever the model does."""
         own = self._forecast.runs_in
         plain = own["float32"].model_copy(update={"runtime": REFERENCE})
-        runs_in: Mapping[Form, Preferred] = {"float32": plain, "float16": plain, "int8": own["int8"]}
+        runs_in: Mapping[Form, Preferred] = {**own, "float32": plain, "float16": plain}
         return self._forecast if runs_in == own else replace(self._forecast, runs_in=runs_in, _known={})
 
     def _measured(self, form: Form) -> dict[str, Any]:

@@ -149,4 +149,5 @@ class Steps:
 
 def verb(name: str) -> str:
     """Of a step, by its name, as its ledger has it."""
-    return name.rpartition("-")[2].replace("halve", "quantize")
+    last = name.rpartition("-")[2]
+    return "quantize" if last in ("halve", "bfloat16") else last

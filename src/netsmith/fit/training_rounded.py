@@ -1,4 +1,4 @@
-"""The last rung of `quantize`: the float network is trained on while it computes as the int8 graph made of it will.
+"""The last rung of int8: the float network is trained on while it computes as the int8 graph made of it will.
 
 Only where a length was given for it. The recipe is that of the parent's run at a tenth of its rate, down to nothing by
 a cosine (Krishnamoorthi 2018, arXiv 1806.08342, section 4: from the float weights on, at small rates), or what weights

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from netsmith.arch.cost import cost
-from netsmith.artifact.bundle import CONFIG, Bundle, artifact_hash, load_bundle
+from netsmith.artifact.bundle import CONFIG, Bundle, Preferred, artifact_hash, load_bundle
+from netsmith.artifact.runtimes import RUNTIMES
 from netsmith.fit.cutting import Wish
 from netsmith.fit.distilling import DistillJob, distill_run
 from netsmith.fit.going_on import trained_before
 from netsmith.fit.judged import POINTS, Judged, as_good
 from netsmith.fit.pruning import PruneJob, prune_run, rate_after_cut
-from netsmith.fit.quantizing import QuantizeJob, quantize_run
+from netsmith.fit.quantizing import BFLOAT16_IN, QuantizeJob, quantize_run
 from netsmith.fit.reaching import Reaching
 from netsmith.fit.single import FREE, TrainJob
 from netsmith.fit.stage import Parent, Stage
@@ -34,7 +35,9 @@ from netsmith.search.orders import Agenda, Form, Order, Reach, agenda, timetable
 ROUNDING = Order(("quantize",)).step(0)
 """The model's own ladder, without training at first; where int8 only answers worse it may go on with training."""
 AS_IT_IS, TRAINING = "as-it-is", "all that trains"
-UNTRAINED: Mapping[Form, str] = {"float32": AS_IT_IS, "int8": "quantize", "float16": "halve"}
+UNTRAINED: Mapping[Form, str] = {
+    "float32": AS_IT_IS, "int8": "quantize", "float16": "halve", "bfloat16": "bfloat16",
+}  # fmt: skip
 """What the whole model is called in a form."""
 INT8_DROP, LOOSEST = 0.5, 5.0
 """Points that rounding may cost at first, and at most where the budget asks for it."""
@@ -106,8 +109,9 @@ class Trying:
 
     def finalists(self) -> list[Finalist]:
         """All that came to an end, in the order in which it was tried."""
-        quantized = self._try(Order(("quantize",)))
-        found = [self._as_it_is(), *quantized, *(self._try(Order(("halve",))) if self._size_binds else [])]
+        found = [self._as_it_is(), *self._try(Order(("quantize",)))]
+        found += self._try(Order(("halve",))) if self._size_binds else []
+        found += self._in_bfloat16() if self.job.budget.latency_ms is not None else []
         facts = self.stage.finisher.plan.decide(
             "compress.untrained", at=0, compute=lambda: self._facts(found), why="what fits without training"
         )
@@ -115,11 +119,12 @@ class Trying:
         self._tell(facts)
         if facts["enough"] or not self.seconds:
             return found
-        if quantized:
-            self._reaching.int8 = quantized[0].bundle.config.preferred
+        forms: tuple[Form, ...] = ("int8", "bfloat16")
+        self._reaching.runs_in = {form: where for form in forms if (where := self._ran_in(UNTRAINED[form]))}
         self._reaching.made = {form: rows for form, name in UNTRAINED.items() if (rows := _over(facts, name))}
         closed = self._closed(facts)
-        usable: list[Form] = ["float32", "int8", *(["float16"] if self._size_binds else [])]
+        also: dict[Form, bool] = {"float16": self._size_binds, "bfloat16": bool(facts.get("quick"))}
+        usable: list[Form] = ["float32", "int8", *(form for form, there in also.items() if there)]
         reaches: dict[Form, Reach] = {form: self._reaching.of(form) for form in usable if form not in closed}
         before = trained_before(self._parent)
         chosen = agenda(reaches, closed, seconds=self.seconds, before=None if before is None else before[0])
@@ -169,6 +174,20 @@ class Trying:
         limit = self.job.budget.size_bytes
         return limit is not None and self._parent.bundle.size_bytes > limit
 
+    def _in_bfloat16(self) -> list[Finalist]:
+        """The model in bfloat16, where something here computes with it."""
+        if obstacle := RUNTIMES[BFLOAT16_IN[-1]].obstacle():
+            self._leave_out({UNTRAINED["bfloat16"]: f"{BFLOAT16_IN[-1]} {obstacle}"})
+            return []
+        return self._try(Order(("bfloat16",)))
+
+    def _ran_in(self, order: str) -> Preferred | None:
+        """Runtime and threads that were best for the whole model in a form, kept or refused; None where it was not
+        made."""
+        rows = [row for row in self.stage.ledger.own if row.stage == "quantize" and "runtime" in row.after]
+        made = [row.after for row in rows if str(row.after.get("step")).startswith(f"{order}/")]
+        return Preferred(runtime=made[-1]["runtime"], threads=made[-1]["threads"]) if made else None
+
     def _as_it_is(self) -> Finalist:
         """The model itself, as an artifact of this run."""
         # Lazily: onnx takes a while to import.
@@ -194,6 +213,7 @@ class Trying:
             "enough": [name for name in good if not (lossy and name == UNTRAINED["int8"])],
             "slow": self._int8_is_slow,
             "lossy": lossy,
+            "quick": any(_is_quick(each) for each in found),
         }
 
     def _tell(self, facts: Mapping[str, Any]) -> None:
@@ -239,6 +259,10 @@ class Trying:
             closed["float16"] = "float16 fits without training"
         elif self._size_binds and "int8" not in closed:
             closed["float16"] = "int8 is smaller still"
+        if "bfloat16" in facts["fits"]:
+            closed["bfloat16"] = "bfloat16 fits without training"
+        elif facts.get("quick"):
+            closed["float32"] = "the same network is faster in bfloat16"
         return closed
 
     @property
@@ -276,12 +300,13 @@ class Trying:
         match order.steps[at]:
             case "quantize":
                 return self._quantized(order, at, source)
-            case "halve":
+            case "halve" | "bfloat16" as verb:
+                precision = "bfloat16" if verb == "bfloat16" else "float16"
                 job = QuantizeJob(
-                    source=source, precision="float16", max_drop=INT8_DROP, seed=self.job.seed, resume=True,
+                    source=source, precision=precision, max_drop=INT8_DROP, seed=self.job.seed, resume=True,
                     measure_s=self.job.measure_s,
                 )  # fmt: skip
-                command = ["quantize", str(source), "--precision", "float16"]
+                command = ["quantize", str(source), "--precision", precision]
                 return self._steps.take(order.step(at), command, lambda session: quantize_run(job, session))
             case "prune":
                 return self._pruned(order, at, source)
@@ -309,10 +334,11 @@ class Trying:
 
     def _ladder(self, name: str, source: Path, max_drop: float, *, training: Mapping[str, Any] | None = None) -> Step:
         job = QuantizeJob(
-            source=source, max_drop=max_drop, faster=self.job.budget.latency_ms is not None, budget=self.job.budget,
-            seed=self.job.seed, training=training or {}, resume=True, measure_s=self.job.measure_s,
+            source=source, precision="int8", max_drop=max_drop, faster=self.job.budget.latency_ms is not None,
+            budget=self.job.budget, seed=self.job.seed, training=training or {}, resume=True,
+            measure_s=self.job.measure_s,
         )  # fmt: skip
-        command = ["quantize", str(source), "--max-drop", f"{max_drop:g}"]
+        command = ["quantize", str(source), "--precision", "int8", "--max-drop", f"{max_drop:g}"]
         return self._steps.take(name, command, lambda session: quantize_run(job, session), again=training is not None)
 
     def _pruned(self, order: Order, at: int, source: Path) -> Step:
@@ -355,6 +381,11 @@ class Trying:
         command = ["distill", student, "--teacher", teacher, "--no-twin"]
         command += ["--unlabelled", str(more)] if more else []
         return self._steps.take(name, command, lambda session: distill_run(job, session))
+
+
+def _is_quick(found: Finalist) -> bool:
+    """Whether it is the model in bfloat16, and faster by computing so."""
+    return found.name == UNTRAINED["bfloat16"] and found.bundle.config.preferred.runtime == BFLOAT16_IN[-1]
 
 
 def _over(facts: Mapping[str, Any], name: str) -> list[BudgetRow]:

@@ -1,8 +1,9 @@
 """Orders in which a trained model is distilled, pruned and quantized to fit a budget, and how they share time: pure.
 
-An order is a row of verbs. Its last one says in which form the file ships (int8, weights in sixteen bits, float32), and
-what all before it aim at: a network that will be quantized has to shrink less than one that stays float, so the same
-verbs make another network in another form. Orders of one form, the most promising first:
+An order is a row of verbs. Its last one says in which form the file ships, and what all before it aim at: a network
+that will be quantized has to shrink less than one that stays float, so the same verbs make another network in another
+form. Forms are int8; weights in float16, which are computed with in float32; weights in bfloat16, which OpenVINO
+computes with as they are; and float32. Orders of one form, the most promising first:
 
     prune               the model's own network made narrower, trained on the labels
     prune, distill      the same, trained by the whole model
@@ -21,9 +22,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["int8", "float16", "float32"]
-Verb = Literal["distill", "prune", "quantize", "halve"]
-LAST: Mapping[Form, tuple[Verb, ...]] = {"int8": ("quantize",), "float16": ("halve",), "float32": ()}
+Form = Literal["int8", "float16", "bfloat16", "float32"]
+Verb = Literal["distill", "prune", "quantize", "halve", "bfloat16"]
+LAST: Mapping[Form, tuple[Verb, ...]] = {
+    "int8": ("quantize",), "float16": ("halve",), "bfloat16": ("bfloat16",), "float32": (),
+}  # fmt: skip
 FIRST: tuple[tuple[Verb, ...], ...] = (("prune",), ("prune", "distill"), ("distill",), ("distill", "prune", "distill"))
 FAR = 2.0
 """How much less of the work a form may keep than another one and still be tried."""

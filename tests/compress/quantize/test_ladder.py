@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from netsmith.compress.quantize.ladder import Rung, Tried, disturbed, next_rung
+from netsmith.compress.quantize.ladder import BFLOAT16, Rung, Tried, disturbed, next_rung
 
 Fate = Callable[[Rung], tuple[float, bool, bool]]
 
 
-def climbed(fate: Fate, *, layers: int = 9, trains: bool = False, most: int = 9) -> list[str]:
+def climbed(fate: Fate, *, layers: int = 9, trains: bool = False, bfloat16: bool = False, most: int = 9) -> list[str]:
     """The rungs that are tried where `fate` gives each one's score, and whether it drops and is slow; the limits allow
     `most` layers in float."""
     tried: list[Tried] = []
-    while rung := next_rung(tried, layers=layers, trains=trains):
+    while rung := next_rung(tried, layers=layers, trains=trains, bfloat16=bfloat16):
         score, drops, slow = fate(rung)
         tried.append(Tried(rung=rung, score=score, drops=drops, slow=slow, over=rung.excluded > most))
     return [str(each.rung) for each in tried]
@@ -72,6 +72,23 @@ def test_training_comes_last_and_only_where_it_can_mend_what_is_wrong():
     slow = climbed(lambda rung: (1.0, True, rung.per_channel), trains=True)
     assert slow[-1] == "per tensor, minmax, trained with rounding"
     assert climbed(lambda rung: (1.0, True, True), trains=True) == ["per channel, minmax", "per tensor, minmax"]
+
+
+def test_bfloat16_comes_after_all_that_is_int8_and_says_nothing_about_it():
+    """It is twice as large. That it is faster than float does not make a way of rounding faster."""
+    held = climbed(lambda rung: (1.0, False, False), bfloat16=True)
+    assert held == ["per channel, minmax"]
+    slow = climbed(lambda rung: (1.0, False, rung != BFLOAT16), bfloat16=True)
+    assert slow == ["per channel, minmax", "per tensor, minmax", "bfloat16 in OpenVINO"]
+    drops = climbed(lambda rung: (1.0, rung != BFLOAT16, False), trains=True, bfloat16=True)
+    assert drops[-2:] == ["per channel, minmax, trained with rounding", "bfloat16 in OpenVINO"]
+    worse = [
+        Tried(rung=Rung(calibration="minmax"), score=0.9, drops=False, slow=True),
+        Tried(rung=Rung(calibration="minmax", per_channel=False), score=0.9, drops=False, slow=True),
+        Tried(rung=BFLOAT16, score=0.5, drops=True, slow=False),
+    ]
+    assert next_rung(worse, layers=9, trains=True, bfloat16=True) is None
+    assert not disturbed(worse)
 
 
 @pytest.mark.parametrize("noisy", ["entropy", "percentile", "per tensor", "equalized"])
