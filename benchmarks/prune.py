@@ -7,11 +7,11 @@ multiples of 8, and train on for 20 minutes with the same recipe, Trainer and th
 - `torch-pruning`: `BasePruner` with group L2 norms, global, `round_to=8`, little by little until half the MACs are gone
   (as its own benchmark of this network does, 400 steps at most). It takes zero padding for an element-wise operation,
   so behind a zero-padded shortcut it removes the positions that it removed before, which are other channels there;
-- `torch-pruning-hessian`: the same by `GroupHessianImportance`, squared gradients of single training pictures, taken
-  again whenever widths have changed, as its benchmarks do. (Its `accumulate_grad` keeps the last picture's alone in
-  1.6.1, so they are averaged here.) netsmith's importance was chosen among five on validation pictures, so the peer is
-  the better of these two on validation;
-- `torch-pruning-taylor`, if asked for: likewise by `GroupTaylorImportance`;
+- `torch-pruning-taylor`: the same by `GroupTaylorImportance`, by gradients of as many training pictures as netsmith
+  asks, taken again whenever widths have changed, as its own benchmark of importances takes them at every step.
+  netsmith's importance was chosen among five on validation pictures, so the peer is the better of these two there;
+- `torch-pruning-hessian`, if asked for: likewise by `GroupHessianImportance`, squared gradients of single pictures.
+  (Its `accumulate_grad` keeps the last picture's alone in 1.6.1, so they are averaged here.)
 - `torch-pruning-inner`, if asked for: by L2 norms, but only inside blocks, where padding cannot matter;
 - `unpruned`: the network as it was.
 
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve()
 MODEL = "resnet56_cifar"
 PEERS = {
-    "torch-pruning": "l2", "torch-pruning-hessian": "hessian", "torch-pruning-taylor": "taylor",
+    "torch-pruning": "l2", "torch-pruning-taylor": "taylor", "torch-pruning-hessian": "hessian",
     "torch-pruning-inner": "l2",
 }  # fmt: skip
 """Cells of Torch-Pruning, each with its importance."""
@@ -64,7 +64,7 @@ CELLS = ("netsmith", *PEERS)
 SEEDS = (0, 1, 2)
 ROUND_TO, SHARE = 8, 0.5
 TORCH_PRUNING_STEPS = 400
-DERIVED = 256  # training pictures whose gradients Torch-Pruning is given
+DERIVED = 1024  # training pictures whose gradients Torch-Pruning is given
 RECIPE: dict[str, Any] = {
     "opt": "sgd", "lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "batch_size": 128,
     "sched": "cosine", "warmup": 0.05, "smoothing": 0.0, "ema": 0.998, "flip": True, "pad": 4, "crop_scale": None,
@@ -271,10 +271,11 @@ def give_gradients(worked: "nn.Module", images: "Tensor", labels: "Tensor", *, s
 
     parameters = list(worked.parameters())
     total = [torch.zeros_like(parameter) for parameter in parameters]
-    for part in range(len(images)) if squared else (slice(None),):
-        loss = F.cross_entropy(worked(images[part].reshape(-1, *images.shape[1:])), labels[part].reshape(-1))
+    size = 1 if squared else 64
+    for some, of in zip(images.split(size), labels.split(size), strict=True):
+        loss = F.cross_entropy(worked(some), of, reduction="sum")
         for sums, gradient in zip(total, torch.autograd.grad(loss, parameters), strict=True):
-            sums += gradient**2 / len(images) if squared else gradient
+            sums += (gradient**2 if squared else gradient) / len(images)
     for parameter, gradient in zip(parameters, total, strict=True):
         parameter.grad = gradient
 
