@@ -1,6 +1,7 @@
-"""Event files for TensorBoard, with a stand-in for torch's writer: the package is optional."""
+"""Event files for TensorBoard: with a stand-in for torch's writer, as the package is optional, and once with it."""
 
 import errno
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -92,3 +93,29 @@ def test_without_the_package_nothing_is_begun(
         "netsmith: train needs the package tensorboard; pip install 'netsmith[tensorboard]'\n"
     )
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_tensorboard_itself_reads_what_a_run_wrote(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="the package tensorboard is not installed (pip install 'netsmith[tensorboard]')",
+    )
+    out = tmp_path / "run"
+    command = ["train", "digits", "--model", "resnet8_cifar@0.5", "--epochs", "2", "--threads", "1", "-q"]
+    typed = [sys.executable, "-m", "netsmith", *command, "--tensorboard", "-o", str(out)]
+    subprocess.run(typed, check=True, capture_output=True)
+    events = accumulator.EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    rows = read_jsonl(out / "metrics.jsonl")
+    validated = [row for row in rows if "val" in row]
+    assert validated
+    for name, expected in {
+        "loss/training": [(row["step"], row["loss"]) for row in rows],
+        "learning rate": [(row["step"], row["lr"]) for row in rows],
+        "top-1/validation": [(row["step"], row["val"]["top1"]) for row in validated],
+        "loss/validation": [(row["step"], row["val"]["loss"]) for row in validated],
+    }.items():
+        found = events.Scalars(name)
+        assert [each.step for each in found] == [step for step, _ in expected], name
+        assert [each.value for each in found] == pytest.approx([value for _, value in expected], rel=1e-6), name
