@@ -1,9 +1,5 @@
 """Two processes over gloo against one: the same batches, the same weights, and one fate."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +7,7 @@ import numpy as np
 import paired_training as paired
 import pytest
 import torch
+from processes import of_one_world
 from safetensors.torch import load_file
 from tiny_training import tiny_data, tiny_network, tiny_recipe
 from torch import Tensor
@@ -32,12 +29,6 @@ Found = list[dict[str, Any]]
 Alone = dict[str, dict[str, Any]]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pair")
@@ -46,22 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pair(folder: Path) -> Found:
     """What each of two processes found; they run once for all tests."""
-    shared = os.environ | {
-        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
-        "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error",
-        "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }  # fmt: skip
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(folder)],
-            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    found = of_one_world(SCRIPT, folder)
+    assert [code for code, *_ in found] == [0, 0], found
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 

@@ -31,6 +31,7 @@ from torch.nn import Parameter
 
 from netsmith.models.network import Network
 from netsmith.train.division import Whole
+from netsmith.train.memory import give_back_large_blocks
 from netsmith.train.objectives import Objective
 from netsmith.train.ranks import Ranks
 from netsmith.train.recasting import recast
@@ -64,6 +65,7 @@ class Sharded(Whole):
     joint = True
 
     def __init__(self, ranks: Ranks, device: torch.device) -> None:
+        give_back_large_blocks()
         self.summed = ranks.world.size
         self.device, self._ranks = device, ranks
         self._mesh = init_device_mesh(device.type, (ranks.world.size,))
