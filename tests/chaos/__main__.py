@@ -1,9 +1,10 @@
 """The fault harness: `make chaos`, or `python tests/chaos --kills 50 --seed 0`.
 
-A real `netsmith train` on real photos (and a `fit`) is killed at random instants and in every phase, stopped by
-signals, robbed of pictures, disk and memory, and its disk is taken back to what a loss of power could leave. After each
-fault the run is gone on with. It must end in what the undisturbed run of the same plan ended in: the same weights,
-graph and answers to the byte, the same rows of metrics; and at every moment whatever has its name must be whole.
+A real `netsmith train` on real photos (and a `fit`, and the verbs that begin with a trained model) is killed at random
+instants and in every phase, stopped by signals, robbed of pictures, disk and memory, and its disk is taken back to what
+a loss of power could leave. After each fault the run is gone on with. It must end in what the undisturbed run of the
+same plan ended in: the same weights, graph and answers to the byte, the same rows of metrics; and at every moment
+whatever has its name must be whole.
 
 Prints one line per fault and a table of faults by phase; exits 1 when anything differs or a phase was met by no kill.
 """
@@ -18,14 +19,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from signal import SIGINT, SIGTERM
+from signal import SIGINT, SIGKILL, SIGTERM
 
 import faults
 import ground
 import power
+import stages
 import wholeness
 from faults import Blow
 from ground import Attempt
+from tables import table, word
 from watched import HERE, ORDER
 
 DEMANDED = ("audit", "cache", "training", "checkpoint", "evaluation", "export", "measuring", "answers", "verifying",
@@ -37,7 +40,7 @@ FIT_SECONDS = 60
 """`--time` of a fit: on a machine with other work, enough to be let begin at all."""
 MANY = 40
 """Kills of one part from which on every phase must have been met."""
-PARTS = ("kills", "timed", "signals", "disk", "vanish", "memory", "power", "fit")
+PARTS = ("kills", "timed", "signals", "disk", "vanish", "memory", "power", "fit", "stages")
 
 
 class Harness:
@@ -90,14 +93,23 @@ class Harness:
         """Enter a fault."""
         self.blows.append(blow)
         writing = " while a file was written" if blow.writing else ""
-        self.say(f"{blow.kind} in {blow.phase}{writing}: {_word(blow.wrong)}")
+        self.say(f"{blow.kind} in {blow.phase}{writing}: {word(blow.wrong)}")
 
-    def end(self, attempt: Attempt, blows: list[Blow], expected: Attempt, *, same_evaluations: bool = True) -> None:
-        """Go on to the end; what is wrong then is the last fault's."""
+    def end(
+        self,
+        attempt: Attempt,
+        blows: list[Blow],
+        expected: Attempt,
+        *,
+        same_evaluations: bool = True,
+        same: bool = True,
+    ) -> None:
+        """Go on to the end; what is wrong then is the last fault's. Where not all is planned, the end is enough."""
         wrong = attempt.finish() if not attempt.reported else attempt.troubles_at_the_end()
-        if not wrong:
+        if not wrong and same:
             wrong = wholeness.differences(attempt.run, expected.run, same_evaluations=same_evaluations)
-        self.say(f"  gone on with to the end after {len(blows)}: {_word(wrong, good='the same outcome')}")
+        good = "the same outcome" if same else "a whole one"
+        self.say(f"  gone on with to the end after {len(blows)}: {word(wrong, good=good)}")
         if blows:
             blows[-1].wrong += wrong
         if not wrong and attempt is not expected:
@@ -143,7 +155,7 @@ class Harness:
             if not blows:
                 continue
             if not attempt.reported and (wrong := attempt.finish()):
-                self.say(f"  {_word(wrong)}")
+                self.say(f"  {word(wrong)}")
                 blows[-1].wrong += wrong
                 continue
             replay = self.undisturbed(self.attempt(ground.TIMED, plan=attempt.run), "its plan, replayed undisturbed")
@@ -228,7 +240,7 @@ class Harness:
                 self.end(attempt, [blow], whole)
             else:
                 blow.wrong += attempt.finish() if not attempt.reported else attempt.troubles_at_the_end()
-                self.say(f"  a run on the pictures that were there: {_word(blow.wrong)}")
+                self.say(f"  a run on the pictures that were there: {word(blow.wrong)}")
 
     def memory(self) -> None:
         """Too little memory for the batch, against an undisturbed replay of the plan that came of it."""
@@ -294,7 +306,7 @@ class Harness:
                 self.say("the fit was over before it could be killed")
                 continue
             if not attempt.reported and (wrong := attempt.finish()):
-                self.say(f"  {_word(wrong)}")
+                self.say(f"  {word(wrong)}")
                 blows[-1].wrong += wrong
                 continue
             replay = self.attempt(["--replay", str(attempt.run)], verb="fit", pictures=Path("digits"))
@@ -302,36 +314,49 @@ class Harness:
             self.end(attempt, blows, replay, same_evaluations=False)
             replay.clear()
 
+    def begun_with_a_model(self, count: int) -> None:
+        """Kills and Ctrl-C at any moment of what begins with a trained model, against undisturbed runs."""
+        whole = self.undisturbed(
+            self.attempt(stages.WHOLE, pictures=Path("digits")), "the model that stages begin with"
+        )
+        before = stages.content(whole.run)
+        for job in stages.jobs(whole.run):
+            expected = self.stage(job)
+            began = time.monotonic()
+            self.undisturbed(expected, job.verb)
+            seconds = time.monotonic() - began
+            left = [SIGKILL] * count + [SIGINT] * max(1, count // 2)
+            self.draw.shuffle(left)
+            while left:
+                attempt, blows = self.stage(job), list[Blow]()
+                while left and len(blows) < CHAIN and not attempt.reported:
+                    if left[-1] == SIGKILL:
+                        blow = faults.kill(attempt, None, self.draw, seconds=seconds)
+                    else:
+                        blow = faults.stop(attempt, SIGINT, None, self.draw, seconds=seconds)
+                    if blow is None:  # what was left of the run was shorter than the instant that was drawn
+                        break
+                    left.pop()
+                    blow.phase = f"{job.verb}: {blow.phase}"
+                    self.struck(blow)
+                    blows.append(blow)
+                if blows:
+                    self.end(attempt, blows, expected, same=job.same)
+                    if stages.content(whole.run) != before:
+                        blows[-1].wrong.append(f"{job.verb} changed the model that it began with")
+            expected.clear()
 
-def _word(wrong: list[str], *, good: str = "well") -> str:
-    return "; ".join(wrong) if wrong else good
-
-
-def table(blows: list[Blow]) -> str:
-    """Faults by kind and phase, how many went well of how many."""
-    kinds = list(dict.fromkeys(blow.kind for blow in blows))
-    rows = list(dict.fromkeys(sorted((blow.phase for blow in blows), key=_place)))
-    widths = [max(len(kind), 5) for kind in kinds]
-    lines = ["  ".join(["phase".ljust(18), *(kind.rjust(width) for kind, width in zip(kinds, widths, strict=True))])]
-    for phase in [*rows, "all"]:
-        cells: list[str] = []
-        for kind, width in zip(kinds, widths, strict=True):
-            met = [blow for blow in blows if blow.kind == kind and phase in (blow.phase, "all")]
-            good = sum(not blow.wrong for blow in met)
-            cells.append((f"{good}/{len(met)}" if met else "").rjust(width))
-        lines.append("  ".join([phase.ljust(18), *cells]))
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _place(phase: str) -> tuple[bool, int]:
-    name = phase.removeprefix("fit: ")
-    return phase != name, ORDER.index(name) if name in ORDER else len(ORDER)
+    def stage(self, job: stages.Job) -> Attempt:
+        """A new one of a stage."""
+        return self.attempt(job.flags, verb=job.verb, pictures=job.first, untimed=True)
 
 
 def main() -> int:
     """Parse, run, sum up."""
     parser = argparse.ArgumentParser(prog="python tests/chaos", description=(__doc__ or "").split("\n\n")[1])
-    parser.add_argument("--kills", type=int, default=50, help="SIGKILLs of train; fit has a fifth of them more")
+    parser.add_argument(
+        "--kills", type=int, default=50, help="SIGKILLs of train; fit has a fifth more, a stage a twelfth"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of instants and choices")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("NETSMITH_TEST_DATA", "../shared/data")))
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run")
@@ -350,6 +375,7 @@ def main() -> int:
         "memory": harness.memory,
         "power": lambda: harness.power(max(1, asked.kills // 12)),
         "fit": lambda: harness.fit(max(1, asked.kills // 5)),
+        "stages": lambda: harness.begun_with_a_model(max(1, asked.kills // 12)),
     }
     for name in PARTS:
         if name in asked.only:
@@ -359,7 +385,7 @@ def main() -> int:
     print(f"{len(kills)} kills, {sum(blow.writing for blow in kills)} of them while a file was written")
     wrong = [blow for blow in harness.blows if blow.wrong]
     for blow in wrong:
-        print(f"WRONG after {blow.kind} in {blow.phase}: {_word(blow.wrong)}")
+        print(f"WRONG after {blow.kind} in {blow.phase}: {word(blow.wrong)}")
     unmet = harness.unmet() if "kills" in asked.only and asked.kills - timed >= MANY else []
     for phase in unmet:
         print(f"NOT MET by any kill: {phase}")

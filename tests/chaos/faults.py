@@ -65,10 +65,23 @@ def valid_model(attempt: Attempt) -> bool:
     return (attempt.run / "model" / "config.json").exists()
 
 
-def stop(attempt: Attempt, number: signal.Signals, phase: str, draw: random.Random, *, times: int = 1) -> Blow | None:
-    """SIGTERM or Ctrl-C: the exit code says so, one sentence says how to go on, nothing temporary is left."""
+def stop(
+    attempt: Attempt,
+    number: signal.Signals,
+    phase: str | None,
+    draw: random.Random,
+    *,
+    times: int = 1,
+    seconds: float = 0.0,
+) -> Blow | None:
+    """SIGTERM or Ctrl-C: the exit code says so, one sentence says how to go on, nothing temporary is left.
+
+    In a phase, or with None at any moment of a run of so many seconds, but not while Python and libraries start.
+    """
     process = attempt.start()
-    if not aimed(process, phase, draw, seconds=0.0):
+    if phase is None and not process.reaches(lambda now: now != watched.STARTING):
+        return None
+    if not aimed(process, phase, draw, seconds=seconds):
         return None
     met = process.phase()
     early = met == watched.STARTING and not attempt.run.exists()

@@ -30,10 +30,12 @@ class Attempt:
 
     Attributes:
         place: holds all of it.
-        pictures: the data set.
-        flags: of `train`, or a whole command of another verb in `command`.
+        pictures: the data set, or what else the command begins with.
+        flags: of the command.
+        verb: of the command.
         plan: finished run of which the plan is to be obeyed, if any.
         logs: folder for what its processes say, by default `place`.
+        untimed: latencies that verdicts follow from are made up.
     """
 
     place: Path
@@ -42,6 +44,7 @@ class Attempt:
     verb: str = "train"
     plan: Path | None = None
     logs: Path | None = None
+    untimed: bool = False
     starts: int = 0
     processes: list[watched.Watched] = field(default_factory=list)
 
@@ -82,12 +85,13 @@ class Attempt:
     def environment(self) -> dict[str, str]:
         """Of the attempt's processes."""
         places = {"NETSMITH_CACHE": str(self.cache), "TMPDIR": str(self.scratch)}
-        return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | places
+        untimed = {watched.UNTIMED: "1"} if self.untimed else {}
+        return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | places | untimed
 
     @property
     def command(self) -> list[str]:
         """As typed, first and again."""
-        resume = ["--resume"] if self.verb == "train" else []
+        resume = ["--resume"] if self.verb != "fit" else []
         return [self.verb, str(self.pictures), *self.flags, "-o", str(self.run), *resume]
 
     def start(self, script: Sequence[str] = ()) -> watched.Watched:

@@ -3,13 +3,18 @@
 python observed.py WHERE netsmith's arguments...
 
 The stack is written by faulthandler, in C, without a line of Python being run; a run of seconds has checkpoints every
-fraction of one. All else is the command itself.
+fraction of one. Where the environment asks for it, latencies that verdicts follow from are made up. All else is the
+command itself.
 """
 
 import faulthandler
 import os
 import signal
 import sys
+from pathlib import Path
+
+import pytest
+from watched import UNTIMED
 
 from netsmith.cli.main import main
 from netsmith.train.pacing import Pacing
@@ -24,6 +29,16 @@ def observe(where: str) -> None:
     Pacing._checkpoint_interval = property(lambda self: CHECKPOINT_SECONDS)  # pyright: ignore
 
 
+def make_up_latencies() -> None:
+    """As the tests of stages do."""
+    sys.path.append(str(Path(__file__).parents[1]))
+    from untimed import untimed
+
+    untimed(pytest.MonkeyPatch())
+
+
 if __name__ == "__main__":
     observe(sys.argv.pop(1))
+    if UNTIMED in os.environ:
+        make_up_latencies()
     main()

@@ -12,6 +12,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 LONGEST = 3600.0
 """Seconds after which a process counts as hanging."""
+UNTIMED = "CHAOS_UNTIMED"
+"""Set in the environment of a command whose verdicts are not to follow from latencies."""
 
 # The first rule that a frame meets, from the innermost frame outwards: file below netsmith/, function, phase.
 _RULES: tuple[tuple[str, str, str], ...] = (
@@ -34,10 +36,12 @@ _RULES: tuple[tuple[str, str, str], ...] = (
     ("report/", "", "report"),
     ("run/result.py", "save", "results"),
     ("train/trainer.py", "_advance", "training"),
+    ("compress/", "", "choosing"),
+    ("fit/stage.py", "judge", "judging"),
 )
 STARTING = "starting"
-ORDER = (STARTING, "audit", "split", "cache", "preparing", "going on", "training", "checkpoint", "evaluation", "export",
-         "measuring", "answers", "results", "verifying", "report")  # fmt: skip
+ORDER = (STARTING, "audit", "split", "choosing", "cache", "preparing", "going on", "training", "checkpoint",
+         "evaluation", "export", "judging", "measuring", "answers", "results", "verifying", "report")  # fmt: skip
 """All phases, as a run goes through them."""
 _FRAME = re.compile(r'File "([^"]*)", line \d+ in (\S+)')
 

@@ -102,7 +102,9 @@ def _metrics(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _artifacts(run: Path) -> Iterator[tuple[Path, str]]:
-    for folder in (run / "model", *sorted(run.glob("candidates/*/model"))):
+    named = {run / "model", *run.glob("candidates/*/model")}
+    written = {path.parent for path in run.rglob("config.json") if not is_temporary(path, run)}
+    for folder in sorted(named | written):
         if folder.exists():
             try:
                 bundle = load_bundle(folder)
@@ -122,8 +124,9 @@ def outcome(run: Path) -> dict[str, str]:
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
-    """Rows of metrics without what only says how long something took."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
+    """Rows of metrics without what only says how long something took; none where nothing was trained."""
+    path = run / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
     return [{key: value for key, value in row.items() if key not in VOLATILE} for row in rows]
 
 
