@@ -70,8 +70,10 @@ def train(
         pretrained_dir: Folder of weights files, looked at before the cache and the net.
         from_: Start from the network and weights of an artifact or run of ours, trained, grown or cut; it brings its
             preprocessing and gentler steps. Classes of the same name keep what the classifier knows of them.
-        time: Time of training, such as 90s, 10m or 1h30m.
-        epochs: Passes over the training pictures, in place of --time.
+        time: Time of training alone, such as 90s, 10m or 1h30m; reading the pictures comes before, exporting, measuring
+            and verifying after it. (netsmith fit counts all.)
+        epochs: Passes over the training pictures, in place of --time. Nothing is measured then: on a CPU float32 on all
+            cores, unless --amp and --threads say otherwise.
         out: Folder of the run; with --find-lr, of the chart.
         resume: Go on with the interrupted run in the folder.
         find_lr: Begin no run: try rising learning rates on a copy of the network, and suggest one.
