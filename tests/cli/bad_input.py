@@ -13,10 +13,13 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from artifact_models import write_colours
+from artifact_models import SIZE, write_colours
 from pictures import class_files, noise, write_files
 from safetensors.numpy import save
 from typed import Done
+
+from netsmith.arch.names import find_layout
+from netsmith.artifact.quantization import Quantization
 
 GOOD = class_files({"cat": 8, "dog": 8})
 
@@ -162,10 +165,18 @@ def make_checkpoints(root: Path) -> None:
 
 
 def make_models(root: Path) -> None:
-    """A model folder that answers, and broken copies of it."""
+    """A model folder that answers, broken copies of it, and models of cats and dogs that cannot be worked on."""
     whole = write_colours(root / "model").folder
     for name in ("cut", "described", "deep"):
         shutil.copytree(whole, root / f"model-{name}")
+    of_pets = {"labels": ("cat", "dog"), "layout": find_layout("resnet20_cifar", num_classes=2, img_size=SIZE)}
+    other = save({"conv1.weight": np.zeros((4, 3, 3, 3), np.float32)})
+    write_colours(root / "model-unlike", weights=other, **of_pets)
+    rounded = Quantization(
+        source="0" * 64, rung="made up", per_channel=True, bits=8, calibration="minmax", pictures=1, excluded=(),
+        equalized=False,
+    )  # fmt: skip
+    write_colours(root / "model-int8", precision="int8", quantization=rounded, **of_pets)
     graph = (whole / "model.onnx").read_bytes()
     (root / "model-cut" / "model.onnx").write_bytes(graph[: len(graph) // 2])
     (root / "model-described" / "config.json").write_text('{"format": 1, "evil": 1}')

@@ -160,6 +160,21 @@ MODELS = [
     ("export runs/nowhere -o out", "there is no", "give the folder"),
     ("import-weights cut.pth --model resnt18 -o out", "no model is called 'resnt18'", "did you mean resnet18"),
 ]
+UNLIKE = ("model-unlike", "does not hold the weights of resnet20_cifar", "conv1.weight")
+STAGES = [
+    ("prune model-int8 --data good --macs 0.5", "model-int8 is int8 already", "prune the float32 model that it was"),
+    ("prune model-unlike --data good --macs 0.5", *UNLIKE),
+    ("prune model-unlike --data good --unstructured 0.5", *UNLIKE),
+    ("train good --from model-unlike --epochs 1", *UNLIKE),
+    ("train good --from model-int8 --epochs 1", "model-int8 was shipped without model.safetensors", "load the folder"),
+    ("distill resnet8_cifar --teacher model-unlike --data good --epochs 1", *UNLIKE),
+    ("distill model-unlike --teacher model-int8 --data good --epochs 1", *UNLIKE),
+    ("distill resnet8_cifar --teacher model-int8 --data good --epochs 1", "shipped without model.safetensors"),
+    ("distill resnet8_cifar --teacher model --data good --epochs 1", "does not know the classes cat, dog", "name a"),
+    ("quantize model-unlike --data good", *UNLIKE[:2]),
+    ("compress model-unlike --data good --budget size=1MB", *UNLIKE[:2]),
+    ("compress model-int8 --data good --budget size=1MB", "model-int8 is int8 already"),
+]
 REPORTS = [
     ("report nowhere", "nowhere is not a run folder: it has no run.json"),
     ("report good", "good is not a run folder: it has no run.json"),
@@ -237,6 +252,11 @@ def test_where_to(refused, typed, said):
 @pytest.mark.parametrize(("typed", "said"), named(MODELS))
 def test_models_and_artifacts(refused, typed, said):
     refused(typed, *said)
+
+
+@pytest.mark.parametrize(("typed", "said"), named(STAGES))
+def test_models_that_cannot_be_worked_on(refused, typed, said):
+    refused(f"{typed} -o out", *said)
 
 
 @pytest.mark.parametrize(("typed", "said"), named(REPORTS))

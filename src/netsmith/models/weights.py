@@ -128,7 +128,10 @@ def check_weights(weights: Mapping[str, Tensor], layout: Layout, *, where: str) 
     """
     expected = {name: shape for name, shape, _ in g.state(layout_graph(layout))}
     if problems := differences(weights, expected):
-        raise InputError(f"{where} does not hold the weights of {layout.name}: {problems}")
+        raise InputError(
+            f"{where} does not hold the weights of {layout.name}: {problems}; give those of this network, or export it "
+            "again"
+        )
     for name, tensor in weights.items():
         if tensor.is_floating_point() == name.endswith(".num_batches_tracked"):
             raise InputError(
