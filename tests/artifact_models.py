@@ -157,6 +157,7 @@ def write_colour_run(root: Path, *, latency: Measurement, budget: str = "latency
         params=counted.params,
         macs=counted.macs,
         size_bytes=bundle.size_bytes,
+        memory_bytes=latency.peak_memory_bytes,
         latency_ms=Latency(
             p50=latency.p50_ms, p90=latency.p90_ms, low=latency.low, high=latency.high, noise=latency.noise
         ),

@@ -25,7 +25,7 @@ MEASURED = Measurement(
     low=1.05,
     high=1.2,
     noise=0.1,
-    peak_memory_bytes=None,
+    peak_memory_bytes=80_000_000,
     threads=1,
     runtime="onnxruntime",
     warmup=3,
@@ -95,6 +95,8 @@ def top1(split, key, value):
         (final(lambda f: f.update(params=1)), "params"),
         (final(lambda f: f.update(macs=f["macs"] - 1)), "macs"),
         (final(lambda f: f.update(size_bytes=f["size_bytes"] - 1)), "size_bytes"),
+        (final(lambda f: f.update(memory_bytes=60_000_000)), "memory_bytes"),
+        (final(lambda f: f.update(memory_bytes=170_000_000)), "memory_bytes"),
         (final(lambda f: f.update(model="resnet18")), "model"),
         (final(lambda f: f.update(precision="int8")), "precision"),
         (final(lambda f: f.update(threads=2)), "threads"),
@@ -124,6 +126,18 @@ def top1(split, key, value):
 def test_every_edit_of_the_results_is_found(root, change, name):
     edit(root / "run" / "results.json", change)
     assert name in failed(root)
+
+
+@pytest.mark.usefixtures("still")
+def test_memory_is_judged_by_the_same_libraries_only(root):
+    edit(root / "run" / "results.json", final(lambda f: f.update(memory_bytes=90_000_000)))
+    assert failed(root) == set(), "within a quarter"
+    edit(root / "run" / "results.json", final(lambda f: f.update(memory_bytes=9)))
+    edit(root / "run" / "results.json", lambda d: d["versions"].update(onnxruntime="0.1"))
+    [check] = [check for check in verify(root / "run").checks if check.name == "memory_bytes"]
+    assert (check.ok, check.note) == (None, "recorded elsewhere or with other versions: shown, not judged")
+    edit(root / "run" / "results.json", final(lambda f: f.pop("memory_bytes")))
+    assert "memory_bytes" not in {check.name for check in verify(root / "run").checks}, "an older run"
 
 
 @pytest.mark.usefixtures("still")
@@ -313,6 +327,7 @@ def test_another_machine_or_runtime_is_shown_not_judged(root, monkeypatch, other
         "latency p50 ms",
         "latency p90 ms",
         "latency budget, measured again",
+        "memory_bytes",
         *(["runtime"] if other == "runtime" else []),
     }
 

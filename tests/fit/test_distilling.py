@@ -171,6 +171,26 @@ def test_what_does_not_go_together_is_told_and_nothing_is_written(
     assert "are of none" in refused("--unlabelled", str(other), "--class-balance", "sampling")
 
 
+def test_a_student_of_other_classes_is_told_to_get_another_classifier(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the rule of `train --from`, aloud and in the ledger; a teacher of other classes is refused, see above."""
+    monkeypatch.setattr(loop, "train", interrupted)
+    student, out = tmp_path / "student", tmp_path / "run"
+    network = build(find_layout(STUDENT, num_classes=3, img_size=16)).eval()
+    export_network(network, student, labels=("0", "1", "cat"), preprocess=SHOWN)
+    typed = ["distill", str(student), "--teacher", str(teacher), "--data", "digits", "--epochs", "1", "-o", str(out)]
+    assert run(typed) == 130
+    note = (
+        f"{student} has other classes: its classifier keeps what it knows of 0, 1, is new for 2, 3, 4 and 5 more, "
+        "loses cat"
+    )
+    assert f"note: {note}" in capsys.readouterr().err.splitlines()
+    split = Ledger(out / "ledger.jsonl", clock=FakeClock()).newest("split")
+    assert split is not None
+    assert note in split.after["notes"]
+
+
 def test_no_run_is_written_into_what_it_is_made_of(
     teacher: Path, few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

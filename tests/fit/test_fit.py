@@ -87,9 +87,14 @@ def test_a_run_leaves_all_its_files(whole):
 
 def test_what_is_shipped_has_learned(whole):
     [trained] = [row for row in read_jsonl(whole / "ledger.jsonl") if row["stage"] == "train"]
+    final = Result.load(whole / "results.json").final
+    told = {name: trained["after"][name] for name in ("size_bytes", "threads", "params", "macs")}
+    assert told == {name: value for name, value in final.model_dump().items() if name in told}
+    assert min(final.memory_bytes, trained["after"]["memory_bytes"]) > 20e6
+    assert trained["reason"].endswith("nothing stands before it: its weights were fresh")
     if (steps := trained["after"]["steps"]) < 40:
         pytest.skip(f"the machine was too busy to tell: the winner made {steps} updates in {TIME}")
-    assert Result.load(whole / "results.json").final.top1.test.value > 0.8
+    assert final.top1.test.value > 0.8
 
 
 def test_every_racer_leaves_an_artifact(whole):

@@ -67,8 +67,12 @@ def test_a_run_keeps_its_word_with_another_runtime(run, monkeypatch):
     assert result.commands == ["netsmith fit", "netsmith bench run --write"]
     assert stages(run) == [("runtime", "kept"), ("verify", "done")]
     row = Ledger(run.ledger, clock=SystemClock()).rows[0]
-    assert (row.inputs, row.reason) == ([before.artifact], KEPT.reason)
-    assert (row.before["runtime"], row.after["p90_ms"]) == (REFERENCE, 5.5)
+    assert row.inputs == [before.artifact]
+    assert row.reason == f"{KEPT.reason}; {preferring.UNASKED}"
+    assert (row.before["runtime"], row.after["latency_ms"]["p90"]) == (REFERENCE, 5.5)
+    assert (row.before["memory_bytes"], row.before["top1"]) == (10**8, before.final.top1.model_dump()["val"])
+    assert row.after.keys() == row.before.keys() - {"top1"}
+    assert 20e6 < result.final.memory_bytes < 10**9
     assert OTHER.runtime in run.report.read_text()
 
 

@@ -37,12 +37,12 @@ from netsmith.fit import cutting, distilling, finish, going_on, pruning, stage
 from netsmith.fit.cutting import LatencyLimit, Milliseconds, Wish, all_alike, arrays_of
 from netsmith.fit.distilling import DistillJob, _Lesson, distill_run
 from netsmith.fit.going_on import Round, Training
+from netsmith.fit.job import TrainJob
 from netsmith.fit.judged import Found, Judged
 from netsmith.fit.lengths import enter_time, time_of
 from netsmith.fit.parent import Parent, open_parent
 from netsmith.fit.pruning import PruneJob, prune_run
 from netsmith.fit.session import Session
-from netsmith.fit.single import TrainJob
 from netsmith.fit.teaching import OurTeacher
 from netsmith.models.build import Network, load_model
 from netsmith.run.clock import FakeClock

@@ -15,7 +15,7 @@ from netsmith.artifact.latency import Measurement
 from netsmith.artifact.runtimes import open_model
 from netsmith.data.record import from_data_json
 from netsmith.errors import CheckError, InputError
-from netsmith.fit.judged import Judged, best, verdict
+from netsmith.fit.judged import Judged, best, compare, verdict
 from netsmith.fit.parent import open_parent
 from netsmith.fit.session import Session
 from netsmith.fit.stage import Stage, run_stage
@@ -249,6 +249,20 @@ def test_the_verdict_asks_for_the_drop_and_the_speed_that_were_asked_for():
     assert "it takes 0.50 of the time, more than the 0.4 asked for" in verdict(before, worse, share=0.4).reason
     assert verdict(before, uneven, share=0.65).kept, "within the noise"
     assert not verdict(before, uneven, share=0.6).kept
+
+
+def test_a_model_is_better_or_worse_only_beyond_chance():
+    before = judged([True] * 180 + [False] * 20)
+    better = compare(before, judged([True] * 190 + [False] * 10, p50=0.5), name="runs/a")
+    assert better.reason.startswith("better than runs/a: top-1 90.00% -> 95.00% on 200 validation pictures (+5.00")
+    assert "p50 1 -> 0.5 ms (2.00x)" in better.reason
+    assert better.change == change(before.answers, judged([True] * 190 + [False] * 10).answers)
+    worse = compare(before, judged([True] * 170 + [False] * 30), name="runs/a")
+    assert worse.reason.startswith("worse than runs/a, which stays the better model: top-1 90.00% -> 85.00%")
+    for right in ([True] * 182 + [False] * 18, [True] * 180 + [False] * 20, [True] * 178 + [False] * 22):
+        assert compare(before, judged(right), name="x").reason.startswith("no different from x beyond chance: ")
+    mixed = compare(before, judged([False] * 20 + [True] * 180), name="x")
+    assert (mixed.change.value, mixed.change.low < 0 < mixed.change.high) == (0.0, True), "as many lost as won"
 
 
 def test_the_best_is_the_most_accurate_and_among_equals_the_lightest():

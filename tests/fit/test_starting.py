@@ -17,9 +17,9 @@ from netsmith.errors import InputError
 from netsmith.export.network import export_network
 from netsmith.fit import distilling
 from netsmith.fit.distilling import AS_STUDENT, DistillJob, distill_run
+from netsmith.fit.job import Opened, TrainJob, open_job
 from netsmith.fit.parent import keeping_splits, open_parent
 from netsmith.fit.session import Session
-from netsmith.fit.single import Opened, TrainJob, open_job
 from netsmith.fit.starting import Continued, find_start
 from netsmith.models.build import build, continue_model, load_model
 from netsmith.models.extend import Growth, extend
@@ -92,6 +92,23 @@ def test_an_extended_network_which_no_name_means_is_gone_on_with(parent: Path, p
     found = opened(pictures, parent=tmp_path / "larger")
     assert found.recipe.model.endswith("+width=1.5")
     assert torch.equal(found.network.state_dict()["conv1.weight"], larger.state_dict()["conv1.weight"])
+
+
+def test_the_same_classes_are_numbered_as_the_artifact_has_them_and_of_others_it_is_told(
+    parent: Path, pictures: str, tmp_path: Path
+) -> None:
+    """So that old and new model answer alike, and whoever swaps them finds the outputs where they were."""
+    network = build(find_layout(NAME, num_classes=4, img_size=16), seed=1)
+    export_network(network.eval(), tmp_path / "turned", labels=("elk", "bee", "dog", "cat"), preprocess=OWN)
+    turned, plain = opened(pictures, parent=tmp_path / "turned").dataset, opened(pictures, model=NAME).dataset
+    assert (turned.classes, plain.classes) == (("elk", "bee", "dog", "cat"), ("bee", "cat", "dog", "elk"))
+    assert [turned.classes[item.label] for item in turned.items] == [plain.classes[item.label] for item in plain.items]
+    assert turned.notes == plain.notes
+    told = opened(pictures, parent=parent).dataset.notes[-1]
+    assert told == (
+        f"{parent} has other classes: its classifier keeps what it knows of bee, is new for cat, dog, elk, "
+        "loses ant, cow"
+    )
 
 
 def run_that_knew(run: Path, dataset: Dataset, sides: Mapping[str, Split], *, labels: Sequence[str] = KNOWN) -> Path:

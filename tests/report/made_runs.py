@@ -265,6 +265,7 @@ def _finish(
             params=1_371_234,
             macs=61_204_480,
             size_bytes=3_312_889,
+            memory_bytes=71_400_000,
             latency_ms=latency,
             top1=Top1(val=top1["val"], test=top1["test"]),
         ),

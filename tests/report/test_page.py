@@ -210,6 +210,37 @@ def test_stages_show_both_sides_and_what_is_none_is_left_out(tmp_path: Path) -> 
     assert "<i>float32" not in page.html
 
 
+def test_a_training_stands_alone_or_beside_what_it_went_on_with(tmp_path: Path) -> None:
+    run = train_run(tmp_path / "r18")
+    page = Page(write_report(run))
+    assert "71.4 MB of memory in use" in page.text
+    assert "which had this model alone, needed 71.4 MB of memory" in page.sections["sure"]
+    interval = {"value": 0.95, "low": 0.9, "high": 0.97, "n": 100}
+    made = {
+        "precision": "float32", "runtime": "onnxruntime", "threads": 2, "size_bytes": 4_000_000, "macs": 1000,
+        "latency_ms": {"p50": 4.0, "p90": 5.0, "low": 4.9, "high": 5.1, "noise": 0.01}, "top1": interval,
+        "memory_bytes": 90_000_000, "id": "resnet18", "steps": 56, "epochs": 12.0,
+    }  # fmt: skip
+    ledger = Ledger(run.ledger, clock=FakeClock())
+    ledger.add("train", verdict="done", reason="nothing stands before it", after=made)
+    page = Page(write_report(run))
+    assert "90.0 MB" in page.sections["stages"]
+    assert "before" not in page.sections["stages"].partition("runs in")[2]
+    assert "went on with" not in page.sections[""]
+    change = {"value": -0.02, "low": -0.031, "high": -0.009, "n": 100}
+    ledger.add(
+        "train", verdict="done", reason="worse", before=made | {"size_bytes": 2}, after=made | {"change": change}
+    )
+    page = Page(write_report(run))
+    assert (
+        "Beside the model that it went on with it is worse: -2.00 points on 100 validation pictures, paired, 95% "
+        "interval -3.10 to -0.90." in page.sections[""]
+    )
+    assert "2 B" in page.sections["stages"]
+    ledger.add("train", verdict="done", reason="damaged", after=made | {"change": {"value": "much"}})
+    assert "went on with" not in Page(write_report(run)).sections[""]
+
+
 def test_a_missed_budget_and_a_failed_verification_are_said_first(tmp_path: Path) -> None:
     run = fit_run(tmp_path / "pets", train=60, val=30, test=30, budget="latency=4.1ms")
     Ledger(run.ledger, clock=FakeClock()).add("verify", verdict="failed", reason="33 checks; not held: size")

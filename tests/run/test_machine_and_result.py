@@ -75,6 +75,7 @@ def result() -> Result:
             params=11_000_000,
             macs=1_800_000_000,
             size_bytes=44_000_000,
+            memory_bytes=70_000_000,
             latency_ms=Latency(p50=1.0, p90=1.2, low=1.1, high=1.3, noise=0.02),
             top1=Top1(val=wilson(90, 100), test=None),
         ),
@@ -92,6 +93,9 @@ def test_result_round_trip(tmp_path):
     document = json.loads((tmp_path / "results.json").read_text())
     assert list(document) == ["format", "final", "budget", "machine", "versions", "commands", "artifact"]
     assert document["final"]["top1"]["val"]["n"] == 100
+    assert document["final"].pop("memory_bytes") == 70_000_000
+    (tmp_path / "older.json").write_text(json.dumps(document))
+    assert Result.load(tmp_path / "older.json").final.memory_bytes is None
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@
   another number of cores, or without the runtime they were recorded with, latencies are shown and not judged.
 - Accuracy is recomputed from `predictions/` and, where the data is still there, from the pictures
   (`netsmith.artifact.verify_accuracy`).
+- Memory is that of the process that measured: a recorded one is false where the process needs more than 25 % more now,
+  or less than half. Most of it is libraries, so with other versions, or where latencies are not judged, it is shown.
 - A budget that is not met is a failure, whatever is recorded.
 """
 
@@ -30,7 +32,7 @@ from netsmith.data.record import DataRecord, read_data_json
 from netsmith.errors import CheckError, InputError
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
-from netsmith.run.machine import machine
+from netsmith.run.machine import machine, versions
 from netsmith.run.progress import Progress
 from netsmith.run.result import Latency, Result
 
@@ -178,6 +180,16 @@ def _check_latency(result: Result, bundle: Bundle, report: Report, *, seconds: f
     if limit is not None:
         met = best.high <= limit if comparable else None
         report(Check("latency budget, measured again", f"at most {limit:g}", round(best.high, 4), met, note))
+    _check_memory(result, best, report, comparable=comparable and result.versions == versions())
+
+
+def _check_memory(result: Result, found: Measurement, report: Report, *, comparable: bool) -> None:
+    recorded, now = result.final.memory_bytes, found.peak_memory_bytes
+    if recorded is None or now is None:
+        return
+    holds = now / (1 + _SLACK) <= recorded <= 2 * now
+    note = "" if comparable else "recorded elsewhere or with other versions: shown, not judged"
+    report(Check("memory_bytes", recorded, now, holds if comparable else None, note))
 
 
 def latency_holds(recorded: Latency, found: Measurement) -> tuple[bool, bool]:

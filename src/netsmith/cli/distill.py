@@ -114,7 +114,7 @@ def distill(
     command += flags.typed(**own)
 
     from netsmith.fit.distilling import DistillJob, distill_run
-    from netsmith.fit.single import TrainJob
+    from netsmith.fit.job import TrainJob
 
     job = DistillJob(
         student=student,

@@ -41,6 +41,7 @@ def outcome(result: "Result", folder: Path) -> str:
     rows = [
         ("model", f"{final.model}, {final.params:,} parameters, {final.macs / 1e6:,.1f} M MACs"),
         ("size", f"{final.size_bytes / 1e6:,.3f} MB"),
+        *([("memory", f"{final.memory_bytes / 1e6:,.0f} MB at most")] if final.memory_bytes is not None else []),
         (
             "latency",
             f"p50 {latency.p50:.3f} ms, p90 {latency.p90:.3f} ms (at most {latency.high:.3f}), {final.threads} threads",

@@ -69,7 +69,8 @@ def train(
         pretrained: Start from the network's published weights; they bring their preprocessing and gentler steps.
         pretrained_dir: Folder of weights files, looked at before the cache and the net.
         from_: Start from the network and weights of an artifact or run of ours, trained, grown or cut; it brings its
-            preprocessing and gentler steps. Classes of the same name keep what the classifier knows of them.
+            preprocessing and gentler steps. Classes of the same name keep what the classifier knows of them; where all
+            are the same, the new model is judged beside that one.
         time: Time of training alone, such as 90s, 10m or 1h30m; reading the pictures comes before, exporting, measuring
             and verifying after it. (netsmith fit counts all.)
         epochs: Passes over the training pictures, in place of --time. Nothing is measured then: on a CPU float32 on all
@@ -93,7 +94,8 @@ def train(
     own = {"model": model, "pretrained": pretrained or None, "time": time, "epochs": epochs}
     given = flags.values(**own)
 
-    from netsmith.fit.single import TrainJob, train_run
+    from netsmith.fit.job import TrainJob
+    from netsmith.fit.single import train_run
     from netsmith.fit.starting import FROM
 
     command = ["train", data, *(["--recipe", recipe] if recipe else []), *(["-c", str(config)] if config else [])]

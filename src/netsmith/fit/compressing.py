@@ -22,12 +22,12 @@ from netsmith.fit.composing import FLAGS, compose_recipe
 from netsmith.fit.distilling import refuse_unlabelled
 from netsmith.fit.finish import ATTEMPTS
 from netsmith.fit.going_on import trained_before
+from netsmith.fit.job import trainable
 from netsmith.fit.judged import Found, Judged, best, verdict
 from netsmith.fit.opening import refuse_inside
 from netsmith.fit.parent import Parent, open_parent
 from netsmith.fit.reaching import near
 from netsmith.fit.session import Session
-from netsmith.fit.single import trainable
 from netsmith.fit.stage import Stage, run_stage
 from netsmith.fit.starting import Continued
 from netsmith.fit.steps import FOLDER

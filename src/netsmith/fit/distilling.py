@@ -24,12 +24,13 @@ from netsmith.data.items import Dataset
 from netsmith.data.masters import Masters
 from netsmith.data.unlabelled import with_unlabelled
 from netsmith.errors import CheckError, InputError
+from netsmith.fit.job import Opened, TrainJob
 from netsmith.fit.judged import Found, verdict
 from netsmith.fit.lengths import enter_time, time_of
 from netsmith.fit.opening import refuse_inside
 from netsmith.fit.parent import Parent, keeping_splits, open_parent
 from netsmith.fit.session import Session
-from netsmith.fit.single import AtWork, Opened, TrainJob, run_job, told
+from netsmith.fit.single import AtWork, run_job, told
 from netsmith.fit.stage import Stage, made_in
 from netsmith.fit.teaching import Source, open_teacher, refuse_other
 from netsmith.run.folder import RunFolder

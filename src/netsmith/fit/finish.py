@@ -1,9 +1,9 @@
 """From trained weights to a run that keeps its word.
 
-In this order: the artifact is written and compared with PyTorch; the number of threads it prefers and its latency are
-measured in fresh processes; it answers the validation pictures and, once, the test pictures; `results.json` is written;
-a fresh process verifies all of it. Every stage gives the same bytes when a killed run comes here again: what depends on
-the machine is a plan row.
+In this order: the artifact is written and compared with PyTorch; the number of threads it prefers is measured in fresh
+processes; it answers the validation pictures, its latency and memory are measured in a fresh process, and the ledger
+gets what was found; it answers the test pictures, once; `results.json` is written; a fresh process verifies all of it.
+Every stage gives the same bytes when a killed run comes here again: what depends on the machine is a plan row.
 """
 
 import hashlib
@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 
-from netsmith.arch.cost import cost
 from netsmith.artifact.bundle import Activation, Bundle, Preferred, Provenance, artifact_hash, write_bundle
-from netsmith.artifact.evaluate import evaluate
+from netsmith.artifact.evaluate import Evaluation, evaluate
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.measure import measure, preferred_threads
 from netsmith.artifact.predictions import Predictions
@@ -28,19 +27,19 @@ from netsmith.data.items import Dataset
 from netsmith.data.prepare import Pixels, as_pixels
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.explaining import explain
-from netsmith.fit.judged import as_latency
+from netsmith.fit.judged import Judged
 from netsmith.fit.replay import Replay
+from netsmith.fit.trained import Ended
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger, Split
 from netsmith.run.machine import machine, versions
-from netsmith.run.metrics import Interval
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
-from netsmith.run.result import Final, Latency, Result, Top1
-from netsmith.run.scores import METRICS
+from netsmith.run.result import Final, Result, Top1
+from netsmith.run.scores import Answers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -165,32 +164,15 @@ class Finisher:
         """
         return origin.model_copy(update={"data": self.dataset.fingerprint, "doubtful": self.doubtful})
 
-    def enter(self, name: str, *, steps: int, epochs: float, val: Interval) -> None:
-        """Enter a training that came to its end in the ledger, once.
-
-        Args:
-            name: what was trained: a candidate's id or a network's name.
-            steps, epochs: that it took.
-            val: top-1, or mAP of tags, of the network on validation.
-        """
-        if self.ledger.newest("train") is None:
-            self.ledger.add(
-                "train",
-                verdict="done",
-                reason=f"{name} trained to the end of its plan",
-                after={"id": name, "steps": steps, "epochs": epochs, METRICS[self.dataset.task]: val.model_dump()},
-                splits_read=["train", "val"],
-            )
-
-    def conclude(
+    def make(
         self,
         network: "nn.Module",
         *,
         preprocess: Preprocess,
         recipe: Recipe,
         thresholds: tuple[float, ...] | None = None,
-    ) -> Result:
-        """From the trained network to the verified run and its report.
+    ) -> Bundle:
+        """The run's artifact, of the trained network; in a replay held to the weights that it must be.
 
         Args:
             network: trained.
@@ -198,7 +180,7 @@ class Finisher:
             thresholds: of tags, chosen on validation.
 
         Raises:
-            CheckError: as `export` and `finish`.
+            CheckError: as `export`.
         """
         bundle = self.export(network, self.run.model, preprocess=preprocess, recipe=recipe, thresholds=thresholds)
         if self.ledger.newest("export") is None:
@@ -206,81 +188,75 @@ class Finisher:
             self.ledger.add("export", verdict="done", reason="agrees with PyTorch on the golden examples", after=after)
         if self.replay is not None:
             self.replay.compare(bundle, self.ledger)
-        return self.complete(bundle)
+        return bundle
 
-    def complete(self, bundle: Bundle) -> Result:
-        """`finish`, and the report, also where a limit was missed: it says so. A step ends with its results."""
+    def complete(self, bundle: Bundle, training: Ended | None = None) -> Result:
+        """Answer validation, measure, answer test, write the results, verify and report; a step ends with its results.
+
+        Args:
+            bundle: the run's artifact.
+            training: that made it, entered in the ledger where it is not there yet; None where a stage has its own row.
+
+        Raises:
+            CheckError: a limit of the budget or a check of the verification does not hold; `results.json` and the
+                report say so too.
+        """
+        artifact = artifact_hash(bundle.folder)
+        val = self._answers(bundle, artifact, "val")
+        found = self._judged(bundle, artifact, val)
+        if training is not None:
+            training.enter(self.ledger, found)
+        tested = self.dataset.subset("test") and not self.step
+        test = self._answers(bundle, artifact, "test").scores if tested else {}
+        scores = {name: Top1(val=one, test=test.get(name)) for name, one in val.scores.items() if name in RECORDED}
         if self.step:
-            artifact = artifact_hash(bundle.folder)
-            result = self._result(bundle, artifact, self._scores(bundle, artifact))
-            result.save(self.run.results)
-            return result
+            return self._recorded(found, scores)
         try:
-            return self.finish(bundle)
+            return self._finish(bundle, found, scores)
         finally:
             if self.run.finished:
                 explain(self.run)
 
-    def finish(self, bundle: Bundle) -> Result:
-        """Measure, answer validation and test, write `results.json`, verify in a fresh process.
-
-        Args:
-            bundle: the run's artifact.
-
-        Raises:
-            CheckError: a limit of the budget or a check of the verification does not hold; `results.json` says so too.
-        """
-        artifact = artifact_hash(bundle.folder)
-        scores = self._scores(bundle, artifact)
+    def _finish(self, bundle: Bundle, found: Judged, scores: dict[str, Top1]) -> Result:
+        """What was found, written and verified in a fresh process."""
         failed: list[str] = []
         for _ in range(ATTEMPTS):
-            result = self._result(bundle, artifact, scores)
-            result.save(self.run.results)
+            result = self._recorded(found, scores)
             if missed := [str(row) for row in result.budget if not row.met]:
-                self.ledger.add("budget", verdict="failed", reason=f"missed: {'; '.join(missed)}", inputs=[artifact])
+                reason = f"missed: {'; '.join(missed)}"
+                self.ledger.add("budget", verdict="failed", reason=reason, inputs=[found.artifact])
                 raise CheckError(f"the finished model misses its budget: {'; '.join(missed)}; it is in {bundle.folder}")
-            failed = verified(self.run, self.ledger, artifact, seconds=self.measure_s, progress=self.progress)
+            failed = verified(self.run, self.ledger, found.artifact, seconds=self.measure_s, progress=self.progress)
             if not failed:
                 return result
             if not all(name.startswith("latency") for name in failed):
                 break  # only a latency may differ because the machine did: it is measured and verified again
+            found = self._judged(bundle, found.artifact, found.answers)
         raise CheckError(f"the run does not keep its word: {', '.join(failed)}; see `netsmith verify {self.run.path}`")
 
-    def _scores(self, bundle: Bundle, artifact: str) -> dict[str, Top1]:
-        """What the artifact answers on validation and, but for a step, on test."""
-        val = self._answers(bundle, artifact, "val")
-        test = self._answers(bundle, artifact, "test") if self.dataset.subset("test") and not self.step else {}
-        return {name: Top1(val=found, test=test.get(name)) for name, found in val.items() if name in RECORDED}
-
-    def _result(self, bundle: Bundle, artifact: str, scores: dict[str, Top1]) -> Result:
-        """The artifact measured once more, with what is known of it."""
-        latency = self._latency(bundle)
-        counted = cost(bundle.layout)
-        final = Final(
-            model=bundle.layout.name,
-            precision=bundle.config.precision,
-            runtime=bundle.config.preferred.runtime,
-            threads=bundle.config.preferred.threads,
-            params=counted.params,
-            macs=counted.macs,
-            size_bytes=bundle.size_bytes,
-            latency_ms=latency,
-            **scores,
-        )
-        measured = {
-            "latency_ms": latency.high,
-            "size_bytes": bundle.size_bytes,
-            "macs": counted.macs,
-            "params": counted.params,
-        }
-        return Result(
-            final=final,
-            budget=self.budget.rows(measured),
+    def _recorded(self, found: Judged, scores: dict[str, Top1]) -> Result:
+        """What is known of the artifact, in `results.json`."""
+        result = Result(
+            final=Final(
+                model=found.model,
+                precision=found.precision,
+                runtime=found.runtime,
+                threads=found.threads,
+                params=found.params,
+                macs=found.macs,
+                size_bytes=found.size_bytes,
+                memory_bytes=found.memory_bytes,
+                latency_ms=found.latency,
+                **scores,
+            ),
+            budget=found.held_to(self.budget),
             machine=machine(),
             versions=versions(),
             commands=list(self.commands),
-            artifact=artifact,
+            artifact=found.artifact,
         )
+        result.save(self.run.results)
+        return result
 
     def _golden_pictures(self) -> list[bytes]:
         """Encoded pictures to ship as examples: the first of the first sets of labels, by hash; arrays are PNG."""
@@ -293,7 +269,8 @@ class Finisher:
                 break
         return list(chosen.values())
 
-    def _latency(self, bundle: Bundle) -> Latency:
+    def _judged(self, bundle: Bundle, artifact: str, answers: Answers) -> Judged:
+        """The artifact measured once more, in a process of its own."""
         limit = self.budget.latency_ms
         best: Measurement | None = None
         for _ in range(ATTEMPTS):
@@ -302,9 +279,12 @@ class Finisher:
             if limit is None or best.high <= limit:
                 break
         assert best is not None
-        return as_latency(best)
+        memory, preferred = best.peak_memory_bytes, bundle.config.preferred
+        return Judged.of(
+            bundle, artifact=artifact, answers=answers, measured=best, memory_bytes=memory, runs_in=preferred
+        )
 
-    def _answers(self, bundle: Bundle, artifact: str, split: Literal["val", "test"]) -> dict[str, Interval]:
+    def _answers(self, bundle: Bundle, artifact: str, split: Literal["val", "test"]) -> Evaluation:
         """The artifact's answers on a split, written to `predictions/`; reading test is entered in the ledger first."""
         if split == "test" and self.ledger.test_reading(artifact) is None:
             self.ledger.add(
@@ -321,7 +301,7 @@ class Finisher:
         )
         answers = Predictions(pictures.keys, pictures.labels, found.logits, session.runtime)
         answers.save(self.run.predictions(split))
-        return found.scores
+        return found
 
     def prepared(self, split: Split, preprocess: Preprocess) -> Prepared:
         """Evaluation pixels of a split, from the cache where they are there."""

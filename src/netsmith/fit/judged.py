@@ -11,17 +11,19 @@ now and then is not faster where it runs.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
-from netsmith.artifact.bundle import Preferred
+from netsmith.arch.cost import cost
+from netsmith.artifact.bundle import Bundle, Precision, Preferred
 from netsmith.artifact.latency import ALIKE, Measurement
 from netsmith.run.budget import Budget, BudgetRow
+from netsmith.run.ledger import Ledger, LedgerRow, Split, Verdict
 from netsmith.run.metrics import Interval
 from netsmith.run.result import Latency
-from netsmith.run.scores import METRIC_NAMES, Answers, Metric, change
+from netsmith.run.scores import METRIC_NAMES, Answers, Metric, are_tags, change, told_apart
 
 POINTS = 100.0
 """Of a share: the unit of --max-drop."""
@@ -55,22 +57,55 @@ class Judged:
     memory_bytes: int | None
     params: int
     macs: int
-    precision: str
+    precision: Precision
     runtime: str
     threads: int
     answers: Answers = field(repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        bundle: Bundle,
+        *,
+        artifact: str,
+        answers: Answers,
+        measured: Measurement,
+        memory_bytes: int | None,
+        runs_in: Preferred,
+    ) -> "Judged":
+        """An opened artifact with what was found of it; see the attributes."""
+        counted = cost(bundle.layout)
+        return cls(
+            artifact=artifact,
+            model=bundle.layout.name,
+            metric="map" if are_tags(answers.targets) else "top1",
+            score=answers.headline,
+            latency=as_latency(measured),
+            size_bytes=bundle.size_bytes,
+            memory_bytes=memory_bytes,
+            params=counted.params,
+            macs=counted.macs,
+            precision=bundle.config.precision,
+            runtime=runs_in.runtime,
+            threads=runs_in.threads,
+            answers=answers,
+        )
 
     @property
     def runs_in(self) -> Preferred:
         """With which it was measured."""
         return Preferred(runtime=self.runtime, threads=self.threads)
 
-    def missed(self, budget: Budget) -> list[BudgetRow]:
-        """The limits that it misses."""
+    def held_to(self, budget: Budget) -> list[BudgetRow]:
+        """The limits, and what of it each is held against."""
         measured = {
             "latency_ms": self.latency.high, "size_bytes": self.size_bytes, "macs": self.macs, "params": self.params,
         }  # fmt: skip
-        return [row for row in budget.rows(measured) if not row.met]
+        return budget.rows(measured)
+
+    def missed(self, budget: Budget) -> list[BudgetRow]:
+        """The limits that it misses."""
+        return [row for row in self.held_to(budget) if not row.met]
 
     def record(self) -> dict[str, Any]:
         """As `before` and `after` of a ledger row hold it: the names of `results.json`, the score under its own."""
@@ -88,6 +123,40 @@ class Judged:
         )
 
 
+def enter(
+    ledger: Ledger,
+    stage: str,
+    after: Judged,
+    *,
+    verdict: Verdict,
+    reason: str,
+    before: Judged | None = None,
+    more: Mapping[str, Any] | None = None,
+    splits_read: Sequence[Split] = ("train", "val"),
+) -> LedgerRow:
+    """Append the row of all that makes a model: what it began with and what it made, each as it was judged.
+
+    Args:
+        ledger: of the run.
+        stage: of the row.
+        after: what was made.
+        verdict, reason: as `LedgerRow` has them.
+        before: what it began with; None where nothing can stand there, which the reason says.
+        more: what else `after` says.
+        splits_read: whose pictures were looked at.
+    """
+    return ledger.add(
+        stage,
+        verdict=verdict,
+        reason=reason,
+        inputs=[] if before is None else [before.artifact],
+        output=after.artifact,
+        before=None if before is None else before.record(),
+        after={**after.record(), **(more or {})},
+        splits_read=splits_read,
+    )
+
+
 @dataclass(frozen=True)
 class Found:
     """The verdict on a stage: whether what it made is kept, and why, in one sentence with the numbers."""
@@ -96,7 +165,7 @@ class Found:
     reason: str
 
     @property
-    def word(self) -> str:
+    def word(self) -> Verdict:
         """As the ledger has it."""
         return "kept" if self.kept else "refused"
 
@@ -121,20 +190,9 @@ def verdict(
         budget: limits that it must keep; None does not ask.
     """
     differs = change(before.answers, after.answers)
-    name = METRIC_NAMES[before.metric]
     lost = -POINTS * differs.value
-    moved = (
-        f"{name} {before.score.value:.2%} -> {after.score.value:.2%} on {differs.n:,} validation pictures "
-        f"({POINTS * differs.value:+.2f} points, {POINTS * differs.low:+.2f} to {POINTS * differs.high:+.2f})"
-    )
+    moved, timed, size = _in_numbers(before, after, differs)
     speed = before.latency.p50 / after.latency.p50
-    timed = (
-        f"p50 {before.latency.p50:.3g} -> {after.latency.p50:.3g} ms ({speed:.2f}x), "
-        f"p90 {before.latency.p90:.3g} -> {after.latency.p90:.3g} ms"
-    )
-    if before.runs_in != after.runs_in:
-        timed += f", {before.runs_in} -> {after.runs_in}"
-    size = f"{before.size_bytes / 1e6:.3g} -> {after.size_bytes / 1e6:.3g} MB"
     problems: list[str] = []
     # The smallest share of pictures is far above the rounding of two shares.
     if max_drop is not None and lost > max_drop + 1e-9:
@@ -149,6 +207,47 @@ def verdict(
         problems.append(f"it misses {', '.join(map(str, missed))}")
     numbers = f"{moved}, {timed}, {size}"
     return Found(not problems, f"{' and '.join(problems)}: {numbers}" if problems else numbers)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A model beside the one that it went on from, which need not be better to be kept.
+
+    Attributes:
+        change: of the headline, paired.
+        reason: whether it is better, no different or worse beyond chance, in one sentence with the numbers.
+    """
+
+    change: Interval
+    reason: str
+
+
+def compare(before: Judged, after: Judged, *, name: str) -> Compared:
+    """Whether `after` is better than `before`, called `name`; both judged as for `verdict`."""
+    differs = change(before.answers, after.answers)
+    how = {
+        "better": f"better than {name}",
+        "no different": f"no different from {name} beyond chance",
+        "worse": f"worse than {name}, which stays the better model",
+    }[told_apart(differs)]
+    return Compared(differs, f"{how}: {', '.join(_in_numbers(before, after, differs))}")
+
+
+def _in_numbers(before: Judged, after: Judged, differs: Interval) -> tuple[str, str, str]:
+    """The headline, the time and the size of both."""
+    moved = (
+        f"{METRIC_NAMES[before.metric]} {before.score.value:.2%} -> {after.score.value:.2%} on {differs.n:,} "
+        f"validation pictures ({POINTS * differs.value:+.2f} points, {POINTS * differs.low:+.2f} to "
+        f"{POINTS * differs.high:+.2f})"
+    )
+    timed = (
+        f"p50 {before.latency.p50:.3g} -> {after.latency.p50:.3g} ms "
+        f"({before.latency.p50 / after.latency.p50:.2f}x), "
+        f"p90 {before.latency.p90:.3g} -> {after.latency.p90:.3g} ms"
+    )
+    if before.runs_in != after.runs_in:
+        timed += f", {before.runs_in} -> {after.runs_in}"
+    return moved, timed, f"{before.size_bytes / 1e6:.3g} -> {after.size_bytes / 1e6:.3g} MB"
 
 
 def as_good(before: Judged, after: Judged) -> bool:

@@ -167,7 +167,7 @@ class Parent:
             InputError: other classes or another kind of task than the model's; nothing to train or validate on.
         """
         self._refuse_other(audited.dataset)
-        return keeping_splits(self._numbered(audited.dataset), [self], seed=seed)
+        return keeping_splits(self.numbered(audited.dataset), [self], seed=seed)
 
     def doubt(self, dataset: Dataset) -> str | None:
         """What may make validation flatter the model, in one sentence; None where its run or its record rules it out.
@@ -205,10 +205,10 @@ class Parent:
                 "give data of the same classes"
             )
 
-    def _numbered(self, dataset: Dataset) -> Dataset:
-        """The same pictures, classes in the order of the model's outputs."""
+    def numbered(self, dataset: Dataset) -> Dataset:
+        """The same pictures, classes in the order of the model's outputs; as they are where it has other classes."""
         labels = self.bundle.config.labels
-        if dataset.classes == labels:
+        if dataset.classes == labels or set(dataset.classes) != set(labels):
             return dataset
         place = {name: index for index, name in enumerate(labels)}
         items = tuple(

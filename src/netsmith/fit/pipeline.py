@@ -25,6 +25,7 @@ from netsmith.fit.replay import JOB, Replay
 from netsmith.fit.session import Session, commands
 from netsmith.fit.stopwatch import Stopwatch, label_bytes
 from netsmith.fit.timetable import Timetable, least_time
+from netsmith.fit.trained import Ended
 from netsmith.fit.unequal import advice, refuse_sampled_tags
 from netsmith.run.budget import Budget, format_duration
 from netsmith.run.files import write_bytes
@@ -168,7 +169,7 @@ def _train_and_finish(
         threads=min(threads, machine().cores_usable),
     )
     winner = race.champion(say=session.say)
-    reached, thresholds = winner.headline(), winner.thresholds  # before the metrics are copied: this is their last row
+    thresholds = winner.thresholds  # before the metrics are copied: this is their last row
     winner.trainer.settle()
     run = finisher.run
     winner.recipe.save(run.recipe)
@@ -177,13 +178,14 @@ def _train_and_finish(
             write_bytes(path, recorded.read_bytes())
     for text in what_it_shows(run):
         session.say(text)
-    finisher.enter(winner.id, steps=winner.trainer.step, epochs=winner.trainer.epoch, val=reached)
-    result = finisher.conclude(
+    bundle = finisher.make(
         winner.trainer.network,
         thresholds=thresholds,
         preprocess=winner.preprocess,
         recipe=winner.recipe,
     )
+    steps, epochs = winner.trainer.step, winner.trainer.epoch
+    result = finisher.complete(bundle, Ended(id=winner.id, steps=steps, epochs=epochs))
     if job.replay is not None:
         job.replay.demand(finisher.ledger)
         session.say(f"the weights are those of {job.replay.run.path}")

@@ -10,7 +10,6 @@ import os
 import shlex
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,12 @@ from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.machine import machine, versions
 from netsmith.run.progress import Progress, silent
-from netsmith.run.result import Result
+from netsmith.run.result import Final, Result
+from netsmith.run.scores import SCORE_NAMES
 
 STAGE = "runtime"
 """Of the rows in the ledger."""
+UNASKED = "accuracy is not measured anew, the verification holds its answers to the recorded one"
 
 
 def open_to_prefer(path: Path, *, seconds: float = 2.0, progress: Progress = silent) -> Bundle:
@@ -125,15 +126,16 @@ def prefer(
         return bundle if choice.verdict == "unchanged" else _alone(bundle, choice, seconds=seconds, progress=progress)
     if choice.verdict == "unchanged":
         return bundle
+    final = Result.load(run.results).final
     with _locked(run):
         ledger = Ledger(run.ledger, clock=SystemClock())
         ledger.add(
             STAGE,
             verdict=choice.verdict,
-            reason=choice.reason,
+            reason=f"{choice.reason}; {UNASKED}" if choice.verdict == "kept" else choice.reason,
             inputs=[artifact_hash(bundle.folder)],
-            before=_before(bundle.config.preferred, choice),
-            after=_record(choice.after),
+            before=_before(final, bundle.config.preferred, choice),
+            after=_record(final, choice.after),
         )
         _refuse(choice, bundle.folder)
         return _in_run(run, ledger, bundle, choice, command=command, seconds=seconds, progress=progress)
@@ -209,14 +211,15 @@ def _missed(before: Result, after: Result) -> list[str]:
 
 def _result(before: Result, changed: Bundle, *, command: Sequence[str], seconds: float, progress: Progress) -> Result:
     """What `results.json` says with the new preference."""
-    latency = as_latency(measure(changed.folder, seconds=seconds, progress=progress))
-    preferred, size = changed.config.preferred, changed.size_bytes
+    found = measure(changed.folder, seconds=seconds, progress=progress)
+    latency, preferred, size = as_latency(found), changed.config.preferred, changed.size_bytes
     final = before.final.model_copy(
         update={
             "runtime": preferred.runtime,
             "threads": preferred.threads,
             "latency_ms": latency,
             "size_bytes": size,
+            "memory_bytes": found.peak_memory_bytes,
         }
     )
     measured = {"latency_ms": latency.high, "size_bytes": size, "macs": final.macs, "params": final.params}
@@ -256,12 +259,24 @@ def _broken(path: Path, choice: Choice, problems: Sequence[str]) -> CheckError:
     )
 
 
-def _before(preferred: Preferred, choice: Choice) -> dict[str, Any]:
-    """The measurement of what is preferred; runtime and threads alone where that could not run."""
+def _before(final: Final, preferred: Preferred, choice: Choice) -> dict[str, Any]:
+    """The model as it is preferred, with its accuracy; runtime and threads alone where that could not run."""
     measured = choice.before
     same = measured is not None and (measured.runtime, measured.threads) == (preferred.runtime, preferred.threads)
-    return _record(measured) if same else preferred.model_dump()
+    if not same:
+        return preferred.model_dump()
+    recorded = final.headline.val
+    return _record(final, measured) | ({} if recorded is None else {final.metric: recorded.model_dump()})
 
 
-def _record(measured: Measurement | None) -> dict[str, Any]:
-    return {} if measured is None else asdict(measured)
+def _record(final: Final, measured: Measurement | None) -> dict[str, Any]:
+    """The model as it was measured, as ledgers have it."""
+    if measured is None:
+        return {}
+    found = {
+        "runtime": measured.runtime,
+        "threads": measured.threads,
+        "latency_ms": as_latency(measured),
+        "memory_bytes": measured.peak_memory_bytes,
+    }
+    return final.model_copy(update=found).model_dump(exclude={*SCORE_NAMES})

@@ -8,9 +8,9 @@ import numpy as np
 
 from netsmith.data.masters import encoding_that_fits, masters
 from netsmith.fit.composing import refuse_taught
+from netsmith.fit.job import TrainJob, open_job
 from netsmith.fit.opening import MASTER_MARGIN, refuse_inside
 from netsmith.fit.session import Session
-from netsmith.fit.single import TrainJob, open_job
 from netsmith.report.charts import Series, lines, standalone
 from netsmith.run.files import write_text
 from netsmith.run.folder import make_output

@@ -1,9 +1,8 @@
 """`train`: one network by one recipe, from pictures to a verified run; `fit` without the choice.
 
-Stages: audit, split, training, artifact, measurement, validation and test, verification in a fresh process. The
-recipe is, from the bottom up: defaults for what the pictures are like, what weights to start from change about them,
-the named recipe, the recipe file, the flags. Once a run began, its `recipe.yaml` takes the place of all but the flags,
-and only what does not change what is computed may be given anew.
+Stages: audit, split, training, artifact, measurement, validation and test, verification in a fresh process. Once a run
+began, only what does not change what is computed may be given anew. A run that goes on with a model of the same classes
+says whether the new one is better than that.
 
 A layout's file is a network like a name is; the run keeps its own copy, so that it goes on as it began.
 
@@ -12,40 +11,39 @@ the pictures before and measuring the artifact after come on top.
 """
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from netsmith.arch.layout import layout_to_json
 from netsmith.arch.names import is_layout_file
+from netsmith.artifact.bundle import Bundle
 from netsmith.artifact.runtimes import REFERENCE
-from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset
 from netsmith.errors import InputError
-from netsmith.fit.composing import compose_recipe, given_layers, last_given, refuse_taught
+from netsmith.fit.composing import given_layers, refuse_taught
 from netsmith.fit.explaining import what_it_shows
 from netsmith.fit.finish import Finisher, reported
-from netsmith.fit.named import Layer, as_network_takes, recipe_layer, refuse_other_name, replaced
+from netsmith.fit.job import Opened, TrainJob, open_job
+from netsmith.fit.named import replaced
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.parent import Parent
-from netsmith.fit.recipes import look_at
 from netsmith.fit.session import Session, commands
-from netsmith.fit.starting import FROM, Continued, Start, find_start
+from netsmith.fit.stage import Stage
+from netsmith.fit.starting import Continued
+from netsmith.fit.trained import FRESH, TRAIN, Ended, is_worse
 from netsmith.fit.unequal import advice
 from netsmith.run.budget import Budget
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
-from netsmith.run.named_recipes import find_recipe
 from netsmith.run.plan import Plan
-from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
+from netsmith.run.scores import METRICS
 from netsmith.run.world import World
 
 if TYPE_CHECKING:
-    from netsmith.models.build import Network
     from netsmith.train.feed import TrainingData
     from netsmith.train.loop import Trained
     from netsmith.train.objectives import MakeObjective
@@ -53,33 +51,6 @@ if TYPE_CHECKING:
 
 FREE = frozenset({"time_s", "device", "threads", "workers", "on_nan", "sharded"})
 """What a resumed run may have anew; what became of the rest is in its plan and its weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainJob:
-    """What was asked for.
-
-    Attributes:
-        flags: recipe fields that were given as flags.
-        config: a recipe file under the flags.
-        recipe: name of a recipe under both.
-        resume: go on with an interrupted run.
-        parent: folder of the artifact to start from.
-        parent_as: as what that folder is typed.
-        pretrained_dir: folder of weights files, looked at before the cache and the net.
-        board: write event files for TensorBoard too.
-        under: recipe fields below all others but defaults that follow from the pictures, and where they are from.
-    """
-
-    flags: Mapping[str, Any]
-    config: Path | None = None
-    recipe: str | None = None
-    resume: bool = False
-    parent: Path | None = None
-    parent_as: str = FROM
-    pretrained_dir: Path | None = None
-    board: bool = False
-    under: Layer | None = None
 
 
 def train_run(job: TrainJob, session: Session) -> Result | None:
@@ -181,78 +152,6 @@ def run_job(
         return work(AtWork(job=job, session=session, run=run, opened=opened, finisher=finisher, ranks=ranks))
 
 
-@dataclass(frozen=True)
-class Opened:
-    """What a job trains, all of it known to be usable; `dataset` is that of a new run, `parents` are the models that it
-    goes on with or learns from."""
-
-    audited: Audit
-    dataset: Dataset
-    recipe: Recipe
-    network: "Network"
-    start: Start
-    parents: Sequence[Parent] = ()
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """Of evaluation."""
-        return self.start.preprocess(look_at(self.audited), self.recipe.img_size)
-
-
-def open_job(job: TrainJob, session: Session, begun: RunFolder | None) -> Opened:
-    """Everything that can be refused before anything is written; what costs little first."""
-    audited, dataset, recipe, start = session.share(lambda: _read(job, session, begun))
-    network = trainable(recipe, lambda: start.network(recipe, dataset, progress=session.progress))
-    recipe = as_network_takes(recipe, network, name=job.recipe, given=given_layers(job.config, job.flags))
-    parents = [start.parent] if isinstance(start, Continued) else []
-    return Opened(audited, dataset, recipe, network, start, parents)
-
-
-def trainable(recipe: Recipe, make: "Callable[[], Network]") -> "Network":
-    """The network that a recipe is to train.
-
-    Args:
-        recipe: of the training.
-        make: gives the network.
-
-    Raises:
-        InputError: the recipe asks for what this machine or the network does not have.
-    """
-    # Lazily: torch takes seconds to import, and mistakes are to be told before.
-    from netsmith.train.requirements import choose_device, refuse_with_sharded, smallest_part
-
-    processes = World.here().size
-    choose_device(recipe)
-    refuse_with_sharded(recipe, processes=processes)
-    network = make()
-    smallest_part(network, recipe, recipe.batch_size, processes=processes)
-    return network
-
-
-def _read(job: TrainJob, session: Session, begun: RunFolder | None) -> tuple[Audit, Dataset, Recipe, Start]:
-    """The pictures, also with the splits of a new run, the recipe, and what the network starts as."""
-    layers = _layers(job, begun)
-    start = find_start(
-        layers, parent=job.parent, parent_as=job.parent_as, pretrained_dir=job.pretrained_dir, begun=begun
-    )
-    layers[-1] = (layers[-1][0], {**layers[-1][1], **start.fields})
-    if not any(values.get(key) is not None for _, values in layers for key in ("time_s", "epochs")):
-        raise InputError("how long to train is not said; give --time such as 10m, or --epochs")
-    audited = session.read(seed=last_given(layers, "seed", 0))
-    share = find_recipe(job.recipe).train_share if job.recipe else None
-    recipe = compose_recipe(audited, start, layers=layers, train_share=share)
-    return audited, start.pictures(audited, seed=recipe.seed), recipe, start
-
-
-def _layers(job: TrainJob, begun: RunFolder | None) -> list[tuple[str, dict[str, Any]]]:
-    given = given_layers(job.config, job.flags)
-    if begun is not None:
-        refuse_other_name(begun, job.recipe)
-        return [(str(begun.recipe), Recipe.load(begun.recipe).model_dump()), *given]
-    under = [(job.under[0], dict(job.under[1]))] if job.under is not None else []
-    return [*under, *([recipe_layer(job.recipe, given)] if job.recipe else []), *given]
-
-
 def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, opened: Opened, *, begun: bool) -> Dataset:
     """Write down what the run trains on what, or hold against what was; gives the pictures with their splits."""
     recipe = opened.recipe
@@ -348,22 +247,54 @@ class AtWork:
         return trained
 
     def enter(self, trained: "Trained") -> None:
-        """Enter the training in the ledger."""
+        """Enter a training in the ledger whose outcome is judged in another row."""
         assert trained.val is not None, "every run has validation pictures"
-        self.finisher.enter(
-            self.opened.recipe.model, steps=trained.steps, epochs=trained.epochs, val=trained.val.headline
-        )
+        metric = METRICS[self.finisher.dataset.task]
+        self._training(trained).enter_unjudged(self.finisher.ledger, metric, trained.val.headline)
 
     def conclude(self, trained: "Trained") -> Result:
         """From the trained network to the verified run and its report."""
         assert trained.val is not None, "every run has validation pictures"
-        self.enter(trained)
-        return self.finisher.conclude(
+        bundle = self.finisher.make(
             trained.network,
             thresholds=trained.val.thresholds,
             preprocess=self.opened.preprocess,
             recipe=self.opened.recipe,
         )
+        training = self._training(trained)
+        if (parent := self._before) is not None:
+            self._compare(parent, bundle, training)
+        return self.finisher.complete(bundle, training)
+
+    @property
+    def _before(self) -> Parent | None:
+        """The model that the training went on with, where it answers the same; a larger run compares its steps."""
+        start = self.opened.start
+        if not isinstance(start, Continued) or self.session.is_step:
+            return None
+        return start.parent if start.parent.bundle.config.labels == self.finisher.dataset.classes else None
+
+    def _training(self, trained: "Trained") -> Ended:
+        start = self.opened.start
+        alone = FRESH
+        if isinstance(start, Continued):
+            step = self.session.is_step
+            alone = f"it began with {start.parent.path}, "
+            alone += "and the run that this is a step of compares" if step else "which has other classes"
+        elif start.weights is not None:
+            alone = f"it began with the published weights {start.weights}"
+        return Ended(id=self.opened.recipe.model, steps=trained.steps, epochs=trained.epochs, alone=alone)
+
+    def _compare(self, parent: Parent, bundle: Bundle, training: Ended) -> None:
+        """Enter and say what the training made of the model that it went on with."""
+        ledger, session = self.finisher.ledger, self.session
+        row = ledger.newest(TRAIN)
+        if row is None:
+            audited = self.opened.audited
+            stage = Stage(name=TRAIN, parent=parent, session=session, audited=audited, finisher=self.finisher)
+            before, after = stage.judge(parent.bundle, bundle)
+            row = training.enter_beside(ledger, before, after, name=str(parent.path))
+        (session.warn if is_worse(row) else session.say)(f"{TRAIN}: {row.reason}")
 
 
 def told(name: str, trained: "Trained") -> str:

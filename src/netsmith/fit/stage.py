@@ -30,8 +30,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from netsmith.arch.cost import cost
-from netsmith.artifact.bundle import Bundle, artifact_hash, load_bundle
+from netsmith.artifact.bundle import Bundle, Preferred, artifact_hash, load_bundle
 from netsmith.artifact.evaluate import Evaluation, evaluate
 from netsmith.artifact.measure import measure, measure_many
 from netsmith.artifact.runtimes import choose_runtime, open_session
@@ -39,7 +38,7 @@ from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.finish import Finisher, reported
-from netsmith.fit.judged import Found, Judged, as_latency
+from netsmith.fit.judged import Found, Judged, enter
 from netsmith.fit.opening import record_split, refuse_inside
 from netsmith.fit.parent import Parent, open_parent
 from netsmith.fit.session import Session, commands
@@ -48,7 +47,6 @@ from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger, LedgerRow, Split
 from netsmith.run.plan import Plan
 from netsmith.run.result import Result
-from netsmith.run.scores import METRICS
 
 __all__ = ["Parent", "Stage", "made_in", "open_parent", "run_stage"]
 
@@ -142,23 +140,15 @@ class Stage:
         for bundle, (runtime, threads), found in zip(bundles, chosen, measured, strict=True):
             if found is None:
                 raise CheckError(f"{bundle.folder} was not measured in time; close other programs and go on (--resume)")
-            artifact, counted = artifact_hash(bundle.folder), cost(bundle.layout)
-            answers = self._answered(bundle, artifact)
+            artifact = artifact_hash(bundle.folder)
             judged.append(
-                Judged(
+                Judged.of(
+                    bundle,
                     artifact=artifact,
-                    model=bundle.layout.name,
-                    metric=METRICS[self.dataset.task],
-                    score=answers.headline,
-                    latency=as_latency(found),
-                    size_bytes=bundle.size_bytes,
+                    answers=self._answered(bundle, artifact),
+                    measured=found,
                     memory_bytes=self._needed(bundle, artifact),
-                    params=counted.params,
-                    macs=counted.macs,
-                    precision=bundle.config.precision,
-                    runtime=runtime,
-                    threads=threads,
-                    answers=answers,
+                    runs_in=Preferred(runtime=runtime, threads=threads),
                 )
             )
         return tuple(judged)
@@ -202,14 +192,14 @@ class Stage:
             more: what else `after` says.
             splits_read: whose pictures were looked at.
         """
-        return self.ledger.add(
+        return enter(
+            self.ledger,
             stage or self.name,
-            verdict="kept" if found.kept else "refused",
+            after,
+            verdict=found.word,
             reason=found.reason,
-            inputs=[before.artifact],
-            output=after.artifact,
-            before=before.record(),
-            after={**after.record(), **(more or {})},
+            before=before,
+            more=more,
             splits_read=splits_read,
         )
 

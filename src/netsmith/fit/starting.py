@@ -8,7 +8,7 @@ A run that goes on reads the artifact again, where its command says that it is, 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +18,7 @@ from netsmith.arch.names import find_layout, is_layout_file
 from netsmith.arch.pretrained import Weights, find_weights, split_tag
 from netsmith.artifact.bundle import Bundle
 from netsmith.data.audit import Audit
-from netsmith.data.items import Dataset
+from netsmith.data.items import Dataset, listed
 from netsmith.data.pretrained import weights_preprocess
 from netsmith.data.splits import split
 from netsmith.errors import InputError
@@ -223,8 +223,22 @@ class Continued:
         return self.parent.artifact
 
     def pictures(self, audited: Audit, *, seed: int) -> Dataset:
-        """Split as its run had those that it knew, others by the seed."""
-        return keeping_splits(audited.dataset, [self.parent], seed=seed)
+        """Split as its run had those that it knew, others by the seed; the same classes in the artifact's order."""
+        dataset = keeping_splits(self.parent.numbered(audited.dataset), [self.parent], seed=seed)
+        note = self._of_other_classes(dataset.classes)
+        return replace(dataset, notes=(*dataset.notes, note)) if note else dataset
+
+    def _of_other_classes(self, classes: Sequence[str]) -> str:
+        """What becomes of its classifier, in one sentence; "" where it has the same classes."""
+        known = self.bundle.config.labels
+        kept, new = [name for name in classes if name in known], [name for name in classes if name not in known]
+        gone = [name for name in known if name not in classes]
+        if not new and not gone:
+            return ""
+        parts = [f"keeps what it knows of {listed(kept)}" if kept else "keeps nothing"]
+        parts += [f"is new for {listed(new)}"] if new else []
+        parts += [f"loses {listed(gone)}"] if gone else []
+        return f"{self.parent.path} has other classes: its classifier {', '.join(parts)}"
 
     def ledger(self, run: RunFolder, session: Session) -> Ledger:
         """It begins with the rows of the artifact's run."""

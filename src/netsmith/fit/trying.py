@@ -17,11 +17,12 @@ from netsmith.artifact.runtimes import RUNTIMES
 from netsmith.fit.cutting import Wish
 from netsmith.fit.distilling import DistillJob, distill_run
 from netsmith.fit.going_on import trained_before
+from netsmith.fit.job import TrainJob
 from netsmith.fit.judged import POINTS, Judged, as_good
 from netsmith.fit.pruning import PruneJob, prune_run, rate_after_cut
 from netsmith.fit.quantizing import BFLOAT16_IN, QuantizeJob, quantize_run
 from netsmith.fit.reaching import Reaching
-from netsmith.fit.single import FREE, TrainJob
+from netsmith.fit.single import FREE
 from netsmith.fit.stage import Parent, Stage
 from netsmith.fit.steps import Step, Steps
 from netsmith.fit.training_rounded import FIXED

@@ -2,6 +2,8 @@
 
 import shlex
 
+from pydantic import ValidationError
+
 from netsmith.report.answers import Scores
 from netsmith.report.evidence import SPLITS, Evidence
 from netsmith.report.markup import Content, Markup, code, join, number, numbers, sentence, table, tag
@@ -18,10 +20,12 @@ from netsmith.report.wording import (
     plural,
     size,
 )
+from netsmith.run.ledger import own_rows
 from netsmith.run.metrics import Interval
 from netsmith.run.result import Result
-from netsmith.run.scores import METRIC_NAMES
+from netsmith.run.scores import METRIC_NAMES, told_apart
 
+POINTS = 100.0  # of a share
 NOISY = 0.5  # on a machine more uneven than this a latency holds little
 
 
@@ -45,7 +49,26 @@ def verdict(evidence: Evidence) -> Markup:
     elif broken:
         parts += [" ", tag("strong", "Its verification failed"), f": {_stop(check.reason)}"]
     kind = "bad" if broken or not met else "good" if result.budget else ""
-    return tag("div", tag("p", *parts), class_=f"verdict {kind}".strip())
+    return tag("div", tag("p", *parts), _beside_what_it_began_with(evidence), class_=f"verdict {kind}".strip())
+
+
+def _beside_what_it_began_with(evidence: Evidence) -> Markup | None:
+    """Whether training made the model better that it went on with; None where no such model had the same classes."""
+    row = next((row for row in reversed(own_rows(evidence.ledger)) if row.stage == "train"), None)
+    if row is None or "change" not in row.after:
+        return None
+    try:
+        change = Interval.model_validate(row.after["change"])
+    except ValidationError:
+        return None
+    low, high = (f"{POINTS * bound:+.2f}" for bound in (change.low, change.high))
+    return tag(
+        "p",
+        "Beside the model that it went on with it is ",
+        tag("strong", told_apart(change)),
+        f": {POINTS * change.value:+.2f} points on {plural(change.n, 'validation picture')}, paired, 95% interval "
+        f"{low} to {high}.",
+    )
 
 
 def _accuracy(result: Result) -> Markup:
@@ -100,9 +123,10 @@ def tiles(evidence: Evidence) -> Markup | None:
         if interval is not None:
             shown.append((title, percent(interval.value, n=interval.n), f"{bounds(interval)}, n = {interval.n:,}"))
     latency = final.latency_ms
+    memory = [f"{size(final.memory_bytes)} of memory in use"] if final.memory_bytes is not None else []
     shown += [
         ("Latency, p90", milliseconds(latency.p90), between(latency.low, latency.high)),
-        ("Size to ship", size(final.size_bytes), final.precision),
+        ("Size to ship", size(final.size_bytes), ", ".join([final.precision, *memory])),
         ("MACs", count(final.macs), "for one picture"),
         ("Parameters", count(final.params), _input(evidence)),
     ]
@@ -260,10 +284,16 @@ def _latency(evidence: Evidence) -> Markup | None:
         if latency.noise > NOISY
         else ""
     )
+    needed = None
+    if final.memory_bytes is not None:
+        needed = (
+            f"The process that measured it, which had this model alone, needed {size(final.memory_bytes)} of memory."
+        )
     return sentence(
         f"One prediction takes {milliseconds(latency.p50)} at the median and {milliseconds(latency.p90)} at the 90th "
         f"percentile (95% interval {between(latency.low, latency.high)}) in {final.runtime} "
         f"with {plural(final.threads, 'thread')}, one picture at a time, resizing not included. While this was "
         f"measured the machine was uneven by {percent(latency.noise)}; 5% is quiet.{doubt}",
+        needed,
         "A latency limit is held against the upper end of the interval." if evidence.result.budget else None,
     )

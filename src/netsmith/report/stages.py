@@ -79,21 +79,20 @@ def _failed_steps(own: Sequence[LedgerRow]) -> list[tuple[str, LedgerRow]]:
 
 
 def stages(evidence: Evidence) -> Markup | None:
-    """A table of the stages that began with a model; None where there is none."""
+    """A table of what made a model, each beside the one that it began with; None where no model is recorded."""
     found = [
-        (row, before, after)
+        (row, _side(row.before), after)
         for row in evidence.ledger
-        if row.stage != FINALIST
-        and (before := _side(row.before)) is not None
-        and (after := _side(row.after)) is not None
+        if row.stage != FINALIST and (after := _side(row.after)) is not None
     ]
     if not found:
         return None
     return join(
         [
             sentence(
-                "Models opened again side by side, what a stage began with and what it made. Accuracies on validation "
-                "flatter what was chosen by them; memory is that of a fresh process with the one model."
+                "Models opened again side by side, what a stage began with and what it made; where a training began "
+                "with no model of the same classes, there is none before. Accuracies on validation flatter what was "
+                "chosen by them; memory is that of a fresh process with the one model."
             ),
             table(_head(evidence, "Stage"), (line for each in found for line in _lines(*each))),
         ]
@@ -114,12 +113,12 @@ def _side(record: Mapping[str, Any]) -> _Side | None:
         return None
 
 
-def _lines(row: LedgerRow, before: _Side, after: _Side) -> list[list[Content]]:
+def _lines(row: LedgerRow, before: _Side | None, after: _Side) -> list[list[Content]]:
     step = row.after.get("step")
-    return [
-        [row.stage if step is None else f"{step}: {row.stage}", "before", *_cells(before)],
-        ["", tag("strong", row.verdict), *_cells(after)],
-    ]
+    name = row.stage if step is None else f"{step}: {row.stage}"
+    if before is None:
+        return [[name, tag("strong", row.verdict), *_cells(after)]]
+    return [[name, "before", *_cells(before)], ["", tag("strong", row.verdict), *_cells(after)]]
 
 
 def _cells(side: _Side) -> list[Content]:

@@ -65,6 +65,8 @@ class Final(BaseModel):
         runtime, threads: with which it was measured and which it prefers.
         params, macs: of the network.
         size_bytes: bytes the predictor must open.
+        memory_bytes: largest resident memory of a fresh process with this model alone; None where the system does not
+            tell, and in older runs.
         latency_ms: of one prediction.
         top1: per split; None for tags.
         map, f1_macro, f1_micro: of tags, per split: mean average precision, and F1 at the artifact's thresholds; absent
@@ -80,6 +82,7 @@ class Final(BaseModel):
     params: int = Field(ge=0)
     macs: int = Field(ge=0)
     size_bytes: int = Field(gt=0)
+    memory_bytes: int | None = Field(default=None, gt=0)
     latency_ms: Latency
     top1: Top1 | None = None
     map: Top1 | None = None

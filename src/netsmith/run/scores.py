@@ -99,6 +99,11 @@ def change(before: Answers, after: Answers, *, confidence: float = 0.95) -> Inte
     return Interval(value=value, low=value - half, high=value + half, n=n)
 
 
+def told_apart(found: Interval) -> Literal["better", "no different", "worse"]:
+    """What a `change` says: better or worse only where its whole interval is above or below 0."""
+    return "better" if found.low > 0 else "worse" if found.high < 0 else "no different"
+
+
 def points(logits: "Logits", targets: "Targets") -> dict[str, float]:
     """What a row of `metrics.jsonl` says, without intervals: top1, top5 and loss, or map and loss; as `headline`."""
     if are_tags(targets):

@@ -1,0 +1,121 @@
+"""What a training makes of the model that it goes on with: said in the ledger, the report and aloud, and kept."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from striped import LABELS, PREPROCESS, SIDE, stripes, write_stripes
+from untimed import untimed
+
+from netsmith.arch.names import find_layout
+from netsmith.artifact.bundle import artifact_hash
+from netsmith.artifact.verify import Verification
+from netsmith.cli.main import run
+from netsmith.export.network import export_network
+from netsmith.fit import finish, stage
+from netsmith.fit.finish import Finisher
+from netsmith.models.build import build
+from netsmith.run.clock import FakeClock
+from netsmith.run.ledger import Ledger, LedgerRow
+from netsmith.run.result import Result
+
+FORM = {
+    *("artifact", "model", "precision", "runtime", "threads", "params", "macs"),
+    *("size_bytes", "memory_bytes", "latency_ms", "top1"),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def unmeasured() -> object:
+    """Nothing is timed, and every verification holds."""
+    with pytest.MonkeyPatch.context() as patch:
+        untimed(patch)
+        patch.setattr(finish, "measure", stage.measure)
+        patch.setattr(finish, "verify_fresh", lambda path, **_: Verification(str(path), ()))
+        yield
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`stripes.npz`; `untrained`, a model of them; `others.npz`."""
+    root = tmp_path_factory.mktemp("trained")
+    write_stripes(root / "stripes.npz", train=80, test=20)
+    pixels, labels = stripes(80, seed=3)
+    np.savez(root / "others.npz", images=pixels, labels=np.array([*LABELS[:3], "zigzag"])[labels])
+    network = build(find_layout("resnet8_cifar@0.5", num_classes=len(LABELS), img_size=SIDE))
+    export_network(network.eval(), root / "untrained", labels=LABELS, preprocess=PREPROCESS)
+    return root
+
+
+@pytest.fixture(scope="module")
+def better(ground: Path) -> Path:
+    """A run that went on with `untrained`, killed when it was judged."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Finisher, "complete", interrupted)
+        assert trained(ground, ground / "better", "untrained", "--epochs", "10") == 130
+    return ground / "better"
+
+
+def trained(ground: Path, out: Path, parent: str, *flags: str, data: str = "stripes.npz", lr: str = "0.05") -> int:
+    asked = ["-b", "40", "--threads", "1", "--no-amp", "--lr", lr, "--from", str(ground / parent)]
+    return run(["train", str(ground / data), *asked, *flags, "-o", str(out)])
+
+
+def row_of(out: Path) -> LedgerRow:
+    [row] = [row for row in Ledger(out / "ledger.jsonl", clock=FakeClock()).own if row.stage == "train"]
+    return row
+
+
+def test_a_better_one_says_so_everywhere_and_a_killed_run_does_not_judge_again(ground, better, capsys, monkeypatch):
+    before = artifact_hash(ground / "untrained")
+    monkeypatch.setattr(stage, "measure_many", interrupted)
+    assert trained(ground, better, "untrained", "--epochs", "10", "--resume") == 0
+    row, result = row_of(better), Result.load(better / "results.json")
+    assert row.reason.startswith(f"better than {ground / 'untrained'}: top-1 ")
+    assert f"train: {row.reason}" in capsys.readouterr().err.splitlines()
+    assert (row.verdict, row.inputs, row.output) == ("done", [before], result.artifact)
+    assert row.before.keys() == FORM
+    assert row.after.keys() == FORM | {"id", "steps", "epochs", "change"}
+    assert row.after["top1"] == result.final.top1.model_dump()["val"]
+    moved = row.after["top1"]["value"] - row.before["top1"]["value"]
+    assert row.after["change"]["value"] == pytest.approx(moved)
+    assert "went on with it is <strong>better</strong>" in (better / "report.html").read_text()
+    assert artifact_hash(ground / "untrained") == before
+
+
+@pytest.mark.parametrize(
+    ("epochs", "lr", "said", "shown"),
+    [
+        ("1", "1e-6", "train: no different from {} beyond chance: top-1 ", "no different"),
+        ("3", "5", "warning: train: worse than {}, which stays the better model: top-1 ", "worse"),
+    ],
+)
+def test_one_that_is_not_better_is_kept_and_says_so(ground, better, tmp_path, capsys, epochs, lr, said, shown):
+    capsys.readouterr()
+    assert trained(ground, tmp_path / "out", "better/model", "--epochs", epochs, lr=lr) == 0
+    assert any(line.startswith(said.format(better / "model")) for line in capsys.readouterr().err.splitlines())
+    assert f"went on with it is <strong>{shown}</strong>" in (tmp_path / "out" / "report.html").read_text()
+    assert Result.load(tmp_path / "out" / "results.json").artifact == row_of(tmp_path / "out").output
+
+
+def test_a_classifier_for_other_classes_is_told_and_nothing_stands_before(ground, tmp_path, capsys):
+    out, parent = tmp_path / "others", ground / "untrained"
+    assert trained(ground, out, "untrained", "--epochs", "1", data="others.npz") == 0
+    said = capsys.readouterr()
+    kept = ", ".join(LABELS[:3])
+    note = f"{parent} has other classes: its classifier keeps what it knows of {kept}, is new for zigzag, loses up"
+    assert f"note: {note}" in said.err.splitlines()
+    assert note in (out / "report.html").read_text()
+    assert "memory  " in said.out
+    row, final = row_of(out), Result.load(out / "results.json").final
+    assert row.reason.endswith(f"nothing stands before it: it began with {parent}, which has other classes")
+    assert (row.before, row.inputs) == ({}, [])
+    assert row.after.keys() == FORM | {"id", "steps", "epochs"}
+    assert row.after["memory_bytes"] == final.memory_bytes == 10**7
+    assert row.after["latency_ms"] == final.latency_ms.model_dump()
+    stages = [each.stage for each in Ledger(out / "ledger.jsonl", clock=FakeClock()).own]
+    assert stages.index("train") < stages.index("test"), "measured before the test pictures are read"
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
