@@ -48,7 +48,7 @@ class Profile:
     table: str
 
     def __str__(self) -> str:
-        kinds = ", ".join(f"{kind} {share:.0%}" for kind, share in self.shares.items())
+        kinds = ", ".join(f"{kind} {share:.0%}" for kind, share in self.shares.items() if share >= 0.005)
         return (
             f"{self.milliseconds:.0f} ms a step, {self.rate / 1e9:.0f} GFLOP/s, {self.rate / self.limit:.0%} of the "
             f"{self.limit / 1e9:.0f} that a product of matrices of {SIDE} reaches; {kinds}"
