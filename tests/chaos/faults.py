@@ -84,7 +84,7 @@ def stop(
     if not aimed(process, phase, draw, seconds=seconds):
         return None
     met = process.phase()
-    early = met == watched.STARTING and not attempt.run.exists()
+    outside = met == watched.STARTING and (not attempt.run.exists() or attempt.reported)  # Python begins, or ends
     for _ in range(times):
         if process.alive:
             process.process.send_signal(number)
@@ -94,9 +94,9 @@ def stop(
     if code == 0:  # it came to its end before it looked
         return blow
     wanted = {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
-    if code != wanted and not (early and code == -number):
+    if code != wanted and not (outside and code == -number):
         blow.wrong.append(f"exit code {code} and not {wanted}: {last_line(said)}")
-    if "Traceback" in said and not early:
+    if "Traceback" in said and not outside:
         blow.wrong.append(f"a traceback: {said[-1500:]}")
     if attempt.run.exists() and met != watched.STARTING and "--resume" not in last_line(said) and times == 1:
         blow.wrong.append(f"it does not say how to go on: {last_line(said)}")
