@@ -21,7 +21,7 @@ TRAIN = ["--model", "resnet8_cifar@0.5", "--img-size", "16", "--epochs", "3", "-
 def ends_when_exported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measuring and verifying takes seconds and is no matter of where pictures are from."""
 
-    def stop(self: Finisher, bundle: object) -> None:
+    def stop(self: Finisher, bundle: object, training: object = None) -> None:
         raise CheckError("exported")
 
     monkeypatch.setattr(Finisher, "complete", stop)

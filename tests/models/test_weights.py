@@ -171,7 +171,8 @@ def test_check_lists_what_differs() -> None:
         check_weights(weights, tiny(), where="a.pth")
     assert str(caught.value) == (
         "a.pth does not hold the weights of resnet8_cifar@width=0.5: "
-        "1 missing: conv1.weight; 1 unexpected: extra.weight; 1 of another shape: fc.bias (found 5, wanted 3)"
+        "1 missing: conv1.weight; 1 unexpected: extra.weight; 1 of another shape: fc.bias (found 5, wanted 3); "
+        "give those of this network, or export it again"
     )
 
 
