@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from netsmith.nn import norm
+from netsmith.nn.layers import conv_norm_act
 from netsmith.nn.norm import BatchNorm2d, fold
 
 SHAPES = [(4, 24, 6, 6), (2, 8, 4, 4), (3, 1, 8, 8), (2, 16, 4, 4), (4, 40, 2, 2), (16, 3, 3, 5)]
@@ -98,3 +99,14 @@ def test_small_maps_one_thread_and_other_layouts_are_left_to_torch(monkeypatch: 
     assert fold(last[:8].contiguous(memory_format=torch.channels_last)) == 1
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert fold(last) == 1
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("training", [True, False])
+def test_a_compiler_sees_one_graph(*, training: bool) -> None:
+    network = conv_norm_act(3, 24, 3, norm=BatchNorm2d, activation="relu6").train(training)
+    network.to(memory_format=torch.channels_last)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    x = torch.rand(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(not training):
+        assert torch.allclose(compiled(x), network(x), atol=1e-5)

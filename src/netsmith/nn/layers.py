@@ -22,11 +22,14 @@ Norm = Callable[[int], nn.Module]
 
 
 class ReLU6(nn.Module):
-    """max(0, min(x, 6)) in place: torch's own in-place form keeps a copy of the input for the gradient."""
+    """max(0, min(x, 6)) in place: torch's own in-place form keeps a copy of the input for the gradient.
+
+    A compiler decides itself where results go, and would break its graph at an input that is changed.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Change x of any shape."""
-        return _ReLU6.apply(x)
+        return F.relu6(x) if torch.compiler.is_compiling() else _ReLU6.apply(x)
 
 
 class _ReLU6(torch.autograd.Function):

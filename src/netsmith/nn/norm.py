@@ -7,7 +7,8 @@ N*H*W/k positions with k*C channels, which do fill their lines. So such maps are
 of positions are combined as those of parts of a batch are (Chan, Golub and LeVeque 1979), the sums of the gradient are
 added up, and what is normalised is the same.
 
-Networks that were scaled or pruned have such widths. Evaluation, one thread, other devices and small maps are torch's.
+Networks that were scaled or pruned have such widths. Evaluation, one thread, other devices, small maps and compiled
+networks are torch's.
 
 Source: Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 1 and section 3.
 """
@@ -31,7 +32,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise every channel of [N,C,H,W]."""
-        groups = fold(input) if self.training and self.track_running_stats and self.affine else 1
+        ours = self.training and self.track_running_stats and self.affine and not torch.compiler.is_compiling()
+        groups = fold(input) if ours else 1
         if groups == 1:
             return super().forward(input)
         assert self.running_mean is not None

@@ -21,9 +21,8 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 _INT_MAX = 2**31 - 1
 
 
-@cache
 def keep_large_blocks() -> bool:
-    """Set glibc's allocator for large activations, once per process and before the first big tensor.
+    """Set glibc's allocator for large activations, before the first big tensor of a training.
 
     Returns:
         Whether the allocator took the settings.
@@ -41,8 +40,13 @@ def give_back_large_blocks() -> bool:
     return _set(threshold=(1 << 20,), trim=1 << 20, pad=0)
 
 
+@cache
+def _is_glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"  # reads the interpreter's file
+
+
 def _set(*, threshold: Sequence[int], trim: int, pad: int) -> bool:
-    if os.environ.get("NETSMITH_KEEP_MEMORY") == "0" or platform.libc_ver()[0] != "glibc":
+    if os.environ.get("NETSMITH_KEEP_MEMORY") == "0" or not _is_glibc():
         return False
     mallopt = ctypes.CDLL(None).mallopt
     mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int

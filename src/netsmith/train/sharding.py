@@ -65,7 +65,8 @@ class Sharded(Whole):
     joint = True
 
     def __init__(self, ranks: Ranks, device: torch.device) -> None:
-        give_back_large_blocks()
+        if device.type == "cpu":
+            give_back_large_blocks()
         self.summed = ranks.world.size
         self.device, self._ranks = device, ranks
         self._mesh = init_device_mesh(device.type, (ranks.world.size,))
