@@ -9,8 +9,8 @@ five times, for the size of photos as cameras make them.
 
 Accuracy: trainings that differ in nothing but whether masters are decoded exactly or fast, several seeds each, on
 imagenette224 at 96 pixels, where every photo is decoded at half its size. Runs alternate and are not repeated when they
-are there already; nothing else may run on the machine if the times are to mean something (accuracy does not depend on
-it: the number of epochs is fixed).
+are there already; one by another command (other `--epochs` or `--threads`) is refused. Nothing else may run on the
+machine if the times are to mean something (accuracy does not depend on it: the number of epochs is fixed).
 """
 
 import argparse

@@ -13,7 +13,8 @@ times the time of fine-tuning.
 
 Rows go to benchmarks/results.csv: one per fold and way, and per way one over all hundred photos, each answered by the
 run that did not train on it, with McNemar's p-value of fine-tuning against that way. A finished run is not repeated
-and a stopped one gone on with, so the script can be stopped and started again. 27 minutes at a minute a run.
+and a stopped one gone on with, so the script can be stopped and started again; one of other `--minutes` is refused. 27
+minutes at a minute a run.
 """
 
 import argparse
@@ -37,8 +38,8 @@ TUNED, SCRATCH, CHOSEN = "fine-tuned", "from scratch", "from scratch, the best o
 WAYS = {
     TUNED: ["--pretrained"],
     SCRATCH: [],
-    f"{SCRATCH} in batches of 16": ["-b", "16"],
-    f"{SCRATCH} in batches of 16 by AdamW": ["-b", "16", "--opt", "adamw", "--lr", "1e-4"],
+    f"{SCRATCH} in batches of 16": ["--batch-size", "16"],
+    f"{SCRATCH} in batches of 16 by AdamW": ["--batch-size", "16", "--opt", "adamw", "--lr", "1e-4"],
 }
 SHOWN = ("subject", "val_top1", "test_top1", "test_low", "test_high", "n", "note")
 

@@ -13,7 +13,8 @@ Both sets are made of imagenette224, are trained by `netsmith train` with its de
   are all right, at the artifact's thresholds, beside the most frequent answer of training given to all.
 
 Rows go to benchmarks/results.csv, one per run and one per way. A finished run is not repeated and a stopped one gone
-on with. Accuracy does not depend on what else the machine does; about 25 minutes of one core.
+on with; one of other `--epochs` is refused. Accuracy does not depend on what else the machine does; about 25 minutes of
+one core.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from results import RESULTS, Row, append, of_run, origin, run
+from results import RESULTS, Row, append, made, of_run, origin, origin_of, run
 
 from netsmith.artifact.bundle import load_bundle
 from netsmith.artifact.predictions import Predictions
@@ -200,6 +201,7 @@ def main() -> None:
         ways = WAYS if name == "unequal" else {"none": []}
         common = origin(f"{name} imagenette224 {options.epochs} epochs") | {"model": f"{MODEL} r{SIDE}"}
         found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+        of_way: dict[str, list[Row]] = {way: [] for way in ways}
         for seed in range(options.seeds):
             for way, flags in ways.items():
                 command = ["train", str(source), "--model", MODEL, "--img-size", str(SIDE), "--train-size", str(SIDE),
@@ -209,13 +211,15 @@ def main() -> None:
                 found[way].append(macro(folder, rare) if name == "unequal" else tagged(folder))
                 typed = " ".join(["netsmith", *command]).replace(str(source), source.name)
                 row = {"subject": way, "note": f"seed {seed}; {told(found[way][-1])}", "command": typed}
-                rows.append(common | columns(result) | row)
+                of_way[way].append(common | made(folder) | columns(result) | row)
+                rows.append(of_way[way][-1])
         for way, each in found.items():
             note = f"mean of {len(each)} seeds; {told(summary(each))}"
             if way != "none":
                 note += f"; {ahead(each, found['none'])}"
             command = f"python benchmarks/imbalance.py --sets {name} --epochs {options.epochs} --seeds {len(each)}"
-            rows.append(common | {"subject": way, "note": note, "command": command})
+            compared = origin_of([*of_way[way], *of_way["none"]])
+            rows.append(common | compared | {"subject": way, "note": note, "command": command})
             print(f"{name}, {way}: {note}", flush=True)
     append(options.results, rows)
 

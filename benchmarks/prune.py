@@ -7,11 +7,14 @@ multiples of 8, and train on for 20 minutes with the same recipe, Trainer and th
 - `torch-pruning`: `BasePruner` with group L2 norms, global, `round_to=8`, little by little until half the MACs are gone
   (as its own benchmark of this network does, 400 steps at most). It takes zero padding for an element-wise operation,
   so behind a zero-padded shortcut it removes the positions that it removed before, which are other channels there;
-- `torch-pruning-taylor`: the same by `GroupTaylorImportance`, by gradients of as many training pictures as netsmith
-  asks, taken again whenever widths have changed, as its own benchmark of importances takes them at every step.
-  netsmith's importance was chosen among five on validation pictures, so the peer is the better of these two there;
-- `torch-pruning-hessian`, if asked for: likewise by `GroupHessianImportance`, squared gradients of single pictures.
-  (Its `accumulate_grad` keeps the last picture's alone in 1.6.1, so they are averaged here.)
+- `torch-pruning-hessian`: the same by `GroupHessianImportance`, the importance that netsmith's cell uses and its own
+  best before training (LOG.md): squared gradients of single training pictures, taken again whenever widths have
+  changed, as its own benchmark of importances takes them at every step. (Its `accumulate_grad` keeps the last picture's
+  alone in 1.6.1, so they are averaged here.) Pictures are asked one by one, so only the first 256 are: a cut then takes
+  minutes, which its row says. netsmith's importance was chosen among five on validation pictures, so the peer is the
+  better of these two there;
+- `torch-pruning-taylor`, if asked for: likewise by `GroupTaylorImportance`, gradients of as many pictures as netsmith
+  asks;
 - `torch-pruning-inner`, if asked for: by L2 norms, but only inside blocks, where padding cannot matter;
 - `unpruned`: the network as it was.
 
@@ -20,8 +23,8 @@ test batch, stratified and always the same, and the accuracy reported is that on
 50,000. Three seeds, each a row; mean and spread are printed, and netsmith's distance from its peer is a row.
 
 Every run is a process of its own and is kept in the output folder with the commit it was made at, so the script can be
-stopped and started again, and done in pieces: `--cells netsmith --seeds 0`. Nothing else may run on the machine; three
-hours and a quarter on two cores.
+stopped and started again, and done in pieces: `--cells netsmith --seeds 0`; a run of netsmith's by another command is
+refused. Nothing else may run on the machine; three hours and a half on two cores.
 """
 
 import argparse
@@ -56,15 +59,17 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve()
 MODEL = "resnet56_cifar"
 PEERS = {
-    "torch-pruning": "l2", "torch-pruning-taylor": "taylor", "torch-pruning-hessian": "hessian",
+    "torch-pruning": "l2", "torch-pruning-hessian": "hessian", "torch-pruning-taylor": "taylor",
     "torch-pruning-inner": "l2",
 }  # fmt: skip
 """Cells of Torch-Pruning, each with its importance."""
 CELLS = ("netsmith", *PEERS)
+USUAL = ("netsmith", "torch-pruning", "torch-pruning-hessian")
 SEEDS = (0, 1, 2)
 ROUND_TO, SHARE = 8, 0.5
 TORCH_PRUNING_STEPS = 400
-DERIVED = 1024  # training pictures whose gradients Torch-Pruning is given
+DERIVED = {"l2": 0, "taylor": 1024, "hessian": 256}
+"""Training pictures whose gradients Torch-Pruning is given, by importance."""
 RECIPE: dict[str, Any] = {
     "opt": "sgd", "lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "batch_size": 128,
     "sched": "cosine", "warmup": 0.05, "smoothing": 0.0, "ema": 0.998, "flip": True, "pad": 4, "crop_scale": None,
@@ -101,9 +106,9 @@ def recipe_file(options: argparse.Namespace) -> Path:
 def netsmith_command(options: argparse.Namespace, seed: int) -> list[str]:
     """What is typed."""
     return [
-        "prune", str(model(options)), "--data", str(pictures(options)), "--macs", str(SHARE), "--round-to",
-        str(ROUND_TO), "--importance", options.importance, "--time", options.time, "-c", str(recipe_file(options)),
-        "--seed", str(seed), "--max-drop", "100", "--no-baseline",
+        "prune", str(model(options)), "--data", str(pictures(options)), "--macs", str(SHARE),
+        "--round-to", str(ROUND_TO), "--importance", options.importance, "--time", options.time,
+        "--config", str(recipe_file(options)), "--seed", str(seed), "--max-drop", "100", "--no-baseline",
     ]  # fmt: skip
 
 
@@ -175,11 +180,14 @@ def torch_pruning(options: argparse.Namespace, cell: str, seed: int) -> None:
     preprocess = load_bundle(model(options)).config.preprocess
     dataset = split(audit(open_source(str(pictures(options)))).dataset, seed=seed)
     items = dataset.subset("train")
-    asked = prepared(dataset, sorted(items, key=lambda item: item.key)[:DERIVED], preprocess)
+    clock, importance = SystemClock(), PEERS[cell]
+    asked = prepared(dataset, sorted(items, key=lambda item: item.key)[: DERIVED[importance]], preprocess)
+    began = clock.now()
     network = cut_by_torch_pruning(
-        whole, most=most, inner=cell == "torch-pruning-inner", importance=PEERS[cell],
+        whole, most=most, inner=cell == "torch-pruning-inner", importance=importance,
         images=normalised(asked.pixels.copy(), preprocess), labels=from_numpy(asked.labels.copy()),
     )  # fmt: skip
+    seconds = clock.now() - began
     found = masters(dataset, items, side=round(1.15 * 32), encoding="decoded", warn=print)
     val, test = (prepared(dataset, dataset.subset(side), preprocess) for side in ("val", "test"))
     fields = {**RECIPE, "model": network.layout.name, "img_size": 32, "seed": seed}
@@ -188,7 +196,7 @@ def torch_pruning(options: argparse.Namespace, cell: str, seed: int) -> None:
     folder.path.mkdir(exist_ok=True)
     trained = train(
         network, TrainingData.of(found, val, preprocess), recipe, run=folder, plan=Plan(folder.plan),
-        clock=SystemClock(), resume=True,
+        clock=clock, resume=True,
     )  # fmt: skip
     made = export_network(
         trained.network, folder.model, labels=dataset.classes, preprocess=preprocess, overwrite=True
@@ -201,7 +209,7 @@ def torch_pruning(options: argparse.Namespace, cell: str, seed: int) -> None:
     row = {
         "val_top1": trained.val.headline.value, "test_top1": top1.value, "test_low": top1.low, "test_high": top1.high,
         "n": top1.n, "size_bytes": made.size_bytes, "model": widths(folder.model),
-        "note": f"seed {seed}, {cost(network.layout).macs:,} MACs",
+        "note": f"seed {seed}, {cost(network.layout).macs:,} MACs, cut in {seconds:.0f} s",
     }  # fmt: skip
     write_json(folder.path / "answer.json", row)
 
@@ -367,7 +375,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--time", default="20m", help="of training after the cut")
     parser.add_argument("--importance", default="hessian", help="of netsmith's cell, see LOG.md")
-    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS[:3]))
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(USUAL))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--results", type=Path, default=RESULTS, help="file that rows are added to")
     parser.add_argument("--child", choices=CELLS, help=argparse.SUPPRESS)

@@ -8,7 +8,8 @@
 
 Each row says what was kept or refused, after which rung, and both sides' numbers: accuracy by the artifacts after
 reload, latencies taken in turns. What is there already in WORK is not made again, and its row says at which commit it
-was made. Nothing else may run on the machine.
+was made; what was made by another command (`--smoke`, another `--time`) is refused. Nothing else may run on the
+machine.
 `--smoke` shows that all of it works, in minutes, with numbers that mean nothing.
 """
 
@@ -19,7 +20,7 @@ import sys
 from pathlib import Path
 
 from cifar_weights import FILES, halves_npz, published
-from results import RESULTS, Row, append, begun, made, origin, run
+from results import RESULTS, Row, append, begun, made, origin, run, wording
 
 from netsmith.run.clock import SystemClock
 from netsmith.run.ledger import Ledger, LedgerRow
@@ -71,9 +72,11 @@ def measured(model: str, source: Path, pictures: Path, options: argparse.Namespa
     """Quantize, and say what came out."""
     out = options.output / f"{model}-int8"
     more = ["--calibration-size", "32"] if options.smoke else []
-    command = ["quantize", str(source), "--data", str(pictures), "--max-drop", str(MAX_DROP), "-o", str(out), *more]
+    command = ["quantize", str(source), "--data", str(pictures), "--max-drop", str(MAX_DROP), "--precision", "int8"]
+    command += ["-o", str(out), *more]
     outcome = settled(command, out)
     before, after = outcome.before, outcome.after
+    length = " --smoke" if options.smoke else f" --time {options.time}" if model in TRAINED else ""
     row: Row = {
         **origin("quantize"),
         **made(out, *([source] if (source / "results.json").exists() else [])),
@@ -85,7 +88,7 @@ def measured(model: str, source: Path, pictures: Path, options: argparse.Namespa
         "latency_p50_ms": after["latency_ms"]["p50"],
         "latency_p90_high_ms": after["latency_ms"]["high"],
         "size_bytes": after["size_bytes"],
-        "command": f"python benchmarks/quantize.py {model}{' --smoke' if options.smoke else ''}",
+        "command": f"python benchmarks/quantize.py {model}{length}",
     }
     told = [f"{before['latency_ms']['p50'] / after['latency_ms']['p50']:.2f}x", outcome.reason]
     if outcome.verdict == "kept":
@@ -103,7 +106,7 @@ def settled(command: list[str], out: Path) -> LedgerRow:
 
     known = row()
     finished = known is not None and (known.verdict != "kept" or (out / "results.json").exists())
-    begun(out, finished=finished)
+    begun(out, finished=finished, asked={"command": wording(command)})
     if not finished:
         print("$ netsmith", *command, flush=True)
         done = subprocess.run([sys.executable, "-m", "netsmith", *command, "--resume", "--quiet"], check=False)

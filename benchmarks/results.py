@@ -2,8 +2,9 @@
 
 What takes minutes is kept between calls of a benchmark: a run folder, or a file of one measurement. Beside it lies
 `NAME.begun`, which says at which commit and on which day it was worked on, and a row made of it says the same, whatever
-is checked out when the row is written. What was made before that was written down is of an unknown commit, unless the
-file of results has the same numbers already.
+is checked out when the row is written, and by which command or under which other conditions: what was made otherwise
+than it is asked for now is refused, not reported. What was made before that was written down is of an unknown commit,
+unless the file of results has the same numbers already; the command of a run is in its `run.json` too.
 """
 
 import csv
@@ -49,15 +50,26 @@ def origin(benchmark: str) -> Row:
 
 def now() -> Row:
     """The columns `date` and `commit` of what is measured by this process."""
-    return {"date": SystemClock().wall()[:10], "commit": os.environ.get("NETSMITH_COMMIT") or _head()}
+    checkout = Path(__file__).parent.parent
+    return {"date": SystemClock().wall()[:10], "commit": os.environ.get("NETSMITH_COMMIT") or head_of(checkout)}
 
 
 @cache
-def _head() -> str:
-    """The commit that was checked out first; where files were copied without it, NETSMITH_COMMIT says it."""
-    head = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+def head_of(checkout: Path) -> str:
+    """The commit that was checked out first, and `-dirty` where code is not as committed, new files among it.
+
+    Results and the log of them change meanwhile and are no code. Where files were copied without the commit,
+    NETSMITH_COMMIT says it.
+    """
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(checkout), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    code = ("src", "benchmarks", ":(exclude)benchmarks/*.csv", ":(exclude)benchmarks/*.md")
     try:
-        return subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
+        changed = git("status", "--porcelain", "--untracked-files=all", "--", *code)
+        return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         raise SystemExit(
             "results name their commit, and this is no checkout of git; set NETSMITH_COMMIT to what "
@@ -76,22 +88,18 @@ def begun(place: Path, *, finished: bool, asked: Mapping[str, str] | None = None
     Returns:
         `date` and `commit` of every time it was worked on.
     """
-    record, conditions = _record(place), dict(asked or {})
-    known: dict[str, Any] = {"asked": conditions, "made": []}
-    if place.exists():
-        if record.exists():
-            known = json.loads(record.read_text())
-        elif conditions:
-            raise SystemExit(f"{place} does not say how it was measured; name another folder, or remove it")
-        else:
-            known["made"] = [UNKNOWN]
-    before = known["asked"]
+    conditions = dict(asked or {})
+    before, known = _known(place) if place.exists() else (conditions, [])
+    if unsaid := [name for name in conditions if name not in before]:
+        raise SystemExit(
+            f"{place} does not say how it was measured ({', '.join(unsaid)}); name another folder, or remove it"
+        )
     if unlike := [f"{name} {before[name]}, not {value}" for name, value in conditions.items() if before[name] != value]:
         raise SystemExit(f"{place} was begun with {'; '.join(unlike)}: name another folder, or remove it")
-    if not finished and now() not in known["made"]:
-        known["made"].append(now())
-        write_json(record, known)
-    return known["made"]
+    if not finished and now() not in known:
+        known = [*known, now()]
+        write_json(_record(place), {"asked": before, "made": known})
+    return known
 
 
 def made(*places: Path) -> Row:
@@ -104,7 +112,7 @@ def origin_of(known: Iterable[Row]) -> Row:
     found = list(known)
     return {
         "date": max(each["date"] for each in found),
-        "commit": " ".join(dict.fromkeys(each["commit"] for each in found)),
+        "commit": " ".join(dict.fromkeys(commit for each in found for commit in each["commit"].split())),
     }
 
 
@@ -112,10 +120,55 @@ def _record(place: Path) -> Path:
     return place.with_name(f"{place.name}.begun")
 
 
+def _known(place: Path) -> tuple[dict[str, str], list[Row]]:
+    """Conditions, and `date` and `commit` of every time it was worked on, of what is there.
+
+    Without a record: what FOLDER/begun.json says, which came before records. The command of a run is in its run.json.
+    """
+    former, typed = place / "begun.json", place / "run.json"
+    asked: dict[str, str] = {}
+    made: list[Row] = [UNKNOWN]
+    if _record(place).exists():
+        asked, made = (json.loads(_record(place).read_text())[name] for name in ("asked", "made"))
+    elif former.exists():
+        asked = json.loads(former.read_text())
+        made = [UNKNOWN | {"commit": commit} for commit in asked.pop("commits")]
+    if "command" not in asked and typed.exists():
+        asked["command"] = wording(json.loads(typed.read_text())["command"])
+    return asked, made
+
+
+def wording(command: Sequence[str]) -> str:
+    """What decides a measurement in a command of netsmith's: equal for equal ones, wherever their files lie.
+
+    Flags in one order, numbers in one form, of paths their names; without -o, --resume and --quiet.
+
+    Args:
+        command: verb, positional arguments, flags; each with its long name.
+    """
+    groups: list[list[str]] = [[]]
+    for word in command:
+        if word.startswith("-"):
+            groups.append([word])
+        else:
+            groups[-1].append(_value(word))
+    flags = sorted(group for group in groups[1:] if group[0] not in ("-o", "--resume", "--quiet"))
+    return " ".join(word for group in [groups[0], *flags] for word in group)
+
+
+def _value(word: str) -> str:
+    try:
+        return f"{float(word):.12g}"
+    except ValueError:
+        return Path(word).name
+
+
 def run(
     command: Sequence[str], folder: Path, *, program: Sequence[str] = ("-m", "netsmith"), **environment: str
 ) -> Result:
     """Run a `netsmith fit`, `train` or `prune` unless its folder is finished, going on from where it was stopped.
+
+    One that was begun by another command is refused, finished or not.
 
     Args:
         command: its words, without the folder's.
@@ -125,7 +178,7 @@ def run(
     """
     finished = (folder / "results.json").exists()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    begun(folder, finished=finished)
+    begun(folder, finished=finished, asked={"command": wording(command)})
     if not finished:
         print("$ netsmith", *command, flush=True)
         more = ["-o", str(folder), "--quiet", *(["--resume"] if command[0] != "fit" else [])]
@@ -161,7 +214,7 @@ def append(path: Path, rows: Iterable[Row]) -> None:
         there = list(csv.DictReader(handle))
     rows = [row for row in rows if not any(_same(row, each) for each in there)]
     with path.open("a", newline="") as handle:
-        writer = csv.DictWriter(handle, FIELDS)
+        writer = csv.DictWriter(handle, FIELDS, lineterminator="\n")
         if fresh:
             writer.writeheader()
         writer.writerows(rows)

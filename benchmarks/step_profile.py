@@ -19,7 +19,7 @@ FIRST, TIMED, SEEN = 4, 8, 4  # updates that warm up, are timed, are profiled
 SIDE = 2048  # of the matrices
 KINDS = {
     "convolutions and products": ("convolution", "addmm", "linear", "::mm"),
-    "norms": ("batch_norm",),
+    "norms": ("batch_norm", "_folded", "var_mean"),
     "activations": ("relu", "hardtanh", "silu", "threshold", "clamp", "sigmoid", "hardswish"),
     "copies": ("copy", "contiguous", "::to", "::cat"),
     "pools": ("pool", "::mean"),

@@ -28,7 +28,6 @@ three, of which the loop takes two thirds.
 """
 
 import argparse
-import hashlib
 import json
 import math
 import os
@@ -36,19 +35,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accuracy_jobs import CELLS, GOALS, Goal, Job
 from peer_networks import peer_network
 from plain_loop import PlainLoop, sgd, transform
 from results import RESULTS, Row, append, begun, origin, origin_of
 
-from netsmith.arch.layout import Layout
-from netsmith.arch.names import find_layout
 from netsmith.data.audit import audit
 from netsmith.data.cache import Prepared, prepared
 from netsmith.data.items import Dataset
@@ -58,86 +56,18 @@ from netsmith.data.splits import split
 from netsmith.models.build import build
 from netsmith.run.clock import SystemClock
 from netsmith.run.files import write_bytes
-from netsmith.run.named_recipes import RECIPES
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
-from netsmith.run.recipe import Recipe
 from netsmith.train.evaluate import evaluate_network
 from netsmith.train.feed import TrainingData
 from netsmith.train.schedules import learning_rate
 from netsmith.train.trainer import Trainer
 
 HERE = Path(__file__).resolve()
-CLASSES = 10
 WORKERS = (0, 1, 2)
 WORKERS_PICTURES = 4096  # that each number of workers is tried on
 SELECTION_SEEDS = (100, 101)
 SEEDS = (0, 1, 2)
-CELLS = ("netsmith-fast", "netsmith-plain", "loop-fast", "loop-plain")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Goal:
-    """What is to be reached.
-
-    Attributes:
-        data: name of the set.
-        model: network, chosen on validation pictures (benchmarks/LOG.md); side: of its input in pixels.
-        top1: accuracy on test pictures.
-        seconds: lengths tried, ascending; a single one is part of the goal.
-        flip: mirroring keeps the class.
-        grows: the network can be trained at smaller sides, as `fast` wants it.
-        cells: compared.
-    """
-
-    data: str
-    model: str
-    side: int
-    top1: float
-    seconds: tuple[float, ...]
-    flip: bool
-    grows: bool = True
-    cells: tuple[str, ...] = CELLS
-
-    @property
-    def layout(self) -> Layout:
-        return find_layout(self.model, num_classes=CLASSES, img_size=self.side)
-
-    def recipe(self, name: str, seed: int, **length: float) -> Recipe:
-        """`fast`, `fast-even` (the same at one side) or `plain`, with `epochs` or `time_s`."""
-        common = {
-            "model": self.model, "img_size": self.side, "seed": seed, "crop_scale": None, "flip": self.flip,
-            "pad": self.side // 8, **length,
-        }  # fmt: skip
-        if name == "plain":
-            fields = PLAIN
-        else:
-            fields = {key: value for key, value in RECIPES["fast"].fields.items() if key not in ("epochs", "time_s")}
-        recipe = Recipe.from_mapping({**fields, **common}, where=f"recipe {name}")
-        return recipe if name == "fast" and self.grows else recipe.model_copy(update={"progressive": None})
-
-
-PLAIN: Mapping[str, Any] = {
-    "opt": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4, "weight_decay_on": "all",
-    "batch_size": 128, "sched": "step", "step_milestones": (0.5, 0.75), "step_gamma": 0.1, "warmup": 0.0,
-    "smoothing": 0.0,
-}  # fmt: skip
-"""He et al. 2016, section 4.2, at any length."""
-
-GOALS = {
-    "digits": Goal(
-        data="digits", model="resnet8_cifar", side=16, top1=0.985, seconds=(3.0,), flip=False,
-        grows=False, cells=("netsmith-fast", "netsmith-plain"),
-    ),
-    "fashion-mnist": Goal(
-        data="fashion-mnist", model="resnet8_cifar@2", side=28, top1=0.92, flip=True,
-        seconds=(15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0, 130.0, 160.0, 200.0, 260.0, 320.0),
-    ),
-    "cifar10": Goal(
-        data="cifar10", model="resnet8_cifar@2", side=32, top1=0.85, flip=True,
-        seconds=(40.0, 50.0, 60.0, 80.0, 100.0, 120.0, 150.0, 180.0, 220.0, 270.0, 330.0, 400.0, 500.0, 600.0),
-    ),
-}  # fmt: skip
 
 
 # Pictures
@@ -180,49 +110,6 @@ def pictures(goal: Goal, options: argparse.Namespace, *, asked: str) -> Pictures
 
 
 # Runs, each in a process of its own
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A run.
-
-    Attributes:
-        goal: name of it.
-        engine: `netsmith` or `loop`.
-        recipe: see `Goal.recipe`.
-        seed: of the run.
-        asked: split that is asked about, "val" or "test".
-        seconds: for netsmith; epochs: for the loop.
-        workers: of the loop; pictures: that it stops after, to try workers, 0 for all.
-    """
-
-    goal: str
-    engine: str
-    recipe: str
-    seed: int
-    asked: str
-    seconds: float = 0.0
-    epochs: float = 0.0
-    workers: int = 0
-    pictures: int = 0
-
-    def fields(self) -> Recipe:
-        length = {"time_s": self.seconds} if self.engine == "netsmith" else {"epochs": self.epochs}
-        return GOALS[self.goal].recipe(self.recipe, self.seed, **length)
-
-    @property
-    def key(self) -> str:
-        """Equal only for the same run of the same recipe; a field that recipes are given later leaves it as it is."""
-        return self._named(self.fields().model_dump(mode="json", exclude_defaults=True))
-
-    @property
-    def former_key(self) -> str:
-        """What it was before, with every field."""
-        return self._named(self.fields().model_dump(mode="json"))
-
-    def _named(self, recipe: dict[str, Any]) -> str:
-        digest = hashlib.sha256(json.dumps([self.__dict__, recipe], sort_keys=True).encode()).hexdigest()
-        return f"{self.engine}-{self.recipe}-{self.asked}-{digest[:12]}"
 
 
 def run_netsmith(job: Job, options: argparse.Namespace) -> dict[str, Any]:
@@ -295,8 +182,8 @@ def answers(network: torch.nn.Module, found: Pictures) -> float:
 
 def result(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     """Of a run: kept, or made now. `made` says of which commit it is."""
-    path, former = (options.work / job.goal / f"{key}.json" for key in (job.key, job.former_key))
-    path = former if former.exists() and not path.exists() else path
+    paths = [options.work / job.goal / f"{name}.json" for name in job.names]
+    path = next((path for path in paths if path.exists()), paths[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     known = begun(path, finished=path.exists())
     if not path.exists():

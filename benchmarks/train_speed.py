@@ -14,9 +14,10 @@ Subjects, all with the same network, initial weights, pictures, epochs, batch si
 DataLoaders are tried with 0, 1 and 2 workers; the best number is kept. Every measurement is a process of its own;
 subjects take turns, round by round. The clock runs from the first batch asked for to the last update made, over whole
 epochs, so that starting workers counts; building, importing and a few updates on a copy, which build oneDNN's kernels,
-do not. Every measurement says with which weights it began and how many pictures it trained on; a round in which these
-differ ends the benchmark. Accuracy on test pictures after the last update is compared too: it is that of a run of
-seconds.
+do not; timm's script, which makes no such updates, trains for one epoch more, of which the first does not count. Every
+measurement says with which weights it began and how many pictures it trained on; a round in which these
+differ ends the benchmark. Accuracy on test pictures after the last update is compared too, but for timm's: it is that
+of a run of seconds.
 
 `--cold` adds netsmith with an empty pixel cache: decoding counts then (the files themselves have been read before, by
 every subject). `--profile` adds, after the rounds, where the time of a step goes and how far the step is from the

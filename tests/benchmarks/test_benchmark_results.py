@@ -2,12 +2,13 @@
 
 import csv
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import results
-from results import UNKNOWN, append, begun, made, now, origin_of
+from results import UNKNOWN, append, begun, head_of, made, now, origin_of, wording
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +54,80 @@ def test_conditions_that_are_not_in_the_name_are_held_against(tmp_path: Path) ->
     with pytest.raises(SystemExit, match="was begun with batch 8, not 16"):
         begun(tmp_path / "run", finished=True, asked={"batch": "16"})
     (tmp_path / "other").mkdir()
-    with pytest.raises(SystemExit, match="does not say how it was measured"):
+    with pytest.raises(SystemExit, match=r"does not say how it was measured \(batch\)"):
         begun(tmp_path / "other", finished=True, asked={"batch": "8"})
+    with pytest.raises(SystemExit, match=r"does not say how it was measured \(device\)"):
+        begun(tmp_path / "run", finished=True, asked={"batch": "8", "device": "cpu"})
+
+
+def test_the_record_that_came_before_records_is_read(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "begun.json").write_text('{"batch": "8", "commits": ["old", "older"]}')
+    assert made(tmp_path / "run")["commit"] == "old older"
+    begun(tmp_path / "run", finished=True, asked={"batch": "8"})
+    with pytest.raises(SystemExit, match="was begun with batch 8, not 16"):
+        begun(tmp_path / "run", finished=True, asked={"batch": "16"})
+
+
+TYPED = ["train", "/data/photos.zip", "-o", "/runs/it", "--resume", "--model", "resnet18@0.35", "--epochs", "10.0"]
+
+
+@pytest.mark.parametrize("record", [None, {"asked": {}, "made": [{"date": "2026-11-01", "commit": "old"}]}])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_is_held_against_the_command_it_was_begun_with(
+    record: dict[str, Any] | None, finished: bool, tmp_path: Path
+) -> None:
+    """netsmith's own record of it, where ours does not say: flags in its order, numbers and places as it has them."""
+    place = tmp_path / "it"
+    place.mkdir()
+    if record is not None:
+        place.with_name("it.begun").write_text(json.dumps(record))
+    (place / "run.json").write_text(json.dumps({"format": 1, "command": TYPED}))
+    asked = ["train", "elsewhere/photos.zip", "--epochs", "10", "--model", "resnet18@0.35"]
+    for other in (["--epochs", "20"], ["--seed", "1"], ["--no-baseline"]):
+        with pytest.raises(SystemExit, match=r"it was begun with command train photos\.zip --epochs 10 .*, not train"):
+            begun(place, finished=finished, asked={"command": wording([*asked, *other])})
+    found = begun(place, finished=finished, asked={"command": wording(asked)})
+    assert found[0] == (UNKNOWN if record is None else record["made"][0])
+    assert len(found) == (1 if finished else 2)
+
+
+def test_a_finished_run_of_another_command_is_not_reported(tmp_path: Path) -> None:
+    (tmp_path / "it").mkdir()
+    (tmp_path / "it" / "results.json").write_text("{}")
+    with pytest.raises(SystemExit, match=r"does not say how it was measured \(command\)"):
+        results.run(["train", "digits"], tmp_path / "it")
+    (tmp_path / "it" / "run.json").write_text(json.dumps({"command": ["train", "digits", "--epochs", "2"]}))
+    with pytest.raises(SystemExit, match="begun with command train digits --epochs 2, not train digits: name another"):
+        results.run(["train", "digits"], tmp_path / "it")
+
+
+def test_the_commit_says_where_code_is_not_as_committed(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    for name in ("benchmarks/it.py", "benchmarks/results.csv", "src/it.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "it")
+    (tmp_path / "benchmarks" / "results.csv").write_text("a row")
+    clean = head_of(tmp_path)
+    assert clean.isalnum()
+    for changed in ("benchmarks/new.py", "src/it.py"):
+        head_of.cache_clear()
+        (tmp_path / changed).write_text("changed")
+        assert head_of(tmp_path) == f"{clean}-dirty"
+        git("stash", "--include-untracked")
 
 
 def test_the_newest_day_and_all_commits_count() -> None:
     days = [{"date": "2026-11-22", "commit": "one"}, {"date": "2026-11-21", "commit": "two"}]
     assert origin_of([*days, days[0]]) == {"date": "2026-11-22", "commit": "one two"}
+    joined = [{"date": "2026-11-22", "commit": "one two"}, {"date": "2026-11-22", "commit": "two three"}]
+    assert origin_of(joined)["commit"] == "one two three"
 
 
 def test_rows_are_added_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,8 @@
 """`benchmarks/imbalance.py`: which photos its sets are made of, and what it counts."""
 
 import csv
+import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -50,6 +52,27 @@ def test_netsmith_reads_the_pairs_with_both_labels(tmp_path: Path, monkeypatch: 
         labels = sorted({class_of(left), class_of(right)})
         assert written[entry.name] == labels
         assert [CLASSES[label] for label in entry.labels] == labels
+
+
+def test_kept_runs_keep_the_commit_they_were_made_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.with_name(f"{folder.name}.begun").write_text(
+            json.dumps({"asked": {}, "made": [{"date": "2026-11-01", "commit": folder.name}]})
+        )
+
+    monkeypatch.setenv("NETSMITH_COMMIT", "now")
+    monkeypatch.setattr(imbalance, "run", run)
+    monkeypatch.setattr(imbalance, "photos_of", lambda archive: PHOTOS)
+    monkeypatch.setattr(imbalance, "columns", lambda result: {})
+    monkeypatch.setattr(imbalance, "macro", lambda folder, rare: {"macro": 0.5})
+    words = f"x --data {tmp_path} -o {tmp_path} --sets unequal --seeds 2 --results {tmp_path / 'results.csv'}"
+    monkeypatch.setattr(sys, "argv", words.split())
+    imbalance.main()
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
+    assert [row["commit"] for row in rows[:3]] == ["unequal-none-0", "unequal-sampling-0", "unequal-loss-0"]
+    none = "unequal-none-0 unequal-none-1"
+    assert [row["commit"] for row in rows[6:8]] == [none, f"unequal-sampling-0 unequal-sampling-1 {none}"]
 
 
 def test_accuracy_is_counted_class_by_class(tmp_path: Path) -> None:

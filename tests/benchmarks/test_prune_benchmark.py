@@ -69,6 +69,12 @@ def test_the_peer_is_the_one_that_is_best_on_validation() -> None:
     assert prune.against_peer(ours) is None
 
 
+def test_the_peer_has_the_importance_that_netsmith_has() -> None:
+    assert prune.PEERS[prune.USUAL[-1]] == "hessian"
+    assert {*prune.USUAL} <= {*prune.CELLS}
+    assert prune.DERIVED.keys() == {*prune.PEERS.values()}
+
+
 def test_the_summary() -> None:
     rows = [{"subject": "a", "test_top1": value} for value in (0.5, 0.7)] + [{"subject": "b", "test_top1": 0.25}]
     assert prune.summary(rows).splitlines() == [

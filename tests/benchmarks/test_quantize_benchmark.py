@@ -1,6 +1,7 @@
 """`benchmarks/cifar_weights.py` and `quantize.py`: the protocol and the rows, without CIFAR-10."""
 
 import argparse
+import json
 from pathlib import Path
 
 import cifar_weights
@@ -43,10 +44,16 @@ def test_a_refusal_is_a_row_too(tmp_path: Path) -> None:
     out.with_name("resnet18-int8.begun").write_text('{"asked": {}, "made": [{"date": "2026-11-01", "commit": "old"}]}')
     ledger = Ledger(out / "ledger.jsonl", clock=FakeClock())
     ledger.add("quantize", verdict="refused", reason="it is not faster", before=side, after=slower)
-    options = argparse.Namespace(output=tmp_path, smoke=False)
+    options = argparse.Namespace(output=tmp_path, smoke=False, time="20m")
+    command = ["quantize", "float", "--data", "pictures", "--max-drop", "0.5", "--precision", "int8", "--resume"]
+    (out / "run.json").write_text(json.dumps({"command": command}))
     row = benchmark.measured("resnet18", tmp_path / "float", tmp_path / "pictures", options)
     assert row["subject"] == "resnet18 int8, refused, float stays"
     assert row["note"] == "0.50x; it is not faster"
     assert row["latency_p50_ms"] == 4.0
     assert (row["date"], row["commit"]) == ("2026-11-01", "old")
     assert "test_top1" not in row
+    assert row["command"] == "python benchmarks/quantize.py resnet18 --time 20m"
+    smoke = argparse.Namespace(output=tmp_path, smoke=True, time="20m")
+    with pytest.raises(SystemExit, match="was begun with command quantize float .*, not .* --calibration-size 32 "):
+        benchmark.measured("resnet18", tmp_path / "float", tmp_path / "pictures", smoke)

@@ -109,18 +109,34 @@ def test_a_kept_run_is_reported_with_the_commit_it_was_made_at(
         assert [each["commit"] for each in found["made"]] == ["one"]
     assert len(ran) == 1
     for kept in list((tmp_path / "digits").iterdir()):
-        kept.unlink() if kept.suffix == ".begun" else kept.rename(kept.with_name(f"{job.former_key}.json"))
+        kept.unlink() if kept.suffix == ".begun" else kept.rename(kept.with_name(f"{job.names[-1]}.json"))
     assert script.result(job, Namespace(work=tmp_path, data=tmp_path))["made"] == [UNKNOWN]
     assert [line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines()] == ["one", "one", "unknown"]
 
 
 def test_a_kept_run_is_another_runs_where_anything_of_the_recipe_differs() -> None:
     job = Job(goal="cifar10", engine="netsmith", recipe="fast", seed=0, asked="test", seconds=60.0)
-    keys = {job.key} | {
-        replace(job, **change).key
+    keys = {job.names[0]} | {
+        replace(job, **change).names[0]
         for change in ({"seed": 1}, {"recipe": "plain"}, {"asked": "val"}, {"seconds": 61.0}, {"goal": "fashion-mnist"})
     }
     assert len(keys) == 6
+
+
+def test_kept_runs_are_found_whatever_recipes_were_given_since() -> None:
+    """Names of files that were kept on two days. A field that joins a recipe belongs in `JOINED`, or this fails."""
+    job = Job(goal="fashion-mnist", engine="netsmith", recipe="fast", seed=0, asked="test", seconds=130.0)
+    assert "netsmith-fast-test-c4603c76e515" in job.names
+    job = Job(goal="digits", engine="netsmith", recipe="plain", seed=1, asked="test", seconds=3.0)
+    assert job.names[-1] == "netsmith-plain-test-c7e797da04c9"
+
+
+def test_a_changed_default_is_another_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(goal="digits", engine="netsmith", recipe="fast", seed=0, asked="test", seconds=3.0)
+    before, recipe = job.names, job.fields()
+    for change in ({"final_lr_ratio": 0.1}, {"sharded": True}):
+        monkeypatch.setattr(Job, "fields", lambda self, change=change: recipe.model_copy(update=change))
+        assert not {*job.names} & {*before}
 
 
 @pytest.mark.parametrize("name", GOALS)

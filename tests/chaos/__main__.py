@@ -389,9 +389,9 @@ def main() -> int:
     unmet = harness.unmet() if "kills" in asked.only and asked.kills - timed >= MANY else []
     for phase in unmet:
         print(f"NOT MET by any kill: {phase}")
-    too_few = "kills" in asked.only and len(kills) < asked.kills
+    too_few = "kills" in asked.only and sum(blow.of_train for blow in kills) < asked.kills
     if too_few:
-        print(f"TOO FEW KILLS: {asked.kills} were asked for")
+        print(f"TOO FEW KILLS: {asked.kills} of train were asked for")
     if not asked.work and not wrong:
         shutil.rmtree(work, ignore_errors=True)
     return 1 if wrong or unmet or too_few else 0

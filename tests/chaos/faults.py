@@ -36,6 +36,11 @@ class Blow:
     wrong: list[str] = field(default_factory=list)
     writing: bool = False
 
+    @property
+    def of_train(self) -> bool:
+        """Whether it met a `train`: the phases of other verbs say theirs."""
+        return ": " not in self.phase
+
 
 def aimed(process: Watched, phase: str | None, draw: random.Random, *, seconds: float) -> bool:
     """Wait for the moment of a fault: in a phase, or any moment of a run of so many seconds; False where none came."""
@@ -84,7 +89,9 @@ def stop(
     if not aimed(process, phase, draw, seconds=seconds):
         return None
     met = process.phase()
-    outside = met == watched.STARTING and (not attempt.run.exists() or attempt.reported)  # Python begins, or ends
+    begins = met == watched.STARTING and not attempt.run.exists()
+    ends = attempt.reported and not watched.frames_of_netsmith(process.stack)
+    outside = begins or ends  # Python's own beginning and end, where nobody can say a sentence
     for _ in range(times):
         if process.alive:
             process.process.send_signal(number)

@@ -5,8 +5,31 @@ import sys
 from pathlib import Path
 
 import pytest
+from faults import Blow
+from watched import STARTING, frames_of_netsmith, phase_of
 
 HARNESS = Path(__file__).parent
+
+
+def stack(*frames: tuple[str, str]) -> str:
+    """As faulthandler writes it."""
+    lines = [f'  File "{path}", line 1 in {function}' for path, function in frames]
+    return "\n".join(["Current thread 0x1 (most recent call first):", *lines])
+
+
+def test_only_kills_of_train_count_for_what_was_asked() -> None:
+    blows = [Blow("SIGKILL", phase) for phase in ("training", "fit: training", "prune: starting", "starting")]
+    assert [blow.of_train for blow in blows] == [True, False, False, True]
+
+
+def test_a_traceback_of_netsmiths_own_is_not_pythons_end() -> None:
+    """Nobody is left to say a sentence where no frame of netsmith's is, however its checkout is called."""
+    outermost = ("/home/netsmith/tests/chaos/observed.py", "<module>")
+    left = stack(("/usr/lib/python3.11/threading.py", "_shutdown"), outermost)
+    own = stack(("/x/src/netsmith/cli/main.py", "run"), ("/x/src/netsmith/cli/main.py", "main"), outermost)
+    assert phase_of(own, filling=False) == phase_of(left, filling=False) == STARTING
+    assert frames_of_netsmith(own) == [("cli/main.py", "run"), ("cli/main.py", "main")]
+    assert frames_of_netsmith(left) == frames_of_netsmith("") == []
 
 
 @pytest.mark.slow

@@ -46,12 +46,15 @@ ORDER = (STARTING, "audit", "split", "choosing", "cache", "preparing", "going on
 _FRAME = re.compile(r'File "([^"]*)", line \d+ in (\S+)')
 
 
+def frames_of_netsmith(stack: str) -> list[tuple[str, str]]:
+    """File below netsmith/ and function of its frames in a stack, the innermost first; not those of being imported."""
+    found = [(path, function) for path, function in _FRAME.findall(stack) if "/netsmith/" in path]
+    return [(path.rpartition("/netsmith/")[2], function) for path, function in found if function != "<module>"]
+
+
 def phase_of(stack: str, *, filling: bool) -> str:
     """The phase that a stack of the main thread tells; `filling`: a cache of training pictures is growing."""
-    for path, function in _FRAME.findall(stack):
-        if function == "<module>" or "/netsmith/" not in path:
-            continue
-        inside = path.rpartition("/netsmith/")[2]
+    for inside, function in frames_of_netsmith(stack):
         for file, name, phase in _RULES:
             if inside.startswith(file) and function.startswith(name):
                 return "cache" if phase == "training" and filling else phase
@@ -67,6 +70,9 @@ class Watched:
         log: what it says goes here.
         cache: its NETSMITH_CACHE.
         script: that runs the command, with further arguments of its own before netsmith's.
+
+    Attributes:
+        stack: of the main thread, innermost first, when `phase` was asked last; empty where it gave none.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class Watched:
         self._where = log.with_suffix(".stack")
         self._where.write_bytes(b"")
         self._cache, self._log = cache, log
+        self.stack = ""
         wrapper = list(script) or [str(HERE / "observed.py"), str(self._where)]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -100,15 +107,16 @@ class Watched:
     def phase(self) -> str:
         """Where its main thread stands now."""
         os.truncate(self._where, 0)
+        self.stack = ""
         if not self._observed():
             return STARTING
         self.process.send_signal(signal.SIGUSR1)
         until = time.monotonic() + 0.05
         while time.monotonic() < until and self.alive:
-            text = self._where.read_text(errors="replace")
-            if text.rstrip().endswith("<module>") and "observed.py" in text:
+            self.stack = self._where.read_text(errors="replace")
+            if self.stack.rstrip().endswith("<module>") and "observed.py" in self.stack:
                 filling = any(self._cache.glob("pixels/*.filling"))
-                return phase_of(text, filling=filling)
+                return phase_of(self.stack, filling=filling)
         return STARTING
 
     def _observed(self) -> bool:
