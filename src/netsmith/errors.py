@@ -25,6 +25,11 @@ class CheckError(Exception):
 class Diverged(CheckError):
     """Loss, gradients or weights of a training are not finite; the message says where that began."""
 
+    @property
+    def where(self) -> str:
+        """The message without its advice, for a training whose recipe is not the user's to change."""
+        return str(self).partition("; ")[0]
+
 
 def first_line(error: BaseException) -> str:
     """What an error of a library says, without the lines of advice and traces that it adds."""

@@ -19,7 +19,7 @@ from netsmith.artifact.latency import Measurement, ThreadChoice
 from netsmith.artifact.runtimes import REFERENCE, RUNTIMES
 from netsmith.artifact.verify import Verification
 from netsmith.cli.main import run
-from netsmith.errors import CheckError, Diverged
+from netsmith.errors import CheckError, Diverged, InputError
 from netsmith.export.repack import repack
 from netsmith.fit import compressing, finish, forecast, quantizing, stage, trying
 from netsmith.fit.compressing import compress_run
@@ -100,7 +100,15 @@ def test_where_int8_alone_fits_nothing_is_trained(ground: Path, tmp_path: Path) 
     before, out = artifact_hash(ground / "model"), tmp_path / "out"
     whole = load_bundle(ground / "model")
     said: list[str] = []
-    result = compress(ground, out, Budget(size_bytes=whole.size_bytes * 3 // 5), said=said, time_s=60.0)
+    budget, more = Budget(size_bytes=whole.size_bytes * 3 // 5), tmp_path / "more"
+    more.mkdir()
+    (more / "broken.png").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"none of its 1 pictures is of use \(1 cannot be read\)"):
+        compress(ground, out, budget, time_s=60.0, unlabelled=more)
+    assert not out.exists()
+    Image.fromarray(stripes(1, seed=7)[0][0]).save(more / "one.png")
+    result = compress(ground, out, budget, said=said, time_s=60.0, unlabelled=more)
+    assert f"nothing is trained: {more} is not used" in said
     assert artifact_hash(ground / "model") == before, "the input is never written to"
     assert result.final.precision in ("int8", "float16")
     assert all(row.met for row in result.budget)

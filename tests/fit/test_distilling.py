@@ -20,7 +20,7 @@ from netsmith.data.audit import audit
 from netsmith.data.prepare import prepare
 from netsmith.data.sources import open_source
 from netsmith.data.splits import split
-from netsmith.data.unlabelled import with_unlabelled
+from netsmith.data.unlabelled import refuse_useless, with_unlabelled
 from netsmith.errors import InputError
 from netsmith.export.network import export_network
 from netsmith.fit import single
@@ -234,7 +234,10 @@ def test_pictures_without_labels_are_those_that_the_data_does_not_hold(tmp_path:
     assert found.read(found.items[11]) == (more / "3.bmp").read_bytes()
     assert "2 pictures without a label" in said[0]
     assert "1 cannot be read, 3 are there twice" in said[0]
+    refuse_useless(dataset, tmp_path / "more")
+    for name in ("1.bmp", "2.bmp", "3.bmp", "again.bmp"):
+        (more / name).unlink()
     with pytest.raises(InputError, match="none of its 2 pictures is of use"):
-        for name in ("1.bmp", "2.bmp", "3.bmp", "again.bmp"):
-            (more / name).unlink()
         with_unlabelled(dataset, tmp_path / "more", say=said.append)
+    with pytest.raises(InputError, match=r"is of use \(1 cannot be read, 1 are there twice or in"):
+        refuse_useless(dataset, tmp_path / "more")

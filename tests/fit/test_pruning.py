@@ -30,7 +30,7 @@ from netsmith.artifact.runtimes import REFERENCE, RUNTIMES
 from netsmith.artifact.verify import Verification, as_document, verify
 from netsmith.compress.prune.choice import path
 from netsmith.compress.prune.spending import Spending
-from netsmith.errors import CheckError, InputError
+from netsmith.errors import CheckError, Diverged, InputError
 from netsmith.export.network import export_network, normalised
 from netsmith.export.repack import repack
 from netsmith.fit import cutting, distilling, finish, going_on, pruning, stage
@@ -197,6 +197,33 @@ def test_why_nothing_is_trained_beside_is_said(
     assert pruning._Pruning(job, nothing)._alone(at_work) == says
 
 
+def test_a_twin_that_breaks_down_takes_nothing_from_the_pruned_one(
+    unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose verdict was drawn before, and is obeyed by a run that goes on where it may lose less and is slower."""
+    train, broken = Training.train, "the loss is not finite at step 3 (epoch 0.50, learning rate 0.1)"
+    ends: list[BaseException] = [KeyboardInterrupt(), Diverged(f"{broken}; nothing is kept, try a smaller --lr")]
+
+    def only_the_pruned_one(self: Training, *of: Any, recipe: Recipe | None = None, **more: Any) -> Any:
+        if recipe is not None:
+            raise ends.pop(0)
+        return train(self, *of, **more)
+
+    monkeypatch.setattr(Training, "train", only_the_pruned_one)
+    with pytest.raises(KeyboardInterrupt):
+        prune(ground, tmp_path / "out", twin=None)
+    monkeypatch.setattr(stage, "measure_many", lambda models, **_: [replace(MEASURED, p50_ms=9.0) for _ in models])
+    said: list[str] = []
+    result = prune(ground, tmp_path / "out", twin=None, max_drop=-100.0, resume=True, said=said)
+    *_, baseline, kept, _, _ = rows_of(tmp_path / "out")
+    reason = "a natively scaled-down network for comparison was left out, because its training broke down: "
+    assert (baseline.stage, baseline.reason, baseline.after) == ("baseline", reason + broken, {})
+    assert baseline.reason in said
+    assert (kept.stage, kept.verdict, kept.output) == ("prune", "kept", result.artifact)
+    assert kept.after["latency_ms"]["p50"] == 1.0
+    assert "p50 1 -> 1 ms" in kept.reason
+
+
 def test_a_run_that_was_stopped_between_its_rounds_goes_on(
     unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +348,25 @@ def test_a_finished_network_is_held_to_the_latency_that_was_asked_for(
         prune(ground, tmp_path / "out", wish=half(measure="latency", target=Times(0.6)), flags={"threads": 1})
 
 
+def test_beside_what_is_late_nothing_is_trained(
+    unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = replace(MEASURED, p50_ms=0.5, p90_ms=0.5, low=0.5, high=0.5)
+    asked: list[int] = []
+
+    def late(models: Sequence[Any], **_: Any) -> list[Measurement]:
+        asked.append(len(models))
+        return [MEASURED, replace(quick, high=0.9)]
+
+    monkeypatch.setattr(cutting, "measure_many", lambda models, **_: [MEASURED, quick])
+    monkeypatch.setattr(stage, "measure_many", late)
+    with pytest.raises(CheckError, match="the finished model misses its budget"):
+        prune(ground, tmp_path / "out", wish=half(measure="latency", target=Milliseconds(0.7)), twin=None)
+    rows = {row.stage: row for row in rows_of(tmp_path / "out")}
+    assert "left out, because the pruned one misses latency" in rows["baseline"].reason
+    assert (rows["prune"].verdict, asked) == ("kept", [2, 2, 2]), "measured as often as a finished model is"
+
+
 @pytest.mark.parametrize("runs", [True, False])
 def test_what_is_made_prefers_the_runtime_of_the_whole_network_in_which_it_was_probed_and_judged(
     unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: bool
@@ -430,13 +476,15 @@ def test_a_recipe_file_is_held_to_what_flags_are_held_to(
 def test_a_pruned_network_learns_on_from_the_one_it_came_from(
     unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside a twin that begins with the same weights, when the teacher is gone; the runtime is the pruned one's."""
+    """Beside a twin that begins with the same weights, when the teacher is gone; one whose training breaks down judges
+    nothing. The runtime is the pruned one's."""
     prune(ground, tmp_path / "cut", flags={"threads": 1})
     monkeypatch.setitem(RUNTIMES, "another", RUNTIMES[REFERENCE])
     write_preferred(load_bundle(tmp_path / "cut"), Preferred(runtime="another", threads=1))
     network, alone = OurTeacher.network, _Lesson._alone
     teachers: list[weakref.ref[Network]] = []
     twins: list[Recipe] = []
+    breaks = [Diverged("the loss is not finite; nothing is kept")]
 
     def taught(self: OurTeacher) -> Network:
         found = network(self)
@@ -445,7 +493,9 @@ def test_a_pruned_network_learns_on_from_the_one_it_came_from(
 
     def compared(self: _Lesson, at: Any, folder: RunFolder, recipe: Recipe) -> Any:
         gc.collect()
-        assert [each() for each in teachers] == [None]
+        assert {each() for each in teachers} == {None}
+        if breaks:
+            raise breaks.pop()
         twins.append(recipe)
         return alone(self, at, folder, recipe)
 
@@ -456,7 +506,15 @@ def test_a_pruned_network_learns_on_from_the_one_it_came_from(
     monkeypatch.setattr(_Lesson, "_alone", compared)
     monkeypatch.setattr(distilling, "verdict", kept)
     job = DistillJob(student=str(tmp_path / "cut"), teachers=[str(ground / "model")], train=TrainJob(flags=QUICK))
-    result = distill_run(job, Session(data=str(ground / "data.npz"), output=tmp_path / "out", command=["distill"]))
+    session = Session(data=str(ground / "data.npz"), output=tmp_path / "out", command=["distill"])
+    with pytest.raises(CheckError, match=r"cannot judge the student: the loss is not finite; go on with --resume and"):
+        distill_run(job, session)
+    job = replace(job, train=TrainJob(flags=QUICK, resume=True))
+    shutil.copytree(tmp_path / "out", tmp_path / "unjudged")
+    assert distill_run(replace(job, twin=False), replace(session, output=tmp_path / "unjudged")).final.top1 is not None
+    assert not twins
+    teachers.clear()
+    result = distill_run(job, session)
     recipe = Recipe.load(tmp_path / "out" / "recipe.yaml")
     cut = artifact_hash(tmp_path / "cut" / "model")
     assert (recipe.parent, recipe.model, recipe.teachers) == (cut, f"{NAME}+pruned", (artifact_hash(ground / "model"),))

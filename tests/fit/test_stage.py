@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from artifact_models import colour_model, write_colour_run
 
-from netsmith.artifact.bundle import Provenance, artifact_hash, write_bundle
+from netsmith.artifact.bundle import Preferred, Provenance, artifact_hash, write_bundle
 from netsmith.artifact.golden import make_golden
 from netsmith.artifact.latency import Measurement
-from netsmith.artifact.runtimes import open_model
+from netsmith.artifact.runtimes import REFERENCE, open_model
 from netsmith.data.record import from_data_json
 from netsmith.errors import CheckError, InputError
+from netsmith.fit import stage as stage_frame
 from netsmith.fit.judged import Judged, best, compare, verdict
 from netsmith.fit.parent import open_parent
 from netsmith.fit.session import Session
@@ -24,7 +25,7 @@ from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.metrics import Interval
 from netsmith.run.result import Latency, Result
-from netsmith.run.scores import Answers, change
+from netsmith.run.scores import Answers, change, told_apart
 
 MEASURED = Measurement(
     p50_ms=1.0, p90_ms=1.0, low=1.0, high=1.0, noise=0.0, peak_memory_bytes=None,
@@ -217,6 +218,25 @@ def test_a_step_ends_with_its_model_and_the_next_one_begins_there(ground, tmp_pa
     assert said == [], "what was read is told by the whole run"
 
 
+def test_memory_is_that_of_the_runtime_and_the_threads_that_were_timed(ground, tmp_path, monkeypatch):
+    """Also where one file is judged twice, and where its own preference cannot be had here."""
+    monkeypatch.setattr(stage_frame, "choose_runtime", lambda bundle, **_: (REFERENCE, bundle.config.preferred.threads))
+    monkeypatch.setattr(stage_frame, "measure_many", lambda models, **_: [MEASURED for _ in models])
+
+    def measured(folder: Path, *, runtime: str, threads: int, **_: object) -> Measurement:
+        return replace(MEASURED, runtime=runtime, peak_memory_bytes=threads * 10**6)
+
+    def work(stage: Stage) -> Result:
+        one = stage.parent.bundle
+        two = replace(one, config=one.config.model_copy(update={"preferred": Preferred(threads=2)}))
+        assert [each.memory_bytes for each in stage.judge(one, two)] == [10**6, 2 * 10**6]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage_frame, "measure", measured)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("prune", open_parent(ground / "run"), typed(ground, tmp_path / "out"), work)
+
+
 def judged(right: list[bool], *, p50: float = 1.0, spread: float = 0.1) -> Judged:
     logits = np.array([[0.0, 1.0] if each else [1.0, 0.0] for each in right], np.float32)
     answers = Answers(logits, np.ones(len(right), np.int64))
@@ -261,6 +281,9 @@ def test_a_model_is_better_or_worse_only_beyond_chance():
     assert worse.reason.startswith("worse than runs/a, which stays the better model: top-1 90.00% -> 85.00%")
     for right in ([True] * 182 + [False] * 18, [True] * 180 + [False] * 20, [True] * 178 + [False] * 22):
         assert compare(before, judged(right), name="x").reason.startswith("no different from x beyond chance: ")
+    doubted = compare(before, judged([True] * 170 + [False] * 30), name="runs/a", doubtful=True).reason
+    assert doubted.startswith("worse than runs/a: top-1 90.00% -> 85.00%")
+    assert doubted.endswith(" MB; some of these pictures may be ones it was trained on")
     mixed = compare(before, judged([False] * 20 + [True] * 180), name="x")
     assert (mixed.change.value, mixed.change.low < 0 < mixed.change.high) == (0.0, True), "as many lost as won"
 
@@ -286,12 +309,31 @@ def test_a_change_has_the_interval_of_paired_answers():
     second = first + rng.normal(size=(400, 4)).astype(np.float32) / 10
     each = [(logits.argmax(1) == targets).astype(float) for logits in (first, second)]
     found = change(Answers(first, targets), Answers(second, targets))
-    unlike = each[1] - each[0]
-    assert found.value == pytest.approx(unlike.mean())
-    assert found.high - found.value == pytest.approx(1.959964 * unlike.std() / np.sqrt(400))
+    assert found.value == pytest.approx((each[1] - each[0]).mean())
     assert found.n == 400
     tags = rng.random((400, 4)) < 0.3
     same = change(Answers(first, tags), Answers(first, tags))
     assert same == Interval(value=0.0, low=0.0, high=0.0, n=400)
     moved = change(Answers(first, tags), Answers(second, tags))
     assert moved.low < moved.value < moved.high
+
+
+@pytest.mark.parametrize(("won", "lost", "of", "value", "low", "high", "word"), [
+    # By hand: (11 - 3) / 50 = 0.16, and 1.959964 * sqrt((14 / 50 - 0.16 ** 2) / 50) = 0.139805.
+    (10, 2, 48, 8 / 48, 0.020195, 0.299805, "better"),
+    (2, 10, 48, -8 / 48, -0.299805, -0.020195, "worse"),
+    (4, 0, 200, 0.02, -0.003807, 0.043411, "no different"),
+    (0, 0, 10_000, 0.0, -0.000277, 0.000277, "no different"),
+    (2, 0, 4, 0.5, -0.263065, 0.929731, "no different"),
+    (1, 0, 1, 1.0, -0.733536, 1.0, "no different"),
+])  # fmt: skip
+def test_a_few_that_differ_are_no_proof(
+    won: int, lost: int, of: int, value: float, low: float, high: float, word: str
+) -> None:
+    """The interval of Bonett and Price 2012, and the word that it gives."""
+    both = (of - won - lost) * [True]
+    found = change(
+        judged([False] * won + [True] * lost + both).answers, judged([True] * won + [False] * lost + both).answers
+    )
+    assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-5)
+    assert told_apart(found) == word

@@ -1,6 +1,9 @@
 """What a training makes of the model that it goes on with: said in the ledger, the report and aloud, and kept."""
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from netsmith.cli.main import run
 from netsmith.export.network import export_network
 from netsmith.fit import finish, stage
 from netsmith.fit.finish import Finisher
+from netsmith.fit.trained import row_of as of_artifact
 from netsmith.models.build import build
 from netsmith.run.clock import FakeClock
 from netsmith.run.ledger import Ledger, LedgerRow
@@ -71,15 +75,19 @@ def test_a_better_one_says_so_everywhere_and_a_killed_run_does_not_judge_again(g
     monkeypatch.setattr(stage, "measure_many", interrupted)
     assert trained(ground, better, "untrained", "--epochs", "10", "--resume") == 0
     row, result = row_of(better), Result.load(better / "results.json")
+    assert row.reason.endswith("; some of these pictures may be ones it was trained on"), "it does not say on which"
+    assert row.after["doubtful"]
     assert row.reason.startswith(f"better than {ground / 'untrained'}: top-1 ")
     assert f"train: {row.reason}" in capsys.readouterr().err.splitlines()
     assert (row.verdict, row.inputs, row.output) == ("done", [before], result.artifact)
     assert row.before.keys() == FORM
-    assert row.after.keys() == FORM | {"id", "steps", "epochs", "change"}
+    assert row.after.keys() == FORM | {"id", "steps", "epochs", "change", "doubtful"}
     assert row.after["top1"] == result.final.top1.model_dump()["val"]
     moved = row.after["top1"]["value"] - row.before["top1"]["value"]
     assert row.after["change"]["value"] == pytest.approx(moved)
-    assert "went on with it is <strong>better</strong>" in (better / "report.html").read_text()
+    page = (better / "report.html").read_text()
+    assert "went on with it is <strong>better</strong>" in page
+    assert "Some of these pictures may be ones that it was trained on." in page
     assert artifact_hash(ground / "untrained") == before
 
 
@@ -87,7 +95,7 @@ def test_a_better_one_says_so_everywhere_and_a_killed_run_does_not_judge_again(g
     ("epochs", "lr", "said", "shown"),
     [
         ("1", "1e-6", "train: no different from {} beyond chance: top-1 ", "no different"),
-        ("3", "5", "warning: train: worse than {}, which stays the better model: top-1 ", "worse"),
+        ("3", "5", "warning: train: worse than {}: top-1 ", "worse"),
     ],
 )
 def test_one_that_is_not_better_is_kept_and_says_so(ground, better, tmp_path, capsys, epochs, lr, said, shown):
@@ -115,6 +123,44 @@ def test_a_classifier_for_other_classes_is_told_and_nothing_stands_before(ground
     assert row.after["latency_ms"] == final.latency_ms.model_dump()
     stages = [each.stage for each in Ledger(out / "ledger.jsonl", clock=FakeClock()).own]
     assert stages.index("train") < stages.index("test"), "measured before the test pictures are read"
+
+
+def test_a_model_that_is_gone_in_the_end_does_not_take_the_training_with_it(ground, tmp_path, capsys, monkeypatch):
+    gone, made = tmp_path / "gone", Finisher.make
+    shutil.copytree(ground / "untrained", gone)
+
+    def moved(*of: Any, **more: Any) -> Any:
+        gone.rename(tmp_path / "elsewhere")
+        return made(*of, **more)
+
+    monkeypatch.setattr(Finisher, "make", moved)
+    assert trained(ground, tmp_path / "out", str(gone), "--epochs", "1") == 0
+    row = row_of(tmp_path / "out")
+    alone = f"{gone} could not be judged beside it: "
+    assert f"nothing stands before it: {alone}" in row.reason
+    assert any(line.startswith(f"warning: {alone}") for line in capsys.readouterr().err.splitlines())
+    assert (row.before, row.output) == ({}, Result.load(tmp_path / "out" / "results.json").artifact)
+
+
+def test_a_rounded_model_is_gone_on_with_by_its_float_weights_and_not_compared(ground, tmp_path):
+    rounded = tmp_path / "rounded"
+    shutil.copytree(ground / "untrained", rounded)
+    config = json.loads((rounded / "config.json").read_text())
+    config |= {"precision": "bfloat16", "preferred": {"runtime": "openvino-bf16", "threads": 1}}
+    (rounded / "config.json").write_text(json.dumps(config))
+    assert trained(ground, tmp_path / "out", str(rounded), "--epochs", "1") == 0
+    row = row_of(tmp_path / "out")
+    assert f"it began with {rounded}, whose graph is rounded to bfloat16, by its float weights" in row.reason
+    assert (row.before, row.after["runtime"]) == ({}, "onnxruntime")
+
+
+def test_a_row_counts_for_the_artifact_that_it_is_of(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", clock=FakeClock())
+    assert of_artifact(ledger, "0" * 64) is None
+    row = ledger.add("train", verdict="done", reason="before a kill", output="0" * 64)
+    assert (of_artifact(ledger, "0" * 64), of_artifact(ledger, "1" * 64)) == (row, None)
+    judged_elsewhere = ledger.add("train", verdict="done", reason="its outcome has a row of its own")
+    assert of_artifact(ledger, "1" * 64) == judged_elsewhere
 
 
 def interrupted(*_: object, **__: object) -> None:

@@ -6,9 +6,10 @@ pictures are there already, and its validation and test pictures must stay unsee
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from netsmith.data.audit import look
 from netsmith.data.findings import Seen
@@ -17,6 +18,9 @@ from netsmith.data.layout import is_image_name
 from netsmith.data.pool import cpu_count, in_order
 from netsmith.data.prepare import Pixels, read_file
 from netsmith.errors import InputError
+
+Unused = Literal["unreadable", "twice"]
+"""Why a picture is left out."""
 
 
 @dataclass(frozen=True)
@@ -52,33 +56,64 @@ def with_unlabelled(
     """
     names = pictures_below(folder)
     reader = Beside(dataset.reader, frozenset(names))
-    source = Source(str(folder), (), tuple(Entry(name, (), None) for name in names), reader)
-    known = {item.group for item in dataset.items}
-    items: list[Item] = []
-    unreadable = twice = 0
-    results = in_order(lambda entry: look(source, entry), source.entries, workers=cpu_count())
-    for done, seen in enumerate(results, start=1):
-        if not isinstance(seen, Seen):
-            unreadable += 1
-        elif seen.group in known:
-            twice += 1
-        else:
-            known.add(seen.group)
-            items.append(Item(seen.key, (), "train", seen.entry.name, seen.group, seen.height, seen.width))
+    found: list[Item | Unused] = []
+    for done, each in enumerate(_looked_at(dataset, folder, names, reader), start=1):
+        found.append(each)
         if progress is not None:
             progress(done, len(names))
+    items = [each for each in found if isinstance(each, Item)]
     if not items:
-        raise InputError(
-            f"--unlabelled {folder}: none of its {len(names):,} pictures is of use ({unreadable:,} cannot be read, "
-            f"{twice:,} are there twice or in {dataset.source}); give other pictures"
-        )
+        raise _useless(dataset, folder, found)
+    left = _left_out(dataset, found)
+    say(f"{folder}: {len(items):,} pictures without a label to learn from" + (f"; left out: {left}" if left else ""))
+    return replace(dataset, items=(*dataset.items, *items), reader=reader)
+
+
+def refuse_useless(dataset: Dataset, folder: Path) -> None:
+    """Refuse what `with_unlabelled` would; looks at pictures until one is of use.
+
+    Args:
+        dataset, folder: as `with_unlabelled`.
+
+    Raises:
+        InputError: no such folder, or no usable picture in it.
+    """
+    names = pictures_below(folder)
+    found: list[Unused] = []
+    for each in _looked_at(dataset, folder, names, Beside(dataset.reader, frozenset(names))):
+        if isinstance(each, Item):
+            return
+        found.append(each)
+    raise _useless(dataset, folder, found)
+
+
+def _looked_at(dataset: Dataset, folder: Path, names: Sequence[str], reader: Reader) -> Iterator[Item | Unused]:
+    """The pictures of a folder in their order, each to train on or why it is left out."""
+    source = Source(str(folder), (), tuple(Entry(name, (), None) for name in names), reader)
+    known = {item.group for item in dataset.items}
+    for seen in in_order(lambda entry: look(source, entry), source.entries, workers=cpu_count()):
+        if not isinstance(seen, Seen):
+            yield "unreadable"
+        elif seen.group in known:
+            yield "twice"
+        else:
+            known.add(seen.group)
+            yield Item(seen.key, (), "train", seen.entry.name, seen.group, seen.height, seen.width)
+
+
+def _left_out(dataset: Dataset, found: Sequence[Item | Unused]) -> str:
+    """How many are, and why; "" where none is."""
+    unreadable, twice = found.count("unreadable"), found.count("twice")
     left = [f"{unreadable:,} cannot be read"] * bool(unreadable)
     left += [f"{twice:,} are there twice or in {dataset.source}"] * bool(twice)
-    say(
-        f"{folder}: {len(items):,} pictures without a label to learn from"
-        + (f"; left out: {', '.join(left)}" if left else "")
+    return ", ".join(left)
+
+
+def _useless(dataset: Dataset, folder: Path, found: Sequence[Item | Unused]) -> InputError:
+    return InputError(
+        f"--unlabelled {folder}: none of its {len(found):,} pictures is of use ({_left_out(dataset, found)}); give "
+        "other pictures"
     )
-    return replace(dataset, items=(*dataset.items, *items), reader=reader)
 
 
 def pictures_below(folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ from typing import NoReturn
 from netsmith.artifact.bundle import WEIGHTS, Bundle, artifact_hash, external_files, load_bundle
 from netsmith.artifact.runtimes import open_session
 from netsmith.data.audit import Audit
-from netsmith.data.unlabelled import pictures_below
+from netsmith.data.unlabelled import refuse_useless
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.composing import FLAGS, compose_recipe
 from netsmith.fit.distilling import refuse_unlabelled
@@ -73,7 +73,6 @@ def compress_run(job: CompressJob, session: Session) -> Result:
         if not seconds:
             raise InputError(f"--unlabelled is for what is trained, and nothing is ({why}); leave it out")
         refuse_inside(str(job.unlabelled), session.output)
-        pictures_below(job.unlabelled)
 
     def work(stage: Stage) -> Result:
         stage.hold_to(job.wishes())
@@ -105,6 +104,7 @@ def _refuse_recipe(job: CompressJob, parent: Parent, audited: Audit, *, seconds:
     trainable(recipe, parent.network)
     if job.unlabelled is not None:
         refuse_unlabelled(recipe, audited.dataset)
+        refuse_useless(audited.dataset, job.unlabelled)
 
 
 def _training_time(job: CompressJob, parent: Parent) -> tuple[float, str]:

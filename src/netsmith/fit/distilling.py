@@ -22,8 +22,8 @@ from netsmith.arch.layout import Layout, at_size
 from netsmith.artifact.bundle import Bundle
 from netsmith.data.items import Dataset
 from netsmith.data.masters import Masters
-from netsmith.data.unlabelled import with_unlabelled
-from netsmith.errors import CheckError, InputError
+from netsmith.data.unlabelled import refuse_useless, with_unlabelled
+from netsmith.errors import CheckError, Diverged, InputError
 from netsmith.fit.job import Opened, TrainJob
 from netsmith.fit.judged import Found, verdict
 from netsmith.fit.lengths import enter_time, time_of
@@ -149,6 +149,8 @@ class _Lesson:
             refuse_other(teacher, dataset)
         known = [*opened.parents, *(teacher.parent for teacher in self._teachers if teacher.parent is not None)]
         dataset = keeping_splits(dataset, known, seed=recipe.seed)
+        if self._job.unlabelled is not None:
+            refuse_useless(dataset, self._job.unlabelled)
         self._knowledge = [
             Knowledge(
                 network=teacher.network(),
@@ -187,7 +189,13 @@ class _Lesson:
         student = self._exported(at, at.run.candidates / "student", trained, at.opened.recipe)
         at.enter(trained)
         folder, recipe = RunFolder(at.run.candidates / "twin"), self._twin_recipe(at, pictures)
-        alone = self._alone(at, folder, recipe)
+        try:
+            alone = self._alone(at, folder, recipe)
+        except Diverged as error:
+            raise Diverged(
+                f"the training of the twin broke down, so it cannot judge the student: {error.where}; go on with "
+                "--resume and --on-nan rewind, or with --resume and --no-twin to ship the student without a verdict"
+            ) from error
         twin = self._exported(at, folder.model, alone, recipe)
         stage = self._stage(at, twin)
         before, after = stage.judge(twin, student)

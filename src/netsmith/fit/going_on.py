@@ -7,10 +7,10 @@ take the same MACs, of every round as many as its network had. The parent's is t
 is said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from netsmith.arch.cost import cost
 from netsmith.arch.names import find_layout, find_spec
@@ -20,9 +20,10 @@ from netsmith.arch.spec import Spec, with_classes
 from netsmith.artifact.bundle import CONFIG, Bundle, load_bundle
 from netsmith.compress.prune.spending import Measure
 from netsmith.data.cache import Prepared, prepared
-from netsmith.errors import InputError
+from netsmith.errors import Diverged, InputError
 from netsmith.fit.composing import compose_recipe
 from netsmith.fit.cutting import Asked
+from netsmith.fit.judged import Judged
 from netsmith.fit.lengths import enter_time, time_of
 from netsmith.fit.opening import training_pictures
 from netsmith.fit.stage import Parent, Stage
@@ -33,6 +34,7 @@ from netsmith.run.folder import RunFolder
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
+from netsmith.run.scores import METRIC_NAMES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,6 +47,8 @@ SAMPLE = 1024
 """Training pictures that are asked how much channels matter, and that batch norm's statistics are taken on."""
 TWIN = "twin"
 """Name of its folders in the run."""
+BASELINE = "baseline"
+"""Row of the ledger that it stands in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +210,8 @@ def make_twin(
         measure: of the cost.
 
     Returns:
-        Its artifact and the length of its training, or None and why there is none.
+        Its artifact and the length of its training, or None and why there is none: no table gives one so small, or its
+        training broke down, which says nothing about the pruned one.
     """
     spent = cost(made.layout)
     wanted = spent.macs if measure == "macs" else spent.params
@@ -229,11 +234,45 @@ def make_twin(
     own.save(run.recipe)
     network = start.network(own, stage.dataset, progress=stage.session.progress)
     stage.session.say(f"{spec.name}, scaled down to as much, is trained for {how}")
-    trained = training.train(network, run, Plan(run.plan), recipe=own)
+    try:
+        trained = training.train(network, run, Plan(run.plan), recipe=own)
+    except Diverged as error:
+        return None, f"left out, because its training broke down: {error.where}"
     assert trained.val is not None, "every run has validation pictures"
     return stage.finisher.export(
         trained.network, folder, preprocess=training.preprocess, recipe=own, thresholds=trained.val.thresholds,
     ), how  # fmt: skip
+
+
+def enter_twin(stage: Stage, pruned: Mapping[str, Any], twin: Judged | None, how: str) -> None:
+    """Enter the twin beside the pruned network in the ledger, and say what came of it.
+
+    Args:
+        stage: at work.
+        pruned: record of the pruned network, measured beside the twin where there is one.
+        twin: judged, or None.
+        how: length of its training, or why there is none.
+    """
+    reason = f"a natively scaled-down network for comparison was {how}"
+    if twin is not None:
+        name, score = METRIC_NAMES[twin.metric], float(pruned[twin.metric]["value"])
+        better = "less" if twin.score.value < score else "no less"
+        reason = (
+            f"{twin.model}, scaled down natively to {twin.macs:,} MACs and {twin.params:,} params and trained for "
+            f"{how}, reaches {name} {twin.score.value:.2%} on validation, {better} than the pruned network's "
+            f"{score:.2%} with {pruned['macs']:,} and {pruned['params']:,}"
+        )
+    stage.ledger.add(
+        BASELINE,
+        verdict="done",
+        reason=reason,
+        inputs=[pruned["artifact"]],
+        output=None if twin is None else twin.artifact,
+        before=pruned,
+        after=None if twin is None else twin.record(),
+        splits_read=[] if twin is None else ["train", "val"],
+    )
+    stage.session.say(reason)
 
 
 def spec_of(parent: Parent) -> Spec:

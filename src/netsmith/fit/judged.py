@@ -10,10 +10,8 @@ is always quicker by chance. p90 must not be worse beyond its own interval: a mo
 now and then is not faster where it runs.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Any
 
 from netsmith.arch.cost import cost
@@ -23,7 +21,7 @@ from netsmith.run.budget import Budget, BudgetRow
 from netsmith.run.ledger import Ledger, LedgerRow, Split, Verdict
 from netsmith.run.metrics import Interval
 from netsmith.run.result import Latency
-from netsmith.run.scores import METRIC_NAMES, Answers, Metric, are_tags, change, told_apart
+from netsmith.run.scores import METRIC_NAMES, Answers, Metric, are_tags, change, told_apart, within_one_error
 
 POINTS = 100.0
 """Of a share: the unit of --max-drop."""
@@ -222,15 +220,22 @@ class Compared:
     reason: str
 
 
-def compare(before: Judged, after: Judged, *, name: str) -> Compared:
-    """Whether `after` is better than `before`, called `name`; both judged as for `verdict`."""
+def compare(before: Judged, after: Judged, *, name: str, doubtful: bool = False) -> Compared:
+    """Whether one model is better than another.
+
+    Args:
+        before, after: judged as for `verdict`.
+        name: of `before`.
+        doubtful: whether it may have been trained on some of the pictures.
+    """
     differs = change(before.answers, after.answers)
     how = {
         "better": f"better than {name}",
         "no different": f"no different from {name} beyond chance",
-        "worse": f"worse than {name}, which stays the better model",
+        "worse": f"worse than {name}" + ("" if doubtful else ", which stays the better model"),
     }[told_apart(differs)]
-    return Compared(differs, f"{how}: {', '.join(_in_numbers(before, after, differs))}")
+    doubt = "; some of these pictures may be ones it was trained on" if doubtful else ""
+    return Compared(differs, f"{how}: {', '.join(_in_numbers(before, after, differs))}{doubt}")
 
 
 def _in_numbers(before: Judged, after: Judged, differs: Interval) -> tuple[str, str, str]:
@@ -251,11 +256,8 @@ def _in_numbers(before: Judged, after: Judged, differs: Interval) -> tuple[str, 
 
 
 def as_good(before: Judged, after: Judged) -> bool:
-    """Whether `after` answers at most one standard error worse: that of the paired difference, were there none."""
-    differs = change(before.answers, after.answers)
-    error = (differs.high - differs.value) / NormalDist().inv_cdf(0.975)
-    # The smallest share of pictures is far above the rounding of two shares.
-    return -differs.value - math.sqrt(error**2 + differs.value**2 / differs.n) <= 1e-9
+    """Whether `after` answers at most one standard error worse, see `within_one_error`."""
+    return within_one_error(before.answers, after.answers)
 
 
 def best(judged: Sequence[Judged]) -> Judged:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from netsmith.arch.graph import state
 from netsmith.arch.layout import layout_graph
 from netsmith.artifact.bundle import WEIGHTS, Bundle, artifact_hash, load_bundle
-from netsmith.artifact.runtimes import REFERENCE, choose_runtime
+from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, choose_runtime
 from netsmith.artifact.validate import refuse_other_task, run_of
 from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset, listed
@@ -141,19 +141,25 @@ class Parent:
             )
 
     def runtime(self, plan: Plan, *, warn: Callable[[str], None]) -> str:
-        """The runtime that what is made of it prefers: its own where that runs here, by a plan row.
+        """The runtime that what is made of it prefers: its own where that runs here, by a plan row. Of rounded numbers
+        that is not one that rounds: float weights would be rounded again there.
 
         Args:
             plan: of what is made.
             warn: told where another has to stand in.
         """
-        if self.bundle.config.preferred.runtime == REFERENCE:
+        config = self.bundle.config
+        if config.preferred.runtime == REFERENCE:
             return REFERENCE  # which is always there
+        own = RUNTIMES.get(config.preferred.runtime)
+        rounds = config.precision != "float32" and own is not None and own.precision != "float32"
         return plan.decide(
             "artifact.runtime",
             at=0,
-            compute=lambda: choose_runtime(self.bundle, threads=1, warn=warn)[0],
-            why="that of the model it began with, where it runs here",
+            compute=lambda: REFERENCE if rounds else choose_runtime(self.bundle, threads=1, warn=warn)[0],
+            why=f"what it began with is {config.precision} already, and its float weights are gone on with"
+            if rounds
+            else "that of the model it began with, where it runs here",
         )
 
     def pictures(self, audited: Audit, *, seed: int) -> Dataset:

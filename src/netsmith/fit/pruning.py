@@ -8,7 +8,8 @@ it for weights that were trained before.
 
 A pruned network has to be better than one that was made as small from the start: so where it is trained on and kept,
 such a one, scaled down by its family's own rule, is trained for as long as both trainings of the pruned one took, and
-both stand in the ledger. Where it is left out, the ledger says so, and why.
+both stand in the ledger. Where it is left out, or its training breaks down, the ledger says so, and why: the verdict on
+the pruned one is that of the first measurement, before the other is trained.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from netsmith.arch.cost import cost
 from netsmith.arch.graph import Norm
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.scale_to import Times, resolve
-from netsmith.artifact.bundle import CONFIG, Bundle
+from netsmith.artifact.bundle import CONFIG, Bundle, artifact_hash
 from netsmith.artifact.runtimes import choose_runtime
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.composing import (
@@ -34,7 +35,17 @@ from netsmith.fit.composing import (
 )
 from netsmith.fit.cutting import Channels, CostLimit, Cut, LatencyLimit, Milliseconds, SingleWeights, Wish, in_words
 from netsmith.fit.explaining import what_it_shows
-from netsmith.fit.going_on import Round, Training, announcement, make_twin, refuse_without_twin, spec_of
+from netsmith.fit.finish import ATTEMPTS
+from netsmith.fit.going_on import (
+    BASELINE,
+    Round,
+    Training,
+    announcement,
+    enter_twin,
+    make_twin,
+    refuse_without_twin,
+    spec_of,
+)
 from netsmith.fit.judged import Found, Judged, verdict
 from netsmith.fit.recipes import look_at
 from netsmith.fit.session import Session
@@ -47,7 +58,7 @@ from netsmith.run.folder import RunFolder
 from netsmith.run.plan import Plan
 from netsmith.run.recipe import Recipe
 from netsmith.run.result import Result
-from netsmith.run.scores import METRIC_NAMES, METRICS
+from netsmith.run.scores import METRICS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,8 +66,10 @@ if TYPE_CHECKING:
     from netsmith.models.network import Network
     from netsmith.train.evaluate import Evaluation
 
-PRUNE, CUT, TWIN = "prune", "cut", "baseline"
+PRUNE, CUT = "prune", "cut"
 """Rows of the ledger."""
+VERDICT = "prune.verdict"
+"""Row of the plan."""
 ROUNDS = "rounds"
 """Folder of the rounds before the last, in the run."""
 RATES = {"sgd": 0.02, "adamw": 1e-3, "rmsprop": 2e-3, "muon": 1e-3, "lamb": 2e-3}
@@ -211,22 +224,50 @@ class _Pruning:
         return stage.ship(made)
 
     def _settle(self, stage: Stage, made: Bundle, training: "Training") -> None:
-        """Judge what was made, and where it is not refused the twin beside it."""
+        """Judge what was made, where it is not refused set the twin beside it, and enter both."""
+        decided = self._decided(stage, made)
+        if stage.ledger.newest(BASELINE) is None:
+            beside, how = self._beside(stage, made, training, decided)
+            if beside is None:
+                enter_twin(stage, decided["row"]["after"], None, how)
+            else:  # all three are timed in turns
+                _, after, twin = stage.judge(stage.parent.bundle, made, beside)
+                enter_twin(stage, after.record(), twin, how)
+        stage.obey(stage.ledger.add(PRUNE, **decided["row"]))
+
+    def _decided(self, stage: Stage, made: Bundle) -> dict[str, Any]:
+        """The row of the verdict on an artifact, and the limits it misses, by a plan row: a resumed run, which may have
+        trained the twin for hours, does not draw another."""
+        plan, budget, artifact = stage.finisher.plan, stage.finisher.budget, artifact_hash(made.folder)
+        for row in reversed(plan.rows):
+            if row.kind == VERDICT and row.value["row"]["output"] == artifact:
+                return row.value
         before, after = stage.judge(stage.parent.bundle, made)
-        found, beside, left_out = self._verdict(before, after), None, self._alone(stage)
-        if not (found.kept or left_out or self.job.twin):
-            left_out = "left out, because the pruned one is refused; --baseline trains one all the same"
-        if not left_out:
-            measure = "params" if self.job.wish is not None and self.job.wish.measure == "params" else "macs"
-            rounds = self._rounds(stage) if self.job.trains else []
-            beside, left_out = make_twin(stage, made, training, rounds=rounds, measure=measure)
-        twin = None
-        if beside is not None:  # all three are timed in turns
-            before, after, twin = stage.judge(stage.parent.bundle, made, beside)
-            found = self._verdict(before, after)
-        if stage.ledger.newest(TWIN) is None:
-            self._record_twin(stage, after, twin, left_out)
-        stage.settle(before, after, found)
+        attempts = 1
+        while after.missed(budget) and (attempts := attempts + 1) <= ATTEMPTS:
+            before, after = stage.judge(stage.parent.bundle, made)
+        found = self._verdict(before, after)
+        row = {
+            "verdict": found.word, "reason": found.reason, "inputs": [before.artifact], "output": artifact,
+            "before": before.record(), "after": after.record(), "splits_read": ["train", "val"],
+        }  # fmt: skip
+        missed = [str(each) for each in after.missed(budget)]
+        return plan.add(VERDICT, {"row": row, "missed": missed}, at=0, why="judged before all that is compared with it")
+
+    def _beside(
+        self, stage: Stage, made: Bundle, training: "Training", decided: Mapping[str, Any]
+    ) -> tuple[Bundle | None, str]:
+        """The twin and the length of its training, or None and why there is none."""
+        if left_out := self._alone(stage):
+            return None, left_out
+        if not self.job.twin:
+            missed, refused = ", ".join(decided["missed"]), decided["row"]["verdict"] == "refused"
+            if refused or missed:
+                why = "is refused" if refused else f"misses {missed}"
+                return None, f"left out, because the pruned one {why}; --baseline trains one all the same"
+        measure = "params" if self.job.wish is not None and self.job.wish.measure == "params" else "macs"
+        rounds = self._rounds(stage) if self.job.trains else []
+        return make_twin(stage, made, training, rounds=rounds, measure=measure)
 
     def _verdict(self, before: Judged, after: Judged) -> Found:
         target = self.job.wish.target if self.job.wish is not None and self.job.wish.measure == "latency" else None
@@ -250,28 +291,6 @@ class _Pruning:
         except InputError as error:
             return f"left out, because {error}"
         return ""
-
-    def _record_twin(self, stage: Stage, after: Judged, twin: Judged | None, how: str) -> None:
-        name = METRIC_NAMES[after.metric]
-        reason = f"a natively scaled-down network for comparison was {how}"
-        if twin is not None:
-            better = "less" if twin.score.value < after.score.value else "no less"
-            reason = (
-                f"{twin.model}, scaled down natively to {twin.macs:,} MACs and {twin.params:,} params and trained for "
-                f"{how}, reaches {name} {twin.score.value:.2%} on validation, {better} than the pruned network's "
-                f"{after.score.value:.2%} with {after.macs:,} and {after.params:,}"
-            )
-        stage.ledger.add(
-            TWIN,
-            verdict="done",
-            reason=reason,
-            inputs=[after.artifact],
-            output=None if twin is None else twin.artifact,
-            before=after.record(),
-            after=None if twin is None else twin.record(),
-            splits_read=[] if twin is None else ["train", "val"],
-        )
-        stage.session.say(reason)
 
     def _training(self, stage: Stage) -> "Training":
         """The recipe, composed anew or held against the one that the run began with, and the pictures."""

@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING
 
 from netsmith.arch.layout import layout_to_json
 from netsmith.arch.names import is_layout_file
-from netsmith.artifact.bundle import Bundle
-from netsmith.artifact.runtimes import REFERENCE
+from netsmith.artifact.bundle import Bundle, artifact_hash
+from netsmith.artifact.runtimes import REFERENCE, open_session
 from netsmith.data.items import Dataset
-from netsmith.errors import InputError
+from netsmith.errors import CheckError, InputError
 from netsmith.fit.composing import given_layers, refuse_taught
 from netsmith.fit.explaining import what_it_shows
 from netsmith.fit.finish import Finisher, reported
 from netsmith.fit.job import Opened, TrainJob, open_job
 from netsmith.fit.named import replaced
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
-from netsmith.fit.parent import Parent
+from netsmith.fit.parent import Parent, open_parent
 from netsmith.fit.session import Session, commands
 from netsmith.fit.stage import Stage
 from netsmith.fit.starting import Continued
-from netsmith.fit.trained import FRESH, TRAIN, Ended, is_worse
+from netsmith.fit.trained import FRESH, TRAIN, Ended, is_worse, row_of
 from netsmith.fit.unequal import advice
 from netsmith.run.budget import Budget
 from netsmith.run.files import write_json
@@ -115,7 +115,10 @@ def run_job(
         found = open_job(job, session, begun)
         if isinstance(found.start, Continued):
             found.start.parent.refuse_onto(session.output)
-        return found if check is None else check(found)
+        found = found if check is None else check(found)
+        if begun is None and (parent := comparable(found, session)) is not None:
+            session.share(lambda: _refuse_not_running(parent))
+        return found
 
     refuse_inside(session.data, session.output)
     begun = session.share(lambda: session.output.is_dir() and any(session.output.iterdir()))
@@ -150,6 +153,12 @@ def run_job(
             runtime=start.parent.runtime(plan, warn=session.warn) if isinstance(start, Continued) else REFERENCE,
         )
         return work(AtWork(job=job, session=session, run=run, opened=opened, finisher=finisher, ranks=ranks))
+
+
+def _refuse_not_running(parent: Parent) -> None:
+    """Raise InputError where a model that will be judged in the end cannot run here; where another runtime stands in
+    for its own, the finisher's says so."""
+    open_session(parent.bundle, warn=lambda _: None)
 
 
 def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, opened: Opened, *, begun: bool) -> Dataset:
@@ -262,39 +271,55 @@ class AtWork:
             recipe=self.opened.recipe,
         )
         training = self._training(trained)
-        if (parent := self._before) is not None:
-            self._compare(parent, bundle, training)
+        if (parent := comparable(self.opened, self.session)) is not None:
+            training = self._compare(parent, bundle, training)
         return self.finisher.complete(bundle, training)
-
-    @property
-    def _before(self) -> Parent | None:
-        """The model that the training went on with, where it answers the same; a larger run compares its steps."""
-        start = self.opened.start
-        if not isinstance(start, Continued) or self.session.is_step:
-            return None
-        return start.parent if start.parent.bundle.config.labels == self.finisher.dataset.classes else None
 
     def _training(self, trained: "Trained") -> Ended:
         start = self.opened.start
         alone = FRESH
         if isinstance(start, Continued):
-            step = self.session.is_step
-            alone = f"it began with {start.parent.path}, "
-            alone += "and the run that this is a step of compares" if step else "which has other classes"
+            path, precision = start.parent.path, start.parent.bundle.config.precision
+            alone = f"it began with {path}, "
+            if self.session.is_step:
+                alone += "and the run that this is a step of compares"
+            elif start.parent.bundle.config.labels != self.finisher.dataset.classes:
+                alone += "which has other classes"
+            else:
+                alone += f"whose graph is rounded to {precision}, by its float weights"
         elif start.weights is not None:
             alone = f"it began with the published weights {start.weights}"
         return Ended(id=self.opened.recipe.model, steps=trained.steps, epochs=trained.epochs, alone=alone)
 
-    def _compare(self, parent: Parent, bundle: Bundle, training: Ended) -> None:
-        """Enter and say what the training made of the model that it went on with."""
-        ledger, session = self.finisher.ledger, self.session
-        row = ledger.newest(TRAIN)
+    def _compare(self, parent: Parent, bundle: Bundle, training: Ended) -> Ended:
+        """Enter and say what the training made of the model that it went on with; where that cannot be judged any more,
+        the training has come to its end all the same, and stands alone."""
+        ledger, session, doubtful = self.finisher.ledger, self.session, self.finisher.doubtful
+        row = row_of(ledger, artifact_hash(bundle.folder))
         if row is None:
             audited = self.opened.audited
             stage = Stage(name=TRAIN, parent=parent, session=session, audited=audited, finisher=self.finisher)
-            before, after = stage.judge(parent.bundle, bundle)
-            row = training.enter_beside(ledger, before, after, name=str(parent.path))
+            try:
+                if open_parent(parent.path).artifact != parent.artifact:
+                    raise InputError(f"{parent.path} is another model now")
+                before, after = stage.judge(parent.bundle, bundle)
+            except (InputError, CheckError) as error:
+                alone = f"{parent.path} could not be judged beside it: {error}"
+                session.warn(alone)
+                return replace(training, alone=alone)
+            row = training.enter_beside(ledger, before, after, name=str(parent.path), doubtful=doubtful)
         (session.warn if is_worse(row) else session.say)(f"{TRAIN}: {row.reason}")
+        return training
+
+
+def comparable(opened: Opened, session: Session) -> Parent | None:
+    """The model that a training goes on with, where what comes out is judged beside it: it answers the same, by the
+    weights that the training begins with; a larger run compares its steps."""
+    if not isinstance(opened.start, Continued) or session.is_step:
+        return None
+    parent = opened.start.parent
+    same = parent.bundle.config.labels == opened.dataset.classes and parent.bundle.config.precision == "float32"
+    return parent if same else None
 
 
 def told(name: str, trained: "Trained") -> str:

@@ -74,7 +74,9 @@ class Stage:
     audited: Audit
     finisher: Finisher
     _answers: dict[str, Evaluation] = field(default_factory=dict[str, Evaluation], repr=False)
-    _memory: dict[str, int | None] = field(default_factory=dict[str, int | None], repr=False)
+    _memory: dict[tuple[str, Preferred], int | None] = field(
+        default_factory=dict[tuple[str, Preferred], int | None], repr=False
+    )
 
     @property
     def run(self) -> RunFolder:
@@ -140,25 +142,28 @@ class Stage:
         for bundle, (runtime, threads), found in zip(bundles, chosen, measured, strict=True):
             if found is None:
                 raise CheckError(f"{bundle.folder} was not measured in time; close other programs and go on (--resume)")
-            artifact = artifact_hash(bundle.folder)
+            artifact, runs_in = artifact_hash(bundle.folder), Preferred(runtime=runtime, threads=threads)
             judged.append(
                 Judged.of(
                     bundle,
                     artifact=artifact,
                     answers=self._answered(bundle, artifact),
                     measured=found,
-                    memory_bytes=self._needed(bundle, artifact),
-                    runs_in=Preferred(runtime=runtime, threads=threads),
+                    memory_bytes=self._needed(bundle, artifact, runs_in),
+                    runs_in=runs_in,
                 )
             )
         return tuple(judged)
 
-    def _needed(self, bundle: Bundle, artifact: str) -> int | None:
-        """An artifact's memory in a process of its own, measured once."""
-        if artifact not in self._memory:
-            alone = measure(bundle.folder, runs=MEMORY_RUNS, warn=self.session.warn, progress=self.session.progress)
-            self._memory[artifact] = alone.peak_memory_bytes
-        return self._memory[artifact]
+    def _needed(self, bundle: Bundle, artifact: str, runs_in: Preferred) -> int | None:
+        """An artifact's memory in a process of its own, measured once for each way to run it."""
+        if (artifact, runs_in) not in self._memory:
+            alone = measure(
+                bundle.folder, runtime=runs_in.runtime, threads=runs_in.threads, runs=MEMORY_RUNS,
+                warn=self.session.warn, progress=self.session.progress,
+            )  # fmt: skip
+            self._memory[artifact, runs_in] = alone.peak_memory_bytes
+        return self._memory[artifact, runs_in]
 
     def _answered(self, bundle: Bundle, artifact: str) -> Evaluation:
         """An artifact's answers on the validation pictures; each is asked once."""
@@ -214,7 +219,14 @@ class Stage:
         Raises:
             CheckError: refused, now or in an earlier session; the message has the numbers.
         """
-        row = self.ledger.newest(self.name) or self.enter(before, after, found, splits_read=splits_read)
+        self.obey(self.ledger.newest(self.name) or self.enter(before, after, found, splits_read=splits_read))
+
+    def obey(self, row: LedgerRow) -> None:
+        """Say the verdict of a row, and end a stage that it refuses.
+
+        Raises:
+            CheckError: refused; the message has the numbers.
+        """
         self.session.say(f"{self.name}: {row.verdict}, {row.reason}")
         if row.verdict == "refused":
             raise CheckError(self.refusal(row.reason))

@@ -3,7 +3,7 @@
 A training that went on with a model of the same classes stands beside that model: both are opened again, answer the
 same validation pictures and are timed in turns, and the row says whether the new one is better, no different or worse
 beyond chance. It is kept whatever that says: it was asked for and took its time, and the other one is still there.
-Where there is no such model, the row has nothing before it and says why.
+Where there is no such model, or it cannot be judged, the row has nothing before it and says why.
 """
 
 from dataclasses import dataclass
@@ -37,14 +37,14 @@ class Ended:
 
     def enter(self, ledger: Ledger, made: Judged) -> None:
         """With the artifact that came out, and nothing before it."""
-        if ledger.newest(TRAIN) is None:
+        if row_of(ledger, made.artifact) is None:
             reason = f"{self._ended}; nothing stands before it: {self.alone}"
             enter(ledger, TRAIN, made, verdict="done", reason=reason, more=self._record)
 
-    def enter_beside(self, ledger: Ledger, before: Judged, after: Judged, *, name: str) -> LedgerRow:
-        """With the artifact that came out beside the one that it went on with, called `name`; gives the row."""
-        found = compare(before, after, name=name)
-        more = {**self._record, "change": found.change.model_dump()}
+    def enter_beside(self, ledger: Ledger, before: Judged, after: Judged, *, name: str, doubtful: bool) -> LedgerRow:
+        """With the artifact that came out beside the one that it went on with, see `compare`; gives the row."""
+        found = compare(before, after, name=name, doubtful=doubtful)
+        more = {**self._record, "change": found.change.model_dump(), "doubtful": doubtful}
         return enter(ledger, TRAIN, after, verdict="done", reason=found.reason, before=before, more=more)
 
     def enter_unjudged(self, ledger: Ledger, metric: Metric, val: Interval) -> None:
@@ -60,6 +60,13 @@ class Ended:
     @property
     def _ended(self) -> str:
         return f"{self.id} trained to the end of its plan"
+
+
+def row_of(ledger: Ledger, artifact: str) -> LedgerRow | None:
+    """The row of the training that made an artifact; None where there is none, or its row is of another one, which a
+    killed run made before."""
+    row = ledger.newest(TRAIN)
+    return row if row is not None and row.output in (None, artifact) else None
 
 
 def is_worse(row: LedgerRow) -> bool:

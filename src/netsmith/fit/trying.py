@@ -226,6 +226,8 @@ class Trying:
             why = f"{facts['enough'][0]} fits and is as good within chance" if facts["enough"] else self.untrained
         if facts["enough"] or not self.seconds:
             self._leave_out({TRAINING: why})
+        if facts["enough"] and self.job.unlabelled is not None:
+            say(f"nothing is trained: {self.job.unlabelled} is not used")
 
     def _leave_out(self, orders: Mapping[str, str]) -> None:
         for name, why in orders.items():

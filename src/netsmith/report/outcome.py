@@ -68,6 +68,7 @@ def _beside_what_it_began_with(evidence: Evidence) -> Markup | None:
         tag("strong", told_apart(change)),
         f": {POINTS * change.value:+.2f} points on {plural(change.n, 'validation picture')}, paired, 95% interval "
         f"{low} to {high}.",
+        " Some of these pictures may be ones that it was trained on." if row.after.get("doubtful") is True else None,
     )
 
 

@@ -76,27 +76,54 @@ class Answers:
 def change(before: Answers, after: Answers, *, confidence: float = 0.95) -> Interval:
     """By how much the headline of a model differs from another's on the same pictures, below 0 where it is worse.
 
-    The interval is that of paired answers, much narrower than those of the two headlines: normal, from the pictures
-    that only one of the two has right, or of tags from the same resamples of both.
+    The interval is that of paired answers, much narrower than those of the two headlines: of classes that of Bonett and
+    Price (2012), from the pictures that only one of the two has right, to either side of which one more is added, so
+    that a few that differ are no proof; of tags normal, from the same resamples of both.
 
     Args:
         before, after: answers on the same pictures in the same order.
         confidence: two-sided coverage, 0 < confidence < 1.
     """
-    assert before.targets.shape == after.targets.shape, "both answer the same pictures"
-    value = after.headline.value - before.headline.value
-    n = len(before.targets)
+    value, n = after.headline.value - before.headline.value, len(before.targets)
+    score = NormalDist().inv_cdf(0.5 + confidence / 2)
     if are_tags(before.targets):
-        from netsmith.run.tagging import map_replicates, paired_error
+        half = score * _resampled(before, after)
+        return Interval(value=value, low=value - half, high=value + half, n=n)
+    won, lost = (each + 1 for each in _won_and_lost(before, after))
+    middle = (won - lost) / (n + 2)
+    half = score * math.sqrt(((won + lost) / (n + 2) - middle**2) / (n + 2))
+    low, high = max(-1.0, middle - half), min(1.0, middle + half)
+    return Interval(value=value, low=min(value, low), high=max(value, high), n=n)
 
-        error = paired_error(*(map_replicates(each.logits, before.targets) for each in (before, after)))
+
+def within_one_error(before: Answers, after: Answers) -> bool:
+    """Whether a model answers at most one standard error worse than another: that of the paired difference, were there
+    none; as `change`."""
+    value, n = after.headline.value - before.headline.value, len(before.targets)
+    if are_tags(before.targets):
+        error = math.sqrt(_resampled(before, after) ** 2 + value**2 / n)
     else:
-        classes = cast("NDArray[np.int64]", before.targets)
-        first, second = (top_k_correct(each.logits, classes, k=1) for each in (before, after))
-        unlike = int((first != second).sum())
-        error = math.sqrt(max(0.0, unlike / n - value**2) / n)
-    half = NormalDist().inv_cdf(0.5 + confidence / 2) * error
-    return Interval(value=value, low=value - half, high=value + half, n=n)
+        error = math.sqrt(sum(_won_and_lost(before, after))) / n
+    # The smallest share of pictures is far above the rounding of two shares.
+    return -value - error <= 1e-9
+
+
+def _won_and_lost(before: Answers, after: Answers) -> tuple[int, int]:
+    """How many pictures `after` alone has right, and how many `before` alone."""
+    assert before.targets.shape == after.targets.shape, "both answer the same pictures"
+    classes = cast("NDArray[np.int64]", before.targets)
+    first, second = (top_k_correct(each.logits, classes, k=1) for each in (before, after))
+    return int((second & ~first).sum()), int((first & ~second).sum())
+
+
+def _resampled(before: Answers, after: Answers) -> float:
+    """Standard error of the difference of two mAPs."""
+    from netsmith.run.tagging import map_replicates, paired_error
+
+    tags = before.targets
+    assert tags.shape == after.targets.shape, "both answer the same pictures"
+    assert are_tags(tags), "classes are counted"
+    return paired_error(*(map_replicates(each.logits, tags) for each in (before, after)))
 
 
 def told_apart(found: Interval) -> Literal["better", "no different", "worse"]:

@@ -12,8 +12,8 @@ Here it is kept, by two choices:
 - In a rounded graph such a limit would be a pass over floats between two layers of integers, in the largest maps of the
   network. There is none: it vanishes as a clip does, because rounding cuts off where the levels end. So that they end
   where the limit is, all channels that reach 6 on the calibration pictures have one factor together, and no other
-  channel is made to reach beyond them. Where none reaches 6 the factors are free. What a picture drives to 6 where no
-  calibration picture did is cut where the levels end, as everything unseen is.
+  channel is made to reach beyond them. Where none reaches 6 the factors are free. A channel that reached 6 in
+  no calibration picture is cut where the common levels end, which may be below 6 or above it.
 
 SiLU and hard swish do not commute at all, and what is summed, gated or concatenated has more than one reader or writer:
 networks of those are left as they are there.
