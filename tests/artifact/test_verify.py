@@ -153,7 +153,7 @@ def answers(root, split="test"):
 
 @pytest.mark.usefixtures("still")
 @pytest.mark.parametrize(
-    "case", ["logits", "better", "target", "fewer", "foreign", "twice", "short", "gone", "classes"]
+    "case", ["logits", "better", "target", "fewer", "foreign", "twice", "short", "gone", "classes", "runtime"]
 )
 def test_every_edit_of_the_predictions_is_found(root, case):
     path, was = answers(root)
@@ -167,6 +167,7 @@ def test_every_edit_of_the_predictions_is_found(root, case):
         "foreign": lambda: replace(was, keys=("0" * 64, *was.keys[1:])),
         "twice": lambda: replace(was, keys=(was.keys[1], *was.keys[1:])),
         "classes": lambda: replace(was, logits=np.pad(was.logits, ((0, 0), (0, 1)))),
+        "runtime": lambda: replace(was, runtime="nobody's"),
     }
     if case == "gone":
         path.unlink()
@@ -184,6 +185,7 @@ def test_every_edit_of_the_predictions_is_found(root, case):
         "short": "predictions of test",
         "gone": "predictions of test",
         "classes": "classes test",
+        "runtime": "runtime of test",
     }
     assert expected[case] in failed(root)
 

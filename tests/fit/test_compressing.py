@@ -1,6 +1,7 @@
 """`compress` from the opened model to the shipped one, and what it does where nothing fits; latencies are made up."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from netsmith.arch.cost import cost
 from netsmith.arch.names import find_layout, find_spec
 from netsmith.arch.scale import for_size
 from netsmith.arch.spec import with_classes
-from netsmith.artifact.bundle import Bundle, Preferred, Provenance, artifact_hash, load_bundle
+from netsmith.artifact.bundle import Bundle, Preferred, Provenance, artifact_hash, load_bundle, write_preferred
 from netsmith.artifact.latency import Measurement, ThreadChoice
 from netsmith.artifact.runtimes import REFERENCE, RUNTIMES
 from netsmith.artifact.verify import Verification
@@ -88,6 +89,10 @@ def compress(ground: Path, out: Path, budget: Budget, *, said: list[str] | None 
     session = Session(data=str(ground / "stripes.npz"), output=out, command=command, say=words.append)
     job = CompressJob(source=ground / "model", budget=budget, flags=QUICK, measure_s=0.2)
     return compress_run(replace(job, **asked), session)
+
+
+def stopped(*_: Any, **__: Any) -> Any:
+    raise KeyboardInterrupt
 
 
 def rows_of(folder: Path, stage: str | None = None) -> list[LedgerRow]:
@@ -249,6 +254,50 @@ def test_bfloat16_is_what_fits_a_latency_where_int8_is_slow(ground: Path, tmp_pa
 
 @needs_bfloat16
 @pytest.mark.usefixtures("unmeasured", "int8_is_slow")
+def test_what_was_made_for_a_runtime_that_is_gone_is_neither_forgotten_nor_shipped_as_anothers(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = cost(load_bundle(ground / "model").layout).macs / 1e6
+    out, budget = tmp_path / "out", Budget(latency_ms=0.7 * whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(compressing, "_keep_record", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            compress(ground, out, budget, time_s=60.0)
+    with monkeypatch.context() as patch:
+        patch.setitem(RUNTIMES, "openvino-bf16", replace(RUNTIMES["openvino-bf16"], package="nobody_has_this"))
+        with monkeypatch.context() as lost:
+            lost.setattr(trying.Trying, "_in_bfloat16", lambda _: [])
+            with pytest.raises(InputError, match="chose bfloat16 in an earlier session, and that is not there any"):
+                compress(ground, out, budget, time_s=60.0, resume=True)
+        with pytest.raises(InputError, match="was judged in openvino-bf16, which is not installed"):
+            compress(ground, out, budget, time_s=60.0, resume=True)
+    assert not RunFolder(out).finished
+    assert compress(ground, out, budget, time_s=60.0, resume=True).final.runtime == "openvino-bf16"
+    assert [row.after["order"] for row in rows_of(out, "order")] == ["all that trains"]
+    assert Plan(RunFolder(out).plan).value("compress.untrained", 0)["runs_in"] == {
+        "int8": {"runtime": REFERENCE, "threads": 1}, "bfloat16": {"runtime": "openvino-bf16", "threads": 1},
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_the_model_as_it_is_prefers_what_it_is_judged_in(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where what it preferred cannot run here."""
+    (tmp_path / "ground").mkdir()
+    shutil.copytree(ground / "model", tmp_path / "ground" / "model")
+    write_preferred(load_bundle(tmp_path / "ground" / "model"), Preferred(runtime="openvino", threads=1))
+    shutil.copy(ground / "stripes.npz", tmp_path / "ground")
+    monkeypatch.setitem(RUNTIMES, "openvino", replace(RUNTIMES["openvino"], package="nobody_has_this"))
+    monkeypatch.setattr(trying, "quantize_run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        compress(tmp_path / "ground", tmp_path / "out", Budget(params=10**9), time_s=0.0)
+    made = load_bundle(RunFolder(tmp_path / "out").candidates / "as-it-is")
+    assert made.config.preferred == Preferred(runtime=REFERENCE, threads=1)
+
+
+@needs_bfloat16
+@pytest.mark.usefixtures("unmeasured", "int8_is_slow")
 def test_what_has_to_shrink_further_aims_at_bfloat16_and_not_at_float32(
     ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,9 +308,6 @@ def test_what_has_to_shrink_further_aims_at_bfloat16_and_not_at_float32(
     def timed(models: Sequence[bytes], *, runtime: str, **_: Any) -> list[Measurement]:
         asked.add(runtime)
         return [made_up(ms * len(models[0]) / whole.size_bytes)]  # half the bytes, half the time
-
-    def stopped(*_: Any, **__: Any) -> Any:
-        raise KeyboardInterrupt
 
     monkeypatch.setattr(forecast, "measure_many", timed)
     monkeypatch.setattr(trying, "prune_run", stopped)
@@ -332,9 +378,6 @@ def test_int8_that_was_made_and_misses_is_not_believed_to_fit(
     ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the forecast says; made up it is as large as float."""
-
-    def stopped(*_: Any, **__: Any) -> Any:
-        raise KeyboardInterrupt
 
     out, size = tmp_path / "out", load_bundle(ground / "model").size_bytes
     monkeypatch.setattr(trying, "prune_run", stopped)

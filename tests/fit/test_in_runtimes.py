@@ -10,10 +10,12 @@ import pytest
 
 from netsmith.artifact.bundle import Bundle, Preferred
 from netsmith.artifact.runtimes import REFERENCE
+from netsmith.errors import CheckError
 from netsmith.fit import in_runtimes
 from netsmith.fit.in_runtimes import Limits, Made, Served, serve
 from netsmith.fit.judged import Judged
 from netsmith.fit.stage import Stage
+from netsmith.run.budget import Budget
 from netsmith.run.result import Latency
 from netsmith.run.scores import Answers
 
@@ -35,18 +37,32 @@ WHOLE = judged(10.0)
 
 
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Serve a model that was measured to be these, the first in the reference, in as many folders."""
+def told() -> list[str]:
+    """What is warned about."""
+    return []
 
-    def serves(*measured: Judged, limits: Limits = LIMITS) -> tuple[Served, list[str]]:
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]) -> Any:
+    """Serve a model that was measured to be these, the first in the reference, in as many folders; `fails` is what
+    becomes of measuring more than the first."""
+
+    def serves(*measured: Judged, limits: Limits = LIMITS, fails: Exception | None = None) -> tuple[Served, list[str]]:
         folders = [tmp_path / each.runtime for each in measured]
         for folder in folders:
             folder.mkdir()
-        bundles = [Bundle(folder, cast(Any, None)) for folder in folders]
-        monkeypatch.setattr(in_runtimes, "_written", lambda *_: bundles)
-        stage = cast(Stage, SimpleNamespace(judge=lambda *_: (WHOLE, *measured)))
-        preferred = [Preferred(runtime=each.runtime) for each in measured]
-        found = serve(stage, bundles[0], Made(model=b"", precision="int8"), preferred, limits)
+        configs = [SimpleNamespace(preferred=Preferred(runtime=each.runtime)) for each in measured]
+        bundles = [Bundle(folder, cast(Any, config)) for folder, config in zip(folders, configs, strict=True)]
+        monkeypatch.setattr(in_runtimes, "_written", lambda *_: (bundles, {}))
+
+        def judge(_: Bundle, *asked: Bundle) -> tuple[Judged, ...]:
+            if fails is not None and len(asked) > 1:
+                raise fails
+            return (WHOLE, *measured[: len(asked)])
+
+        stage = cast(Stage, SimpleNamespace(judge=judge, session=SimpleNamespace(warn=told.append)))
+        others = [each.runtime for each in measured[1:]]
+        found = serve(stage, bundles[0], Made(model=b"", precision="int8"), Preferred(), others, limits)
         return found, [folder.name for folder in folders if folder.exists()]
 
     return serves
@@ -91,3 +107,38 @@ def test_what_stands_in_must_answer_well_too(served: Any) -> None:
 def test_where_speed_is_not_asked_for_the_faster_is_still_preferred(served: Any) -> None:
     found, _ = served(judged(12.0), other(11.0), limits=replace(LIMITS, faster=False))
     assert (found.after.runtime, found.found.kept) == ("openvino", True)
+
+
+def test_where_neither_is_kept_it_is_known_by_the_one_that_loses_less(served: Any) -> None:
+    found, _ = served(judged(5.0, wrong=2), other(4.0, wrong=12))
+    assert (found.after.runtime, found.loses, found.drops) == (REFERENCE, pytest.approx(1.0), True)
+
+
+def test_what_a_limit_has_to_allow_is_what_the_one_that_stands_in_loses(served: Any) -> None:
+    """Though the answers that would be preferred lose nothing."""
+    found, _ = served(judged(5.0, wrong=2), other(4.0))
+    assert (found.after.runtime, found.loses, found.drops) == ("openvino", pytest.approx(1.0), True)
+
+
+@pytest.mark.parametrize(("limit_ms", "runtime"), [(None, REFERENCE), (6.0, REFERENCE), (4.5, "openvino")])
+def test_the_better_beyond_chance_is_preferred_to_the_quicker_while_it_fits(
+    served: Any, limit_ms: float | None, runtime: str
+) -> None:
+    limits = replace(LIMITS, max_drop=5.0, aim=Budget(latency_ms=limit_ms))
+    found, _ = served(judged(5.0), other(4.0, wrong=9), limits=limits)
+    assert (found.found.kept, found.after.runtime) == (True, runtime)
+
+
+@pytest.mark.parametrize(("limit_ms", "runtime"), [(None, "openvino"), (4.5, REFERENCE)])
+def test_so_it_is_where_the_reference_is_the_quicker(served: Any, limit_ms: float | None, runtime: str) -> None:
+    limits = replace(LIMITS, max_drop=5.0, aim=Budget(latency_ms=limit_ms))
+    found, _ = served(judged(4.0, wrong=9), other(5.0), limits=limits)
+    assert (found.found.kept, found.after.runtime) == (True, runtime)
+
+
+def test_one_that_cannot_be_measured_is_left_out_aloud(served: Any, told: list[str]) -> None:
+    found, left = served(judged(5.0), other(4.0), fails=CheckError("its process was ended by SIGSEGV"))
+    assert (found.after.runtime, found.found.kept, left) == (REFERENCE, True, [REFERENCE])
+    assert found.without == {"openvino": "its process was ended by SIGSEGV"}
+    assert found.found.reason.endswith("; without openvino: its process was ended by SIGSEGV")
+    assert told == ["int8 is judged without openvino: its process was ended by SIGSEGV"]

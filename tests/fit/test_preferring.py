@@ -21,6 +21,7 @@ from netsmith.fit.preferring import open_to_prefer, prefer
 from netsmith.run.clock import SystemClock
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
+from netsmith.run.plan import Plan
 from netsmith.run.result import Result
 
 MEASURED = Measurement(
@@ -130,6 +131,33 @@ def test_a_refusal_is_a_row_and_changes_nothing(run):
     prefer(open_to_prefer(run.path), replace(KEPT, verdict="unchanged", preferred=PRESENT), command=COMMAND)
     assert content(run) == before
     assert len(stages(run)) == 1
+
+
+@pytest.mark.usefixtures("timed")
+def test_what_quantize_measured_and_refused_is_not_preferred(run, monkeypatch):
+    """Golden pictures are too few to tell."""
+    monkeypatch.setattr(preferring, "verified", lambda *args, **more: [])
+    ledger = Ledger(run.ledger, clock=SystemClock())
+    before, made = content(run), artifact_hash(run.model)
+    Plan(run.plan).record("asked", {"--max-drop": 0.5}, at=0, why="as typed")
+
+    def judged(found: float) -> None:
+        after = {**PRESENT.model_dump(), "top1": {"value": 0.9}}
+        elsewhere = [{**OTHER.model_dump(), "top1": {"value": found}}]
+        ledger.add(
+            "quantize", verdict="kept", reason="faster", output=made, before={"top1": {"value": 0.9}},
+            after={**after, "elsewhere": elsewhere},
+        )  # fmt: skip
+
+    judged(0.87)
+    with pytest.raises(CheckError, match=r"to lose 3\.00 points on validation, more than the 0\.5 that it was allowed"):
+        prefer(open_to_prefer(run.path), KEPT, command=COMMAND, seconds=0.1)
+    assert content(run) == before
+    assert stages(run)[-1] == ("runtime", "refused")
+    judged(0.896)
+    prefer(open_to_prefer(run.path), KEPT, command=COMMAND, seconds=0.1)
+    assert load_bundle(run.model).config.preferred == OTHER
+    assert "to lose 0.40 points on validation" in Ledger(run.ledger, clock=SystemClock()).rows[-1].reason
 
 
 def test_a_kill_between_the_two_files_is_mended(run):

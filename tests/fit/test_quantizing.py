@@ -17,13 +17,14 @@ from netsmith.arch.graph import Conv, Norm
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.artifact.bundle import Bundle, Preferred, artifact_hash, load_bundle, write_preferred
 from netsmith.artifact.comparison import compare, own_contenders
+from netsmith.artifact.latency import ThreadChoice
 from netsmith.artifact.predictions import Predictions
 from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, open_session
 from netsmith.artifact.verify import as_document, verify
 from netsmith.data.items import Dataset, Item
 from netsmith.data.prepare import Pixels
 from netsmith.errors import CheckError, InputError
-from netsmith.fit import quantizing, rounding, stage
+from netsmith.fit import finish, quantizing, rounding, stage
 from netsmith.fit.calibration import calibration_pictures
 from netsmith.fit.quantizing import QuantizeJob, quantize_run
 from netsmith.fit.session import Session
@@ -234,6 +235,10 @@ def test_int8_prefers_the_runtime_in_which_it_is_faster_and_keeps_its_word_in_bo
     assert not broken(as_document(verify(run.path, seconds=0.2, runtime=REFERENCE))), (
         "of two they may be this far apart"
     )
+    replace(predictions, logits=1.1 * predictions.logits, runtime=REFERENCE).save(run.predictions("test"))
+    found = broken(as_document(verify(run.path, seconds=0.2)))
+    assert f"logits test in {REFERENCE}" in found, "which runs here, so it is asked"
+    assert "logits test" not in found
     replace(predictions, logits=np.roll(predictions.logits, 1, axis=1)).save(run.predictions("test"))
     assert "logits test" in broken(as_document(verify(run.path, seconds=0.2, runtime=REFERENCE)))
 
@@ -287,7 +292,9 @@ def test_weights_in_bfloat16_are_computed_with_as_they_are_where_that_is_faster(
     assert (made[0].config.precision, made[0].config.preferred.runtime) == ("bfloat16", runtime)
     assert [*made[0].golden().others] == [runtime][: runtime != REFERENCE]
     (row,) = rows(tmp_path / "out", "quantize")
-    assert {row.after["runtime"], row.after["elsewhere"][0]["runtime"]} == {REFERENCE, "openvino-bf16"}
+    judged = [row.before, row.after, *row.after["elsewhere"]]
+    assert [each["runtime"] for each in judged[1:]] == [runtime, *({REFERENCE, "openvino-bf16"} - {runtime})]
+    assert {each["threads"] for each in judged} == {2}, "nothing wins by its threads"
 
 
 @pytest.mark.usefixtures("quick")
@@ -334,6 +341,51 @@ def test_tags_are_given_from_thresholds_of_the_rounded_answers(ground, tmp_path,
     targets = one | np.roll(one, -1, axis=1)
     rounded, before = (open_session(each).run(pixels[20:40]).logits for each in (made[0], whole))
     assert made[0].config.thresholds == thresholds_for(rounded, targets) != thresholds_for(before, targets)
+
+
+@needs_openvino
+def test_a_runtime_that_fails_is_left_out_and_the_rest_goes_on(ground, tmp_path, monkeypatch):
+    """Here as one that is installed and does not load."""
+    made: list[Bundle] = []
+    monkeypatch.setattr(stage.Stage, "ship", lambda self, bundle: made.append(bundle))
+    untimed(monkeypatch, quick={})
+
+    def best(model: bytes, *, runtime: str, **asked: Any) -> ThreadChoice:
+        if runtime != REFERENCE:
+            raise RuntimeError("it failed with exit code 1:\nTraceback:\nImportError: libopenvino.so: no such file")
+        return ThreadChoice(threads=2, measurements=())
+
+    monkeypatch.setattr(finish, "preferred_threads", best)
+    told: list[str] = []
+    session = replace(typed(ground, tmp_path / "out"), warn=told.append)
+    quantize_run(QuantizeJob(source=ground / "good", measure_s=0.2, pictures=64, max_drop=5.0), session)
+    assert made[0].config.preferred.runtime == REFERENCE
+    (rung,) = rows(tmp_path / "out", "rung")
+    assert (rung.verdict, rung.after["elsewhere"]) == ("kept", [])
+    assert rung.after["without"] == {"openvino": "ImportError: libopenvino.so: no such file"}
+    assert "int8 is judged without openvino: ImportError: libopenvino.so: no such file" in told
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_ladder_of_before_goes_on_with_int8_as_it_was_typed(ground, tmp_path, monkeypatch):
+    """Once a plain `quantize` asked for int8; now it may also end in bfloat16."""
+    monkeypatch.setattr(stage.Stage, "ship", lambda self, bundle: None)
+    told: list[str] = []
+
+    def stop(text: str) -> None:
+        if text.startswith("rung: "):
+            raise KeyboardInterrupt
+
+    job = QuantizeJob(source=ground / "good", measure_s=0.2, pictures=64, max_drop=5.0, precision="int8")
+    with pytest.raises(KeyboardInterrupt):
+        quantize_run(job, typed(ground, tmp_path / "out", stop))
+    with pytest.raises(InputError, match=r"was begun with --precision int8, not bfloat16"):
+        quantize_run(replace(job, resume=True, precision="bfloat16"), typed(ground, tmp_path / "out"))
+    with pytest.raises(InputError, match=r"was begun with no --calibration, not entropy"):
+        quantize_run(replace(job, resume=True, calibration="entropy"), typed(ground, tmp_path / "out"))
+    quantize_run(replace(job, resume=True, precision=None), typed(ground, tmp_path / "out", told.append))
+    assert f"{tmp_path / 'out'} was begun with --precision int8, and goes on so: int8 or nothing" in told
+    assert [row.verdict for row in rows(tmp_path / "out", "rung")] == ["kept"]
 
 
 class _NoReader:

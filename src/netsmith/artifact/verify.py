@@ -131,7 +131,7 @@ def verify(
     if run.finished:
         from netsmith.artifact.verify_run import check_run
 
-        check_run(run, bundle, session, report, seconds=seconds, progress=progress)
+        check_run(run, bundle, session, report, asked=runtime is not None, seconds=seconds, progress=progress)
     return Verification(str(path), tuple(checks))
 
 

@@ -5,14 +5,15 @@ source is still there, every picture is read, matched by hash, prepared and clas
 within 1e-3 of the largest for float32, 5e-2 for other precisions. Where it is not there any more, that is said and the
 predictions alone are checked.
 
-Two runtimes round an int8 graph in ways of their own. Where another one stands in for the one that answered, logits may
-be 0.2 of the largest apart, with which nothing can be said of single pictures, so the score itself must be the same
-within 3 points and one picture.
+It is classified in the runtime that `predictions/` names, unless the user asked for another or that one cannot run
+here. Two runtimes round an int8 graph in ways of their own: held against another one's answers logits may be 0.2 of the
+largest apart, with which nothing can be said of single pictures, so the score itself must be the same within 3 points
+and one picture. Where the artifact prefers another runtime by now than the one that answered, both are held to.
 """
 
 import math
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from netsmith.artifact.bundle import Bundle
 from netsmith.artifact.evaluate import Evaluation
 from netsmith.artifact.predictions import Predictions
-from netsmith.artifact.runtimes import Session, precision_in
+from netsmith.artifact.runtimes import RUNTIMES, Session, open_session, precision_in
 from netsmith.artifact.verify import Check, Report
 from netsmith.data.items import Entry, Source, content_key, label_text, labels_of
 from netsmith.data.prepare import Pixels, prepare
@@ -75,7 +76,10 @@ def check_accuracy(
     session: Session | None,
     report: Report,
     progress: Progress,
+    *,
+    asked: bool = False,
 ) -> None:
+    """Check the recorded accuracy; `session` is in the runtime that was `asked` for, or that runs the artifact here."""
     splits: dict[Split, Predictions] = {}
     metric = result.final.metric
     kinds: tuple[Split, Split] = ("val", "test")
@@ -104,6 +108,9 @@ def check_accuracy(
             wrong = f"{answered} in predictions, {shipped} in the model"
             report(Check(f"classes {split}", len(record.classes), wrong, False, "they are not of one run"))
             continue
+        if predictions.runtime not in (None, *RUNTIMES):
+            report(Check(f"runtime of {split}", ", ".join(RUNTIMES), predictions.runtime, False, "there is none such"))
+            continue
         if metric == "map" and bundle is None:
             continue  # without its thresholds nothing can be said
         thresholds = None if bundle is None else bundle.config.thresholds
@@ -120,11 +127,36 @@ def check_accuracy(
         note = f"the data is not there any more ({error}); accuracy was checked from predictions/ only"
         report(Check("data", record.source, None, None, note))
         return
-    again = _Again(source, splits, bundle, session)
-    again.classify(progress, names={row.name for row in record.items.values() if row.split in splits})
-    for split, predictions in splits.items():
-        agreement = _Agreement.of(bundle, session.runtime, predictions.runtime or result.final.runtime)
-        _check_again(split, predictions, record, again, agreement, report)
+    answered_in: dict[Split, str] = {split: each.runtime or result.final.runtime for split, each in splits.items()}
+    for opened in [session] if asked else _in_their_own(bundle, session, answered_in, report):
+        own = opened is session
+        there: dict[Split, Predictions] = {
+            split: each for split, each in splits.items() if own or answered_in[split] == opened.runtime
+        }
+        again = _Again(source, there, bundle, opened)
+        again.classify(progress, names={row.name for row in record.items.values() if row.split in there})
+        for split, predictions in there.items():
+            agreement = _Agreement.of(bundle, opened.runtime, answered_in[split])
+            name = split if own else f"{split} in {opened.runtime}"
+            _check_again(name, predictions, record, again, agreement, report)
+
+
+def _in_their_own(
+    bundle: Bundle, session: Session, answered_in: Mapping[Split, str], report: Report
+) -> Iterator[Session]:
+    """The session, and one in each other runtime that answered and can run here."""
+    yield session
+    for name in sorted({*answered_in.values()} - {session.runtime}):
+        obstacle = RUNTIMES[name].obstacle() if name in RUNTIMES else "this netsmith does not know"
+        if obstacle:
+            if name != bundle.config.preferred.runtime:  # of which that is said already
+                note = f"{name} answered, which {obstacle}; {session.runtime} is held against it"
+                report(Check("runtime of the answers", None, None, None, note))
+            continue
+        try:
+            yield open_session(bundle, runtime=name, warn=lambda _: None)  # said with the artifact too
+        except InputError as error:
+            report(Check(f"answers of {name}", "a model that runs", "refused", False, str(error)))
 
 
 def _check_members(split: Split, predictions: Predictions, record: DataRecord, report: Report) -> None:
@@ -181,31 +213,31 @@ class _Again:
 
 
 def _check_again(
-    split: Split, predictions: Predictions, record: DataRecord, again: _Again, agreement: _Agreement, report: Report
+    name: str, predictions: Predictions, record: DataRecord, again: _Again, agreement: _Agreement, report: Report
 ) -> None:
     index = [i for i, key in enumerate(predictions.keys) if key in again.logits]
     total = len(predictions.keys)
     absent = sum((Counter(predictions.keys) - again.copies).values())
     if not index:
         note = "none of its pictures is in the data any more; accuracy was checked from predictions/ only"
-        report(Check(f"logits {split}", f"{total} pictures", 0, None, note))
+        report(Check(f"logits {name}", f"{total} pictures", 0, None, note))
         return
     fresh = np.stack([again.logits[predictions.keys[i]] for i in index])
     recorded = predictions.logits[index]
     if fresh.shape != recorded.shape:
-        report(Check(f"logits {split}", recorded.shape[1], fresh.shape[1], False, "another number of classes"))
+        report(Check(f"logits {name}", recorded.shape[1], fresh.shape[1], False, "another number of classes"))
         return
     tolerance = agreement.logits * max(1.0, float(np.abs(fresh).max()))
     gap = float(np.abs(fresh - recorded).max())
-    report(Check(f"logits {split}", f"within {tolerance:.2g}", f"{gap:.2g}", gap <= tolerance))
+    report(Check(f"logits {name}", f"within {tolerance:.2g}", f"{gap:.2g}", gap <= tolerance))
     tags = are_tags(predictions.targets)
     named = [record.named(labels) for labels in labels_of(predictions.targets)]
     labels = [named[i] != again.classes[predictions.keys[i]] for i in index]
-    report(Check(f"labels {split} in the data", "0 differ", f"{sum(labels)} differ", not any(labels)))
+    report(Check(f"labels {name} in the data", "0 differ", f"{sum(labels)} differ", not any(labels)))
     metric = "map" if tags else "top1"
     if absent:
         note = f"{absent} of {total} pictures are not in the data any more"
-        report(Check(f"{metric} {split} from the data", None, None, None, note))
+        report(Check(f"{metric} {name} from the data", None, None, None, note))
         return
     now, then = (Evaluation(logits, predictions.targets).headline for logits in (fresh, recorded))
     if tags or agreement.apart:
@@ -215,7 +247,7 @@ def _check_again(
         best = np.sort(fresh, axis=1)
         close = int(np.count_nonzero(best[:, -1] - best[:, -2] <= 2 * tolerance)) if best.shape[1] > 1 else 0
         right = abs(now.value - then.value) * total <= close + 0.5
-    report(Check(f"{metric} {split} from the data", _shown(then), _shown(now), right))
+    report(Check(f"{metric} {name} from the data", _shown(then), _shown(now), right))
 
 
 def _same(first: Interval, second: Interval) -> bool:

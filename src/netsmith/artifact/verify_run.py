@@ -46,10 +46,12 @@ def check_run(
     session: Session | None,
     report: Report,
     *,
+    asked: bool,
     seconds: float,
     progress: Progress,
 ) -> None:
-    """Check `results.json`, `data.json` and `predictions/` of a finished run against its opened artifact."""
+    """Check `results.json`, `data.json` and `predictions/` of a finished run against its opened artifact, whose runtime
+    was `asked` for or is its own."""
     try:
         result = Result.load(run.results)
     except InputError as error:
@@ -62,7 +64,7 @@ def check_run(
     _check_budget(run, result, report)
     record = _read_record(run, bundle, report)
     if record is not None:
-        check_accuracy(run, result, record, bundle, session, report, progress)
+        check_accuracy(run, result, record, bundle, session, report, progress, asked=asked)
     if bundle is not None and session is not None:
         _check_latency(result, bundle, report, seconds=seconds, progress=progress)
 

@@ -40,6 +40,8 @@ from netsmith.run.result import Result
 
 STAGE = "compress"
 """Row of the ledger: the outcome."""
+WINNER = "compress.winner"
+"""Row of the plan: the order that is shipped."""
 USUAL_S = 600.0
 """Of training, where it is not said and not known how long the model was trained."""
 
@@ -126,6 +128,12 @@ def _training_time(job: CompressJob, parent: Parent) -> tuple[float, str]:
 def _finish(trying: Trying, found: list[Finalist]) -> Result:
     """Choose among what came to an end, and ship it."""
     stage = trying.stage
+    begun = next((row.value for row in stage.finisher.plan.rows if row.kind == WINNER), None)
+    if begun is not None and all(each.name != begun for each in found):
+        raise InputError(
+            f"{stage.run.path} chose {begun} in an earlier session, and that is not there any more; give back its "
+            f"{FOLDER}/, or compress again into another folder"
+        )
     before, judged = trying.judged(found)
     refusals = [trying.refusal(before, each) for each in judged]
     for _ in range(ATTEMPTS - 1):  # other work on the machine only ever slows one
@@ -137,7 +145,7 @@ def _finish(trying: Trying, found: list[Finalist]) -> Result:
     won = None
     if fitting:
         won = stage.finisher.plan.decide(
-            "compress.winner",
+            WINNER,
             at=0,
             compute=lambda: found[judged.index(best(fitting))].name,
             why="the most accurate that fits, or a lighter one that is as good",

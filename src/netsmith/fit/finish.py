@@ -20,7 +20,7 @@ from netsmith.artifact.evaluate import Evaluation, evaluate
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.measure import measure, preferred_threads
 from netsmith.artifact.predictions import Predictions
-from netsmith.artifact.runtimes import REFERENCE, open_session
+from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, open_session
 from netsmith.artifact.verify import verify_fresh
 from netsmith.data.cache import Prepared, prepared
 from netsmith.data.items import Dataset
@@ -198,9 +198,11 @@ class Finisher:
             training: that made it, entered in the ledger where it is not there yet; None where a stage has its own row.
 
         Raises:
+            InputError: the runtime that the artifact prefers, and was judged in, is not here any more.
             CheckError: a limit of the budget or a check of the verification does not hold; `results.json` and the
                 report say so too.
         """
+        _refuse_stand_in(bundle)
         artifact = artifact_hash(bundle.folder)
         val = self._answers(bundle, artifact, "val")
         found = self._judged(bundle, artifact, val)
@@ -311,6 +313,16 @@ class Finisher:
 
     def _counting(self, title: str) -> Callable[[int, int], None]:
         return lambda done, total: self.progress(title, done, total)
+
+
+def _refuse_stand_in(bundle: Bundle) -> None:
+    """Raise InputError where another runtime would answer and be timed under the name of the preferred one."""
+    name = bundle.config.preferred.runtime
+    if obstacle := RUNTIMES[name].obstacle():
+        raise InputError(
+            f"{bundle.folder} was judged in {name}, which {obstacle}; go on with --resume where it runs, or make the "
+            "model again into another folder"
+        )
 
 
 def verified(run: RunFolder, ledger: Ledger, artifact: str, *, seconds: float, progress: Progress) -> list[str]:

@@ -10,6 +10,7 @@ import os
 import shlex
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,16 @@ from netsmith.artifact.verify import verify_fresh
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.explaining import explain
 from netsmith.fit.finish import ATTEMPTS, verified
-from netsmith.fit.judged import as_latency
+from netsmith.fit.judged import POINTS, as_latency
+from netsmith.fit.rungs import headline
+from netsmith.fit.steps import FOLDER
 from netsmith.run.budget import BudgetRow
 from netsmith.run.clock import SystemClock
 from netsmith.run.files import write_bytes
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.machine import machine, versions
+from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
 from netsmith.run.result import Final, Result
 from netsmith.run.scores import SCORE_NAMES
@@ -129,9 +133,10 @@ def prefer(
     final = Result.load(run.results).final
     with _locked(run):
         ledger = Ledger(run.ledger, clock=SystemClock())
+        choice = _as_judged(choice, run, ledger, bundle)
         ledger.add(
             STAGE,
-            verdict=choice.verdict,
+            verdict="kept" if choice.verdict == "kept" else "refused",
             reason=f"{choice.reason}; {UNASKED}" if choice.verdict == "kept" else choice.reason,
             inputs=[artifact_hash(bundle.folder)],
             before=_before(final, bundle.config.preferred, choice),
@@ -139,6 +144,31 @@ def prefer(
         )
         _refuse(choice, bundle.folder)
         return _in_run(run, ledger, bundle, choice, command=command, seconds=seconds, progress=progress)
+
+
+def _as_judged(choice: Choice, run: RunFolder, ledger: Ledger, bundle: Bundle) -> Choice:
+    """The choice, with what `quantize` found of that runtime on the validation pictures; refused where that is more
+    than was allowed to be lost, because golden pictures are too few to tell."""
+    changes = [row for row in ledger.own if row.stage == STAGE and row.verdict == "kept"]
+    made = changes[0].inputs if changes else [artifact_hash(bundle.folder)]  # as it was before its first change
+    row = next((row for row in reversed(ledger.own) if row.stage == "quantize" and [row.output] == made), None)
+    if choice.verdict != "kept" or row is None:
+        return choice
+    name = choice.preferred.runtime
+    there = next((each for each in (row.after, *row.after.get("elsewhere", ())) if each.get("runtime") == name), None)
+    if there is None:
+        return choice
+    lost = POINTS * (headline(row.before) - headline(there))
+    reason = f"{choice.reason}; quantize found it to lose {lost:.2f} points on validation"
+    folder = RunFolder(run.path / FOLDER / row.after["step"]) if "step" in row.after else run
+    asked = next((each.value for each in Plan(folder.plan).rows if each.kind == "asked"), {})
+    allowed = asked.get("--max-drop")
+    if allowed is None or lost <= allowed + 1e-9:
+        return replace(choice, reason=reason)
+    return replace(
+        choice, verdict="refused", preferred=bundle.config.preferred,
+        reason=f"{reason}, more than the {allowed:g} that it was allowed",
+    )  # fmt: skip
 
 
 def _refuse(choice: Choice, folder: Path) -> None:

@@ -113,11 +113,12 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
     open_session(parent.bundle, warn=session.warn)  # refuses a graph that cannot run before a folder is made
 
     def work(stage: Stage) -> Result:
-        stage.hold_to(job.wishes())
+        held = _as_begun(job, stage)
+        stage.hold_to(held.wishes())
         if halved is None:
-            row = _Ladder(stage, job, graph).climb()
+            row = _Ladder(stage, held, graph).climb()
         else:
-            row = stage.ledger.newest(STAGE) or _judge_halved(stage, job, halved)
+            row = stage.ledger.newest(STAGE) or _judge_halved(stage, held, graph, halved)
         if row.verdict == "refused":
             raise CheckError(stage.refusal(row.reason))
         made = stage.made(row.output or "")
@@ -126,6 +127,16 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
         return stage.ship(made)
 
     return run_stage(STAGE, parent, session, work, resume=job.resume, seed=job.seed, measure_s=job.measure_s)
+
+
+def _as_begun(job: QuantizeJob, stage: Stage) -> QuantizeJob:
+    """The job; where no precision is given and the run was begun with int8, which once was all that a ladder made, with
+    that."""
+    begun = next((row.value for row in stage.finisher.plan.rows if row.kind == "asked"), {})
+    if job.precision is not None or begun.get("--precision") != "int8":
+        return job
+    stage.session.say(f"{stage.run.path} was begun with --precision int8, and goes on so: int8 or nothing")
+    return replace(job, precision="int8")
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,7 @@ class _Ladder:
         """Try rungs until one is kept or none is left; gives the row of the outcome, the one of before where nothing
         was left to try."""
         own, say = self.stage.ledger.own, self.stage.session.say
-        rows = standing(own, trains=bool(self.job.training))
+        rows = standing(own, trains=bool(self.job.training), runs_in=_here(INT8_IN))
         rung = self._next(rows, trains=self._trains)
         if rung is None and (outcome := settled(own)) is not None:
             if self.job.training and outcome.verdict == "refused":
@@ -197,10 +208,11 @@ class _Ladder:
             max_drop=self.job.max_drop,
             faster=self.job.faster,
             budget=self.job.budget if excluded else None,  # what misses it whole is for the budget's owner to say
+            aim=self.job.budget or Budget(),
         )
-        runtimes = BFLOAT16_IN if rung == BFLOAT16 else INT8_IN
-        preferred = [_preferred(stage, made.model, name) for name in runtimes if RUNTIMES[name].obstacle() is None]
-        served = serve(stage, self._float, made, preferred, limits)
+        first = Preferred(runtime=REFERENCE, threads=stage.finisher.threads(made.model))
+        others = [name for name in _here(BFLOAT16_IN if rung == BFLOAT16 else INT8_IN) if name != REFERENCE]
+        served = serve(stage, self._float, made, first, others, limits)
         found, learned = served.found, made.learned
         reason = f"{found.reason}; {in_words(pairs(self.graph))}" if rung.equalized else found.reason
         stage.session.say(f"{RUNG}: {found.word}, {reason}")
@@ -215,7 +227,9 @@ class _Ladder:
                 "drops": served.drops,
                 "slow": served.slow,
                 "over": served.over,
+                "loses": served.loses,
                 "elsewhere": [other.record() for other in served.others],
+                **({"without": dict(served.without)} if served.without else {}),
                 **({"pairs": len(pairs(self.graph))} if rung.equalized else {}),
                 **({} if learned is None else {"steps": learned.steps, "epochs": learned.epochs}),
             },
@@ -256,31 +270,42 @@ class _Ladder:
 
     @cached_property
     def _float(self) -> Bundle:
-        """The model that is begun with, in the runtime that it prefers and runs in here, with the threads that are best
-        for it: what is made of it must not win by those."""
-        bundle, finisher = self.stage.parent.bundle, self.stage.finisher
-        runtime, _ = choose_runtime(bundle, warn=self.stage.session.warn)
-        threads = finisher.threads(self.graph.model, runtime=runtime, of="parent")
-        preferred = Preferred(runtime=runtime, threads=threads)
-        return replace(bundle, config=bundle.config.model_copy(update={"preferred": preferred}))
+        """The model that is begun with, as it is timed."""
+        return _with_best_threads(self.stage, self.graph)
 
 
-def _judge_halved(stage: Stage, job: QuantizeJob, made: Made) -> LedgerRow:
-    """Judge the model with its weights in sixteen bits; gives the row of the outcome."""
+def _judge_halved(stage: Stage, job: QuantizeJob, graph: Graph, made: Made) -> LedgerRow:
+    """Judge the model with its weights in sixteen bits; gives the row of the outcome.
+
+    Where two runtimes are compared each has the threads that are best for it, the whole model too; in one alone nothing
+    is won by threads, and they stay as they are.
+    """
     runtime, threads = choose_runtime(stage.parent.bundle, warn=stage.session.warn)
-    preferred = [Preferred(runtime=runtime, threads=threads)]
+    whole, first, others = stage.parent.bundle, Preferred(runtime=runtime, threads=threads), list[str]()
     if made.precision == "bfloat16" and runtime != BFLOAT16_IN[-1]:
         if obstacle := RUNTIMES[BFLOAT16_IN[-1]].obstacle():
             stage.session.say(f"it is computed in {runtime} alone: {BFLOAT16_IN[-1]} {obstacle}")
         else:
-            preferred.append(_preferred(stage, made.model, BFLOAT16_IN[-1]))
-    served = serve(stage, stage.parent.bundle, made, preferred, Limits(max_drop=job.max_drop))
+            others = [BFLOAT16_IN[-1]]
+            whole = _with_best_threads(stage, graph)
+            first = whole.config.preferred  # its arithmetic stays that of the whole model
+    served = serve(stage, whole, made, first, others, Limits(max_drop=job.max_drop))
     stage.session.say(f"{STAGE}: {served.found.word}, {served.found.reason}")
-    more = {"elsewhere": [other.record() for other in served.others]}
+    more: dict[str, Any] = {"loses": served.loses, "elsewhere": [other.record() for other in served.others]}
+    more |= {"without": dict(served.without)} if served.without else {}
     return stage.enter(served.before, served.after, served.found, more=more)
 
 
-def _preferred(stage: Stage, model: bytes, runtime: str) -> Preferred:
-    """A runtime with the threads that are best for it here."""
-    of = "artifact" if runtime == REFERENCE else runtime
-    return Preferred(runtime=runtime, threads=stage.finisher.threads(model, runtime=runtime, of=of))
+def _here(runtimes: Sequence[str]) -> list[str]:
+    """Those of some runtimes that nothing keeps from running here."""
+    return [name for name in runtimes if RUNTIMES[name].obstacle() is None]
+
+
+def _with_best_threads(stage: Stage, graph: Graph) -> Bundle:
+    """The model that is begun with, in the runtime that it prefers and runs in here, with the threads that are best for
+    it: what is made of it must not win by those."""
+    bundle = stage.parent.bundle
+    runtime, _ = choose_runtime(bundle, warn=stage.session.warn)
+    threads = stage.finisher.threads(graph.model, runtime=runtime, of="parent")
+    preferred = Preferred(runtime=runtime, threads=threads)
+    return replace(bundle, config=bundle.config.model_copy(update={"preferred": preferred}))

@@ -1,9 +1,11 @@
 """The rungs of a ladder of `quantize` in its ledger: what became of them, and which of them a session tries anew."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
-from netsmith.compress.quantize.ladder import Rung, Tried, disturbed
+from netsmith.compress.quantize.ladder import BFLOAT16, Rung, Tried, disturbed
+from netsmith.fit.judged import POINTS
 from netsmith.run.ledger import Ledger, LedgerRow
 
 STAGE, RUNG = "quantize", "rung"
@@ -20,29 +22,53 @@ def settled(own: Sequence[LedgerRow]) -> LedgerRow | None:
     return newest if newest is not None and newest.stage == STAGE else None
 
 
-def standing(own: Sequence[LedgerRow], *, trains: bool) -> list[LedgerRow]:
+def standing(own: Sequence[LedgerRow], *, trains: bool, runs_in: Sequence[str]) -> list[LedgerRow]:
     """The newest row of every rung but those that this session tries anew.
 
-    Those are what only a disturbed measurement speaks against, and a training that broke down, where training was asked
-    for again: it may be carried out in another way.
+    Those are what only a disturbed measurement speaks against; a training that broke down, where training was asked
+    for again: it may be carried out in another way; and int8 that was refused without a runtime that can be had now.
+    One that was there and failed is asked again only where the ladder had come to its end, or a ladder that is stopped
+    often would never come to it.
 
     Args:
         own: rows of the run, oldest first.
         trains: whether this session was given a length of training.
+        runs_in: runtimes that int8 is judged in and that can run here.
     """
     newest = {tried(row).rung: row for row in own if row.stage == RUNG}
     anew = {*disturbed([tried(row) for row in newest.values()])}
     if trains:
         anew |= {rung for rung, row in newest.items() if broke_down(row)}
+    ended = settled(own) is not None
+    for rung, row in newest.items():
+        if row.verdict == "refused" and rung != BFLOAT16 and not broke_down(row):
+            asked = _judged_in(row) if ended else _judged_in(row) | {*row.after.get("without", {})}
+            anew |= set[Rung]() if asked.issuperset(runs_in) else {rung}
     return [row for rung, row in newest.items() if rung not in anew]
 
 
+def _judged_in(row: LedgerRow) -> set[str]:
+    """Runtimes that a rung was judged in."""
+    return {each["runtime"] for each in (row.after, *row.after.get("elsewhere", ()))}
+
+
 def tried(row: LedgerRow) -> Tried:
-    """What became of a rung."""
+    """What became of a rung; its score is that of the worse of the runtime that it is known by and the one that stands
+    in for it, because both have to answer well."""
     after = row.after
-    score = float("-inf") if broke_down(row) else (after.get("top1") or after["map"])["value"]
+    score = float("-inf") if broke_down(row) else headline(row.before) - loses(row) / POINTS
     fate = {name: after.get(name, False) for name in ("drops", "slow", "over")}
     return Tried(rung=Rung(**after["rung"]), score=score, **fate)
+
+
+def loses(row: LedgerRow) -> float:
+    """Points that a limit would have to allow, by the row of a rung or of an outcome."""
+    return row.after.get("loses", POINTS * (headline(row.before) - headline(row.after)))
+
+
+def headline(record: Mapping[str, Any]) -> float:
+    """The headline of one side of a row."""
+    return float((record.get("top1") or record["map"])["value"])
 
 
 def broke_down(row: LedgerRow) -> bool:

@@ -104,10 +104,11 @@ class Stage:
         """
         begun = self.finisher.plan.decide("asked", at=0, compute=lambda: dict(asked), why="as typed")
         for flag, value in asked.items():
-            if begun.get(flag) != value:
+            if (first := begun.get(flag)) != value:
+                was = f"no {flag}" if first is None else f"{flag} {first}"
+                now = "without it" if value is None else f"{value}"
                 raise InputError(
-                    f"{self.run.path} was begun with {flag} {begun.get(flag)}, not {value}; go on with that, or name "
-                    "another folder with -o"
+                    f"{self.run.path} was begun with {was}, not {now}; go on with that, or name another folder with -o"
                 )
 
     def candidate(self, name: str) -> Path:

@@ -106,6 +106,10 @@ class Steps:
         """Whether a step was refused."""
         return bool(self._refused(self._run(name)))
 
+    def finished(self, name: str) -> bool:
+        """Whether a step has made its model."""
+        return self._run(name).finished
+
     def _run(self, name: str) -> RunFolder:
         return RunFolder(self._stage.run.path / FOLDER / name)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from netsmith.arch.cost import cost
-from netsmith.artifact.bundle import CONFIG, Bundle, Preferred, artifact_hash, load_bundle
-from netsmith.artifact.runtimes import RUNTIMES
+from netsmith.artifact.bundle import CONFIG, Bundle, Preferred, artifact_hash, load_bundle, write_preferred
+from netsmith.artifact.runtimes import RUNTIMES, choose_runtime
 from netsmith.fit.cutting import Wish
 from netsmith.fit.distilling import DistillJob, distill_run
 from netsmith.fit.going_on import trained_before
@@ -22,6 +22,7 @@ from netsmith.fit.judged import POINTS, Judged, as_good
 from netsmith.fit.pruning import PruneJob, prune_run, rate_after_cut
 from netsmith.fit.quantizing import BFLOAT16_IN, QuantizeJob, quantize_run
 from netsmith.fit.reaching import Reaching
+from netsmith.fit.rungs import loses
 from netsmith.fit.single import FREE
 from netsmith.fit.stage import Parent, Stage
 from netsmith.fit.steps import Step, Steps
@@ -40,6 +41,8 @@ UNTRAINED: Mapping[Form, str] = {
     "float32": AS_IT_IS, "int8": "quantize", "float16": "halve", "bfloat16": "bfloat16",
 }  # fmt: skip
 """What the whole model is called in a form."""
+TIMED: tuple[Form, ...] = ("int8", "bfloat16")
+"""Forms with a runtime of their own."""
 INT8_DROP, LOOSEST = 0.5, 5.0
 """Points that rounding may cost at first, and at most where the budget asks for it."""
 
@@ -120,8 +123,8 @@ class Trying:
         self._tell(facts)
         if facts["enough"] or not self.seconds:
             return found
-        forms: tuple[Form, ...] = ("int8", "bfloat16")
-        self._reaching.runs_in = {form: where for form in forms if (where := self._ran_in(UNTRAINED[form]))}
+        known = facts["runs_in"] if "runs_in" in facts else self._ran_in()  # an older plan does not have it
+        self._reaching.runs_in = {form: Preferred(**known[form]) for form in TIMED if form in known}
         self._reaching.made = {form: rows for form, name in UNTRAINED.items() if (rows := _over(facts, name))}
         closed = self._closed(facts)
         also: dict[Form, bool] = {"float16": self._size_binds, "bfloat16": bool(facts.get("quick"))}
@@ -177,17 +180,19 @@ class Trying:
 
     def _in_bfloat16(self) -> list[Finalist]:
         """The model in bfloat16, where something here computes with it."""
-        if obstacle := RUNTIMES[BFLOAT16_IN[-1]].obstacle():
-            self._leave_out({UNTRAINED["bfloat16"]: f"{BFLOAT16_IN[-1]} {obstacle}"})
+        order, obstacle = Order(("bfloat16",)), RUNTIMES[BFLOAT16_IN[-1]].obstacle()
+        if obstacle and not self._steps.finished(order.step(0)):
+            self._leave_out({order.name: f"{BFLOAT16_IN[-1]} {obstacle}"})
             return []
-        return self._try(Order(("bfloat16",)))
+        return self._try(order)
 
-    def _ran_in(self, order: str) -> Preferred | None:
-        """Runtime and threads that were best for the whole model in a form, kept or refused; None where it was not
+    def _ran_in(self) -> dict[str, dict[str, Any]]:
+        """Runtime and threads that were best for the whole model, kept or refused, in the forms in which it was
         made."""
         rows = [row for row in self.stage.ledger.own if row.stage == "quantize" and "runtime" in row.after]
-        made = [row.after for row in rows if str(row.after.get("step")).startswith(f"{order}/")]
-        return Preferred(runtime=made[-1]["runtime"], threads=made[-1]["threads"]) if made else None
+        newest = {str(row.after.get("step")).partition("/")[0]: row.after for row in rows}
+        made = {form: newest[UNTRAINED[form]] for form in TIMED if UNTRAINED[form] in newest}
+        return {form: {"runtime": after["runtime"], "threads": after["threads"]} for form, after in made.items()}
 
     def _as_it_is(self) -> Finalist:
         """The model itself, as an artifact of this run."""
@@ -195,10 +200,13 @@ class Trying:
         from netsmith.export.repack import repack
 
         folder, bundle = self.stage.candidate(AS_IT_IS), self._parent.bundle
-        if (folder / CONFIG).is_file():
-            return Finalist(AS_IT_IS, load_bundle(folder))
         provenance = self.stage.finisher.inherited(bundle.config.provenance)
-        return Finalist(AS_IT_IS, repack(bundle, folder, provenance=provenance))
+        there = (folder / CONFIG).is_file()
+        made = load_bundle(folder) if there else repack(bundle, folder, provenance=provenance)
+        runtime, threads = choose_runtime(bundle, warn=self.stage.session.warn)
+        if runtime != made.config.preferred.runtime:  # it is judged, and would be shipped, in what stands in
+            made = write_preferred(made, Preferred(runtime=runtime, threads=threads))
+        return Finalist(AS_IT_IS, made)
 
     def _facts(self, found: list[Finalist]) -> dict[str, Any]:
         """What fits without training, and which of that is as good as the model."""
@@ -215,6 +223,7 @@ class Trying:
             "slow": self._int8_is_slow,
             "lossy": lossy,
             "quick": any(_is_quick(each) for each in found),
+            "runs_in": self._ran_in(),
         }
 
     def _tell(self, facts: Mapping[str, Any]) -> None:
@@ -330,8 +339,8 @@ class Trying:
         step = replace(step, failure=row.reason)
         if all(each.after["slow"] for each in step.rows if each.stage == "rung"):
             return step
-        lost = math.ceil(100 * POINTS * (_score(row.before) - _score(row.after)) - 1e-6) / 100
-        if lost <= min(LOOSEST, math.inf if self.job.max_drop is None else self.job.max_drop):
+        lost = math.ceil(100 * loses(row) - 1e-6) / 100
+        if allowed < lost <= min(LOOSEST, math.inf if self.job.max_drop is None else self.job.max_drop):
             return self._ladder(name.replace("-quantize", "-loosely-quantize"), source, lost)
         return step
 
@@ -394,8 +403,3 @@ def _is_quick(found: Finalist) -> bool:
 def _over(facts: Mapping[str, Any], name: str) -> list[BudgetRow]:
     """The limits that something untrained misses, by the facts; none where it was not made."""
     return [BudgetRow(**row) for row in facts["over"].get(name, [])]
-
-
-def _score(record: Mapping[str, Any]) -> float:
-    """The headline of one side of a ledger's row."""
-    return float((record.get("top1") or record["map"])["value"])
