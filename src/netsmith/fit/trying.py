@@ -201,8 +201,7 @@ class Trying:
 
         folder, bundle = self.stage.candidate(AS_IT_IS), self._parent.bundle
         provenance = self.stage.finisher.inherited(bundle.config.provenance)
-        there = (folder / CONFIG).is_file()
-        made = load_bundle(folder) if there else repack(bundle, folder, provenance=provenance)
+        made = load_bundle(folder) if (folder / CONFIG).is_file() else repack(bundle, folder, provenance=provenance)
         runtime, threads = choose_runtime(bundle, warn=self.stage.session.warn)
         if runtime != made.config.preferred.runtime:  # it is judged, and would be shipped, in what stands in
             made = write_preferred(made, Preferred(runtime=runtime, threads=threads))
