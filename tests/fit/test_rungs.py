@@ -34,18 +34,23 @@ def test_a_rung_is_known_by_what_a_limit_has_to_allow() -> None:
     assert (tried(worse).score, loses(worse)) == (pytest.approx(0.88), 7.0)
 
 
+def left(rows: list[LedgerRow], int8_in: list[str]) -> list[LedgerRow]:
+    return standing(rows, trains=False, int8_in=int8_in, bfloat16_in=[REFERENCE, "openvino-bf16"])
+
+
 def test_what_was_refused_without_a_runtime_that_is_here_now_is_tried_anew() -> None:
     rows = [row(), row(BFLOAT16, runtimes=(REFERENCE, "openvino-bf16"))]
-    assert standing(rows, trains=False, runs_in=[REFERENCE]) == rows
-    assert standing(rows, trains=False, runs_in=BOTH) == rows[1:]
+    assert left(rows, [REFERENCE]) == rows
+    assert left(rows, BOTH) == rows[1:]
+    assert left([*rows[:1], row(BFLOAT16)], [REFERENCE]) == rows[:1]
     rows[0] = row(runtimes=("openvino", REFERENCE))
-    assert standing(rows, trains=False, runs_in=BOTH) == rows
+    assert left(rows, BOTH) == rows
     rows[0] = row(verdict="kept")
-    assert standing(rows, trains=False, runs_in=BOTH) == rows
+    assert left(rows, BOTH) == rows
 
 
 def test_a_runtime_that_failed_is_asked_again_once_the_ladder_has_ended() -> None:
     """Before that it would be begun anew by every session."""
     rows = [row(without={"openvino": "it was ended"})]
-    assert standing(rows, trains=False, runs_in=BOTH) == rows
-    assert not standing([*rows, row(stage="quantize")], trains=False, runs_in=BOTH)
+    assert left(rows, BOTH) == rows
+    assert not left([*rows, row(stage="quantize")], BOTH)

@@ -151,7 +151,7 @@ class _Ladder:
         """Try rungs until one is kept or none is left; gives the row of the outcome, the one of before where nothing
         was left to try."""
         own, say = self.stage.ledger.own, self.stage.session.say
-        rows = standing(own, trains=bool(self.job.training), runs_in=_here(INT8_IN))
+        rows = standing(own, trains=bool(self.job.training), int8_in=_here(INT8_IN), bfloat16_in=_here(BFLOAT16_IN))
         rung = self._next(rows, trains=self._trains)
         if rung is None and (outcome := settled(own)) is not None:
             if self.job.training and outcome.verdict == "refused":

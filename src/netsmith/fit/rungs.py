@@ -22,18 +22,20 @@ def settled(own: Sequence[LedgerRow]) -> LedgerRow | None:
     return newest if newest is not None and newest.stage == STAGE else None
 
 
-def standing(own: Sequence[LedgerRow], *, trains: bool, runs_in: Sequence[str]) -> list[LedgerRow]:
+def standing(
+    own: Sequence[LedgerRow], *, trains: bool, int8_in: Sequence[str], bfloat16_in: Sequence[str]
+) -> list[LedgerRow]:
     """The newest row of every rung but those that this session tries anew.
 
     Those are what only a disturbed measurement speaks against; a training that broke down, where training was asked
-    for again: it may be carried out in another way; and int8 that was refused without a runtime that can be had now.
+    for again: it may be carried out in another way; and what was refused without a runtime that can be had now.
     One that was there and failed is asked again only where the ladder had come to its end, or a ladder that is stopped
     often would never come to it.
 
     Args:
         own: rows of the run, oldest first.
         trains: whether this session was given a length of training.
-        runs_in: runtimes that int8 is judged in and that can run here.
+        int8_in, bfloat16_in: runtimes that rungs are judged in and that can run here.
     """
     newest = {tried(row).rung: row for row in own if row.stage == RUNG}
     anew = {*disturbed([tried(row) for row in newest.values()])}
@@ -41,9 +43,10 @@ def standing(own: Sequence[LedgerRow], *, trains: bool, runs_in: Sequence[str]) 
         anew |= {rung for rung, row in newest.items() if broke_down(row)}
     ended = settled(own) is not None
     for rung, row in newest.items():
-        if row.verdict == "refused" and rung != BFLOAT16 and not broke_down(row):
+        if row.verdict == "refused" and not broke_down(row):
             asked = _judged_in(row) if ended else _judged_in(row) | {*row.after.get("without", {})}
-            anew |= set[Rung]() if asked.issuperset(runs_in) else {rung}
+            if not asked.issuperset(bfloat16_in if rung == BFLOAT16 else int8_in):
+                anew.add(rung)
     return [row for rung, row in newest.items() if rung not in anew]
 
 
