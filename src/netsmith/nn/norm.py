@@ -54,7 +54,7 @@ def fold(x: Tensor) -> int:
     if x.device.type != "cpu" or torch.get_num_threads() == 1 or x.numel() < LARGE:
         return 1
     channels = x.shape[1]
-    if (channels % LINE == 0 and channels > LINE) or not x.is_contiguous(memory_format=torch.channels_last):
+    if channels % LINE == 0 or not x.is_contiguous(memory_format=torch.channels_last):
         return 1
     positions, groups = x.numel() // channels, LINE // math.gcd(channels, LINE)
     if positions % groups:
@@ -86,11 +86,6 @@ class _Folded(torch.autograd.Function):
         x, weight, mean, variance = ctx.saved_tensors
         grad = grads[0].contiguous(memory_format=torch.channels_last)
         scale = (variance + ctx.eps).rsqrt()
-        if len(weight) % LINE == 0:  # here torch's backward pass is the faster one
-            found = torch.ops.aten.native_batch_norm_backward(
-                grad, x, weight, None, None, mean, scale, True, ctx.eps, [True, True, True]
-            )
-            return *found, None, None
         groups = ctx.groups
         _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             _rows(grad, groups), _rows(x, groups), None, mean.repeat(groups), variance.repeat(groups), None, None,
