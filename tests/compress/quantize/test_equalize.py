@@ -71,7 +71,8 @@ def test_equalizing_does_not_blow_up_what_is_all_but_its_bias():
 def far_apart(layout: Layout, weights: Weights) -> None:
     """Every map has numbers around 2, many of which reach 6; then most channels that depthwise layers read become
     small, and what reads them large."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     from netsmith.export.network import normalised
     from netsmith.models.build import build
 
