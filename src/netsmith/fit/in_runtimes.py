@@ -99,6 +99,12 @@ def serve(stage: Stage, whole: Bundle, made: Made, first: Preferred, others: Seq
         first: runtime, with its threads, that stands in for the others.
         others: that run here, but for those in which this model turns out not to; with the threads best for each.
         limits: that it must keep.
+
+    Returns:
+        The model in the runtime that is preferred, kept or not; its artifact is on disk only where it is kept.
+
+    Raises:
+        InputError, CheckError, RuntimeError: the first runtime refuses the graph, ends or does not answer in time.
     """
     bundles, without = _written(stage, made, first, others)
     tried = [*bundles]
