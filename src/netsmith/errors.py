@@ -23,18 +23,33 @@ class CheckError(Exception):
 
 
 class Diverged(CheckError):
-    """Loss, gradients or weights of a training are not finite; the message says where that began."""
+    """Loss, gradients or weights of a training are not finite; the message is both of its parts.
 
-    @property
-    def where(self) -> str:
-        """The message without its advice, for a training whose recipe is not the user's to change."""
-        return str(self).partition("; ")[0]
+    Attributes:
+        where: that began, which is all there is to say of a training whose recipe is not the user's to change.
+        advice: how to go on.
+    """
+
+    def __init__(self, where: str, advice: str) -> None:
+        super().__init__(where, advice)
+        self.where, self.advice = where, advice
+
+    def __str__(self) -> str:
+        return f"{self.where}; {self.advice}"
 
 
 def first_line(error: BaseException) -> str:
     """What an error of a library says, without the lines of advice and traces that it adds."""
-    said = str(error).strip()
-    return said.splitlines()[0][:300] if said else type(error).__name__
+    return (_lines(error) or [type(error).__name__])[0]
+
+
+def last_line(error: BaseException) -> str:
+    """What an error that holds a trace ends in: what happened."""
+    return (_lines(error) or [type(error).__name__])[-1]
+
+
+def _lines(error: BaseException) -> list[str]:
+    return [line.strip()[:300] for line in str(error).strip().splitlines()]
 
 
 def near(name: str, choices: Iterable[str], *, limit: int = 3) -> str:

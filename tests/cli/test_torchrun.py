@@ -43,7 +43,11 @@ def torchrun(
         yield process
     finally:
         process.terminate()  # which takes its processes along, where it is still there
-        process.wait()
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def until(found: Callable[[], object]) -> None:

@@ -342,7 +342,7 @@ def test_pictures_without_labels_reach_what_is_distilled(
 
     def taught(job: Any, session: Session, **_: Any) -> Any:
         jobs.append(job)
-        raise Diverged("as far as it goes here")
+        raise Diverged("as far as it goes here", "there is no checkpoint yet")
 
     monkeypatch.setattr(trying, "distill_run", taught)
     monkeypatch.setattr(trying, "prune_run", taught)
@@ -363,14 +363,15 @@ def test_an_order_that_diverges_is_left_with_the_reason(
     ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def diverges(*_: Any, **__: Any) -> Any:
-        raise Diverged("the loss is not finite at step 3")
+        raise Diverged("the loss is not finite at step 3", "there is no checkpoint yet")
 
     monkeypatch.setattr(trying, "prune_run", diverges)
     budget = Budget(macs=round(0.7 * cost(load_bundle(ground / "model").layout).macs))
     with pytest.raises(CheckError, match="nothing fits"):
         compress(ground, tmp_path / "out", budget, time_s=1.0)
     (row,) = rows_of(tmp_path / "out", "prune")
-    assert (row.verdict, row.reason) == ("failed", "prune+quantize/1-prune: the loss is not finite at step 3")
+    why = "the loss is not finite at step 3; there is no checkpoint yet"
+    assert (row.verdict, row.reason) == ("failed", f"prune+quantize/1-prune: {why}")
 
 
 @pytest.mark.usefixtures("unmeasured", "lossy")

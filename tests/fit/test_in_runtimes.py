@@ -104,6 +104,11 @@ def test_what_stands_in_must_answer_well_too(served: Any) -> None:
     )
 
 
+def test_one_that_does_not_stand_in_is_not_said_to(served: Any) -> None:
+    found, _ = served(judged(11.0, wrong=9, runtime="openvino"), judged(4.0, runtime="openvino-bf16"))
+    assert found.found.reason.startswith("openvino, beside which openvino-bf16 is judged, answers worse (in openvino ")
+
+
 def test_where_speed_is_not_asked_for_the_faster_is_still_preferred(served: Any) -> None:
     found, _ = served(judged(12.0), other(11.0), limits=replace(LIMITS, faster=False))
     assert (found.after.runtime, found.found.kept) == ("openvino", True)

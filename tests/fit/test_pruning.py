@@ -201,8 +201,8 @@ def test_a_twin_that_breaks_down_takes_nothing_from_the_pruned_one(
     unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whose verdict was drawn before, and is obeyed by a run that goes on where it may lose less and is slower."""
-    train, broken = Training.train, "the loss is not finite at step 3 (epoch 0.50, learning rate 0.1)"
-    ends: list[BaseException] = [KeyboardInterrupt(), Diverged(f"{broken}; nothing is kept, try a smaller --lr")]
+    train, broken = Training.train, "the loss is not finite at step 3: its logits are finite; largest norms head 9"
+    ends: list[BaseException] = [KeyboardInterrupt(), Diverged(broken, "nothing is kept, try a smaller --lr")]
 
     def only_the_pruned_one(self: Training, *of: Any, recipe: Recipe | None = None, **more: Any) -> Any:
         if recipe is not None:
@@ -484,7 +484,7 @@ def test_a_pruned_network_learns_on_from_the_one_it_came_from(
     network, alone = OurTeacher.network, _Lesson._alone
     teachers: list[weakref.ref[Network]] = []
     twins: list[Recipe] = []
-    breaks = [Diverged("the loss is not finite; nothing is kept")]
+    breaks = [Diverged("the loss is not finite", "nothing is kept")]
 
     def taught(self: OurTeacher) -> Network:
         found = network(self)
@@ -511,8 +511,11 @@ def test_a_pruned_network_learns_on_from_the_one_it_came_from(
         distill_run(job, session)
     job = replace(job, train=TrainJob(flags=QUICK, resume=True))
     shutil.copytree(tmp_path / "out", tmp_path / "unjudged")
-    assert distill_run(replace(job, twin=False), replace(session, output=tmp_path / "unjudged")).final.top1 is not None
+    unjudged = distill_run(replace(job, twin=False), replace(session, output=tmp_path / "unjudged"))
     assert not twins
+    *_, entered, trained = (row for row in rows_of(tmp_path / "unjudged") if row.stage == "train")
+    assert (entered.output, trained.output) == (None, unjudged.artifact), "with the numbers of what is shipped"
+    assert trained.inputs == [artifact_hash(tmp_path / "cut" / "model")], "beside what it went on with"
     teachers.clear()
     result = distill_run(job, session)
     recipe = Recipe.load(tmp_path / "out" / "recipe.yaml")

@@ -12,11 +12,12 @@ from untimed import untimed
 
 from netsmith.arch.names import find_layout
 from netsmith.artifact.bundle import artifact_hash
-from netsmith.artifact.verify import Verification
+from netsmith.artifact.verify import Check, Verification
 from netsmith.cli.main import run
 from netsmith.export.network import export_network
 from netsmith.fit import finish, stage
-from netsmith.fit.finish import Finisher
+from netsmith.fit.finish import ATTEMPTS, Finisher
+from netsmith.fit.single import AtWork
 from netsmith.fit.trained import row_of as of_artifact
 from netsmith.models.build import build
 from netsmith.run.clock import FakeClock
@@ -142,6 +143,70 @@ def test_a_model_that_is_gone_in_the_end_does_not_take_the_training_with_it(grou
     assert (row.before, row.output) == ({}, Result.load(tmp_path / "out" / "results.json").artifact)
 
 
+LOST = RuntimeError("measuring 2 models failed with exit code 1:\nTraceback (most recent call last):\nOSError: lost")
+
+
+@pytest.mark.parametrize(
+    ("ends", "alone"),
+    [([None], None), ([None, None], "was not measured in time"), ([LOST], "be judged beside it: OSError: lost")],
+)
+def test_trouble_that_passes_does_not_take_the_verdict_and_no_trouble_the_training(
+    ground, tmp_path, capsys, monkeypatch, ends, alone
+):
+    """Of measurements that end so, or for None not in time."""
+    timed, left = stage.measure_many, list(ends)
+
+    def troubled(models: Any, **asked: Any) -> Any:
+        if not left:
+            return timed(models, **asked)
+        if end := left.pop(0):
+            raise end
+        return [None for _ in models]
+
+    monkeypatch.setattr(stage, "measure_many", troubled)
+    assert trained(ground, tmp_path / "out", "untrained", "--epochs", "1") == 0
+    row, said = row_of(tmp_path / "out"), capsys.readouterr().err
+    assert not left
+    assert ("was not measured in time; it is tried once more" in said) == (None in ends)
+    assert "--resume" not in row.reason + said, "nobody can go on with what is finished"
+    if alone is None:
+        assert row.inputs == [artifact_hash(ground / "untrained")]
+    else:
+        assert row.before == {}
+        assert row.reason.endswith(alone)
+
+
+def test_a_run_with_its_classes_in_another_order_than_the_model_is_not_held_against_it(ground, tmp_path):
+    """As runs were begun before classes took the model's order: its logits are of other classes than the targets."""
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AtWork, "train", interrupted)
+        assert trained(ground, out, "untrained", "--epochs", "1") == 130
+    record = json.loads((out / "data.json").read_text())
+    record["classes"].reverse()
+    for item in record["items"].values():
+        item["label"] = len(LABELS) - 1 - item["label"]
+    (out / "data.json").write_text(json.dumps(record))
+    assert trained(ground, out, "untrained", "--epochs", "1", "--resume") == 0
+    row = row_of(out)
+    assert row.before == {}
+    assert row.reason.endswith(f"it began with {ground / 'untrained'}, whose classes are in another order")
+
+
+def test_a_latency_that_does_not_hold_is_measured_again_only_where_it_is_verified_again(ground, tmp_path, monkeypatch):
+    measure, measured = finish.measure, list[Path]()
+
+    def counted(folder: Path, **asked: Any) -> Any:
+        measured.append(folder)
+        return measure(folder, **asked)
+
+    late = Check("latency p50", 1.0, 2.0, False)
+    monkeypatch.setattr(finish, "measure", counted)
+    monkeypatch.setattr(finish, "verify_fresh", lambda path, **_: Verification(str(path), (late,)))
+    assert trained(ground, tmp_path / "out", "untrained", "--epochs", "1") == 1
+    assert len(measured) == ATTEMPTS
+
+
 def test_a_rounded_model_is_gone_on_with_by_its_float_weights_and_not_compared(ground, tmp_path):
     rounded = tmp_path / "rounded"
     shutil.copytree(ground / "untrained", rounded)
@@ -159,8 +224,8 @@ def test_a_row_counts_for_the_artifact_that_it_is_of(tmp_path):
     assert of_artifact(ledger, "0" * 64) is None
     row = ledger.add("train", verdict="done", reason="before a kill", output="0" * 64)
     assert (of_artifact(ledger, "0" * 64), of_artifact(ledger, "1" * 64)) == (row, None)
-    judged_elsewhere = ledger.add("train", verdict="done", reason="its outcome has a row of its own")
-    assert of_artifact(ledger, "1" * 64) == judged_elsewhere
+    ledger.add("train", verdict="done", reason="its outcome is to be judged in another row")
+    assert of_artifact(ledger, "0" * 64) is None
 
 
 def interrupted(*_: object, **__: object) -> None:

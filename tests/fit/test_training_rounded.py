@@ -194,7 +194,7 @@ def test_a_training_that_breaks_down_is_a_refused_rung(ground, refused, made, tm
     out = shutil.copytree(refused, tmp_path / "out")
 
     def broken_down(*given: Any, **more: Any) -> None:
-        raise Diverged("the loss is not finite at step 3")
+        raise Diverged("the loss is not finite at step 3", "there is no checkpoint yet")
 
     monkeypatch.setattr(rounding, "train_rounded", broken_down)
     again = job(ground, training=TRAINING, resume=True)

@@ -68,7 +68,7 @@ class Entry:
         measurement: of a call with `batch` pictures; None where there is none, see `reason`.
         images_per_s: by the median.
         probability_difference: largest of any golden picture from those of `against`.
-        logit_difference: the same as a share of ONNX Runtime's largest logit.
+        logit_difference: largest of any golden picture from ONNX Runtime's logits, as a share of the largest of those.
         same_answers: golden pictures with ONNX Runtime's class (of tags: exactly its tags).
         against: whose probabilities they are held against: ONNX Runtime's, or the runtime's own, as golden.npz has
             them, where the artifact was judged in it.
@@ -179,7 +179,7 @@ class Comparison:
         )
 
     def _apart(self, entry: Entry) -> str:
-        """How far its answers are from ONNX Runtime's, as the end of a sentence."""
+        """How far its answers are from those that they are held against, as the end of a sentence."""
         if entry.probability_difference is None:
             return f"its answers could not be held against {REFERENCE}'s"
         whose = f"{REFERENCE}'s" if entry.against == REFERENCE else "those it was judged by"

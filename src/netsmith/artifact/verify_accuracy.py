@@ -40,7 +40,7 @@ from netsmith.run.result import Result
 from netsmith.run.scores import are_tags
 
 Split = Literal["val", "test"]
-_MAP_TOLERANCE = {"float32": 0.005, "float16": 0.005, "bfloat16": 0.03, "int8": 0.03}
+_SCORE_TOLERANCE = {"float32": 0.005, "float16": 0.005, "bfloat16": 0.03, "int8": 0.03}
 _LOGIT_TOLERANCE = {"float32": 1e-3, "float16": 1e-3, "bfloat16": 5e-2, "int8": 5e-2}
 """The coarser the later."""
 
@@ -65,7 +65,7 @@ class _Agreement:
         coarse = list(_LOGIT_TOLERANCE)
         precision = max((precision_in(bundle, each) for each in (here, recorded)), key=coarse.index)
         apart = precision == "int8" and here != recorded
-        return cls(0.2 if apart else _LOGIT_TOLERANCE[precision], _MAP_TOLERANCE[precision], apart)
+        return cls(0.2 if apart else _LOGIT_TOLERANCE[precision], _SCORE_TOLERANCE[precision], apart)
 
 
 def check_accuracy(

@@ -43,9 +43,9 @@ def compress(
     """Make the best of a trained model that fits a budget.
 
     First what needs no training: the model as it is, in int8, with half the
-    bytes, and where time is limited in bfloat16; int8 in ONNX Runtime or, with
-    netsmith[openvino], in OpenVINO, whichever serves it better, bfloat16 in
-    OpenVINO. Where none of that fits and is as good, it is pruned, taught to
+    bytes, and, where latency is limited, in bfloat16 (in OpenVINO). int8 is
+    judged in ONNX Runtime and, with netsmith[openvino], in OpenVINO.
+    Where none of that fits and is as good, it is pruned, taught to
     smaller networks of its family, and quantized, in the orders that make
     sense: each aims at what was measured here to fit, and they share --time.
     The best that fits on validation pictures is shipped; of those that are as

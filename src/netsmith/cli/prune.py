@@ -63,8 +63,9 @@ def prune(
     again. It is trained on where --time or --epochs says so, judged beside
     the one it came from on validation pictures after reload, and refused
     (exit 1) where it loses more than --max-drop. A network made as small
-    from the start is trained too, for as long as both were, to say whether
-    pruning was worth it; --no-baseline does without.
+    from the start is trained too, for as long as the pruned one was in all,
+    before and after cutting, to say whether pruning was worth it;
+    --no-baseline does without.
 
     Give one target: --macs, --params or --latency, as a share (0.5) or a
     number (300M, 5ms). Or --unstructured, which sets single weights to zero:

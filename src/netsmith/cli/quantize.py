@@ -67,8 +67,9 @@ def quantize(
         data: Labelled pictures as for netsmith train; those of the run if not given.
         out: Folder of the new run.
         max_drop: Points of top-1 (of tags mAP) that may be lost on validation.
-        precision: Of the result, and no other. float16 and bfloat16 halve the file and need not be faster; they compute
-            in float32, bfloat16 in OpenVINO in bfloat16 where that is faster. int8, else bfloat16, if not given.
+        precision: Of the result, and no other. float16 and bfloat16 halve the file and need not be faster. Arithmetic
+            stays float32, except that bfloat16 is computed as it is in OpenVINO where that is faster. int8, else
+            bfloat16, if not given.
         calibration: The only way of choosing ranges of activations; all in turn if not given.
         calibration_size: Training pictures to choose them from; 256 if not given.
         time: Time that training with rounding may take, such as 5m, where all else fails. Its recipe is that of the

@@ -193,8 +193,9 @@ class _Lesson:
             alone = self._alone(at, folder, recipe)
         except Diverged as error:
             raise Diverged(
-                f"the training of the twin broke down, so it cannot judge the student: {error.where}; go on with "
-                "--resume and --on-nan rewind, or with --resume and --no-twin to ship the student without a verdict"
+                f"the training of the twin broke down, so it cannot judge the student: {error.where}",
+                "go on with --resume and --on-nan rewind, or with --resume and --no-twin to ship the student without a "
+                "verdict",
             ) from error
         twin = self._exported(at, folder.model, alone, recipe)
         stage = self._stage(at, twin)

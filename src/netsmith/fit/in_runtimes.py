@@ -5,10 +5,11 @@
 
 Runtimes round in ways of their own, so the same file is as many candidates as there are runtimes: for each an artifact
 is written that prefers it, with its own golden answers and, of tags, thresholds; opened again, it answers the
-validation pictures and takes turns with the whole model on the clock. The first runtime is the one that stands in where
-another is missing; so another is kept only where the first answers well enough too. Of two that are kept the quicker is
-preferred, unless the other answers better beyond chance and keeps what is aimed at. A runtime in which the model cannot
-be opened or timed is left out, aloud: only the first has to work.
+validation pictures and takes turns with the whole model on the clock. The first runtime is ONNX Runtime, which stands
+in where another is missing; so another is kept only where the first answers well enough too. Where sixteen bits are
+asked for the first is the one that the whole model prefers: it computes in float32 as what stands in does. Of two that
+are kept the quicker is preferred, unless the other answers better beyond chance and keeps what is aimed at. A runtime
+in which the model cannot be opened or timed is left out, aloud: only the first has to work.
 """
 
 import shutil
@@ -21,15 +22,12 @@ from netsmith.artifact.evaluate import evaluate
 from netsmith.artifact.golden import Golden, make_golden
 from netsmith.artifact.quantization import Quantization
 from netsmith.artifact.runtimes import REFERENCE, Session, open_model
-from netsmith.errors import CheckError, InputError
-from netsmith.fit.judged import POINTS, Found, Judged, as_good, verdict
-from netsmith.fit.stage import Stage
+from netsmith.errors import last_line
+from netsmith.fit.judged import Found, Judged, as_good, verdict
+from netsmith.fit.stage import BROKEN, Stage
 from netsmith.fit.training_rounded import Learned
 from netsmith.run.budget import Budget
-from netsmith.run.scores import METRIC_NAMES, change, thresholds_for
-
-BROKEN = (InputError, CheckError, RuntimeError, ImportError)
-"""What a runtime ends in that refuses a graph, dies, does not answer in time, or is installed and cannot be loaded."""
+from netsmith.run.scores import METRIC_NAMES, POINTS, change, thresholds_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +64,8 @@ class Served:
         bundle: the artifact that prefers it; there on disk only where it is kept.
         before, after: the whole model and this one.
         found: the verdict; of the chosen one it tells the others' numbers too.
-        drops, slow, over: what speaks against it: answers, here or in the runtime that stands in; speed; the budget.
-        loses: points of the headline, the more of here and in the runtime that stands in: what a limit has to allow.
+        drops, slow, over: what speaks against it: answers, here or in the first runtime; speed; the budget.
+        loses: points of the headline, the more of here and in the first runtime: what a limit has to allow.
         others: the same model in the other runtimes.
         without: runtimes that were left out, and why.
     """
@@ -96,7 +94,7 @@ def serve(stage: Stage, whole: Bundle, made: Made, first: Preferred, others: Seq
         stage: at work.
         whole: what it is held against, in the runtime in which it is timed.
         made: the model.
-        first: runtime, with its threads, that stands in for the others.
+        first: runtime, with its threads, in which it has to answer well enough whatever is preferred.
         others: that run here, but for those in which this model turns out not to; with the threads best for each.
         limits: that it must keep.
 
@@ -158,11 +156,13 @@ def _held(bundle: Bundle, before: Judged, after: Judged, limits: Limits) -> Serv
 
 
 def _only_with(first: Served, other: Served) -> Served:
-    """Another runtime, which is of use only where the one that stands in for it answers well enough."""
+    """Another runtime, which is of use only where the first answers well enough."""
     other = replace(other, loses=max(first.loses, other.loses))
     if not first.drops or other.drops:
         return other
-    why = f"{first.after.runtime}, which stands in for {other.after.runtime}, answers worse ({_shown(first.after)})"
+    name = other.after.runtime
+    role = f"which stands in for {name}" if first.after.runtime == REFERENCE else f"beside which {name} is judged"
+    why = f"{first.after.runtime}, {role}, answers worse ({_shown(first.after)})"
     return replace(other, drops=True, found=Found(False, f"{why}: {other.found.reason}"))
 
 
@@ -174,9 +174,8 @@ def _shown(judged: Judged) -> str:
 
 
 def _leave_out(stage: Stage, made: Made, runtime: str, error: Exception, without: dict[str, str]) -> None:
-    """Say and keep why a runtime is left out: the last line, because that of a trace is what happened."""
-    lines = str(error).strip().splitlines()
-    without[runtime] = lines[-1].strip()[:300] if lines else type(error).__name__
+    """Say and keep why a runtime is left out."""
+    without[runtime] = last_line(error)
     stage.session.warn(f"{made.precision} is judged without {runtime}: {without[runtime]}")
 
 

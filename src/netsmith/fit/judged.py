@@ -21,10 +21,16 @@ from netsmith.run.budget import Budget, BudgetRow
 from netsmith.run.ledger import Ledger, LedgerRow, Split, Verdict
 from netsmith.run.metrics import Interval
 from netsmith.run.result import Latency
-from netsmith.run.scores import METRIC_NAMES, Answers, Metric, are_tags, change, told_apart, within_one_error
-
-POINTS = 100.0
-"""Of a share: the unit of --max-drop."""
+from netsmith.run.scores import (
+    METRIC_NAMES,
+    POINTS,
+    Answers,
+    Metric,
+    are_tags,
+    change,
+    told_apart,
+    within_one_error,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from netsmith.artifact.verify import verify_fresh
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.explaining import explain
 from netsmith.fit.finish import ATTEMPTS, verified
-from netsmith.fit.judged import POINTS, as_latency
+from netsmith.fit.judged import as_latency
 from netsmith.fit.rungs import headline
 from netsmith.fit.steps import FOLDER
 from netsmith.run.budget import BudgetRow
@@ -35,7 +35,7 @@ from netsmith.run.machine import machine, versions
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
 from netsmith.run.result import Final, Result
-from netsmith.run.scores import SCORE_NAMES
+from netsmith.run.scores import POINTS, SCORE_NAMES
 
 STAGE = "runtime"
 """Of the rows in the ledger."""

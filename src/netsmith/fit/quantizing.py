@@ -283,8 +283,8 @@ def _judge_halved(stage: Stage, job: QuantizeJob, graph: Graph, made: Made) -> L
     runtime, threads = choose_runtime(stage.parent.bundle, warn=stage.session.warn)
     whole, first, others = stage.parent.bundle, Preferred(runtime=runtime, threads=threads), list[str]()
     if made.precision == "bfloat16" and runtime != BFLOAT16_IN[-1]:
-        if obstacle := RUNTIMES[BFLOAT16_IN[-1]].obstacle():
-            stage.session.say(f"it is computed in {runtime} alone: {BFLOAT16_IN[-1]} {obstacle}")
+        if missing := RUNTIMES[BFLOAT16_IN[-1]].obstacle():
+            stage.session.say(f"it is computed in {runtime} alone: {BFLOAT16_IN[-1]} {missing}")
         else:
             others = [BFLOAT16_IN[-1]]
             whole = _with_best_threads(stage, graph)

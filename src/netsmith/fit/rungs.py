@@ -5,8 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from netsmith.compress.quantize.ladder import BFLOAT16, Rung, Tried, disturbed
-from netsmith.fit.judged import POINTS
 from netsmith.run.ledger import Ledger, LedgerRow
+from netsmith.run.scores import POINTS
 
 STAGE, RUNG = "quantize", "rung"
 """Stages of the ledger's rows: of the outcome, and of every rung before it."""

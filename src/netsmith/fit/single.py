@@ -20,16 +20,17 @@ from netsmith.arch.names import is_layout_file
 from netsmith.artifact.bundle import Bundle, artifact_hash
 from netsmith.artifact.runtimes import REFERENCE, open_session
 from netsmith.data.items import Dataset
-from netsmith.errors import CheckError, InputError
+from netsmith.errors import CheckError, InputError, last_line
 from netsmith.fit.composing import given_layers, refuse_taught
 from netsmith.fit.explaining import what_it_shows
 from netsmith.fit.finish import Finisher, reported
 from netsmith.fit.job import Opened, TrainJob, open_job
+from netsmith.fit.judged import Judged
 from netsmith.fit.named import replaced
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
 from netsmith.fit.parent import Parent, open_parent
 from netsmith.fit.session import Session, commands
-from netsmith.fit.stage import Stage
+from netsmith.fit.stage import BROKEN, Stage
 from netsmith.fit.starting import Continued
 from netsmith.fit.trained import FRESH, TRAIN, Ended, is_worse, row_of
 from netsmith.fit.unequal import advice
@@ -116,7 +117,7 @@ def run_job(
         if isinstance(found.start, Continued):
             found.start.parent.refuse_onto(session.output)
         found = found if check is None else check(found)
-        if begun is None and (parent := comparable(found, session)) is not None:
+        if begun is None and (parent := comparable(found, session, classes=found.dataset.classes)) is not None:
             session.share(lambda: _refuse_not_running(parent))
         return found
 
@@ -271,7 +272,7 @@ class AtWork:
             recipe=self.opened.recipe,
         )
         training = self._training(trained)
-        if (parent := comparable(self.opened, self.session)) is not None:
+        if (parent := comparable(self.opened, self.session, classes=self.finisher.dataset.classes)) is not None:
             training = self._compare(parent, bundle, training)
         return self.finisher.complete(bundle, training)
 
@@ -279,14 +280,15 @@ class AtWork:
         start = self.opened.start
         alone = FRESH
         if isinstance(start, Continued):
-            path, precision = start.parent.path, start.parent.bundle.config.precision
+            path, config, classes = start.parent.path, start.parent.bundle.config, self.finisher.dataset.classes
             alone = f"it began with {path}, "
             if self.session.is_step:
                 alone += "and the run that this is a step of compares"
-            elif start.parent.bundle.config.labels != self.finisher.dataset.classes:
-                alone += "which has other classes"
+            elif config.labels != classes:
+                same = set(config.labels) == set(classes)
+                alone += "whose classes are in another order" if same else "which has other classes"
             else:
-                alone += f"whose graph is rounded to {precision}, by its float weights"
+                alone += f"whose graph is rounded to {config.precision}, by its float weights"
         elif start.weights is not None:
             alone = f"it began with the published weights {start.weights}"
         return Ended(id=self.opened.recipe.model, steps=trained.steps, epochs=trained.epochs, alone=alone)
@@ -302,9 +304,9 @@ class AtWork:
             try:
                 if open_parent(parent.path).artifact != parent.artifact:
                     raise InputError(f"{parent.path} is another model now")
-                before, after = stage.judge(parent.bundle, bundle)
-            except (InputError, CheckError) as error:
-                alone = f"{parent.path} could not be judged beside it: {error}"
+                before, after = _judged(stage, parent.bundle, bundle)
+            except BROKEN as error:
+                alone = f"{parent.path} could not be judged beside it: {_cause(error)}"
                 session.warn(alone)
                 return replace(training, alone=alone)
             row = training.enter_beside(ledger, before, after, name=str(parent.path), doubtful=doubtful)
@@ -312,13 +314,34 @@ class AtWork:
         return training
 
 
-def comparable(opened: Opened, session: Session) -> Parent | None:
+def _judged(stage: Stage, before: Bundle, after: Bundle) -> tuple[Judged, ...]:
+    """Two models beside each other; once more where the machine was in the way, because a training that came to its end
+    gets no other verdict."""
+    try:
+        return stage.judge(before, after)
+    except CheckError as error:
+        stage.session.warn(f"{_cause(error)}; it is tried once more")
+        return stage.judge(before, after)
+
+
+def _cause(error: Exception) -> str:
+    """What happened, without the advice, which is for who can still go on."""
+    return last_line(error).partition("; ")[0]
+
+
+def comparable(opened: Opened, session: Session, *, classes: tuple[str, ...]) -> Parent | None:
     """The model that a training goes on with, where what comes out is judged beside it: it answers the same, by the
-    weights that the training begins with; a larger run compares its steps."""
+    weights that the training begins with; a larger run compares its steps.
+
+    Args:
+        opened: the training.
+        session: of the run.
+        classes: of what comes out, in their order.
+    """
     if not isinstance(opened.start, Continued) or session.is_step:
         return None
     parent = opened.start.parent
-    same = parent.bundle.config.labels == opened.dataset.classes and parent.bundle.config.precision == "float32"
+    same = parent.bundle.config.labels == classes and parent.bundle.config.precision == "float32"
     return parent if same else None
 
 

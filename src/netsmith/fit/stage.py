@@ -52,6 +52,8 @@ __all__ = ["Parent", "Stage", "made_in", "open_parent", "run_stage"]
 
 OPENING_S = 15.0
 """For opening one model on a busy machine."""
+BROKEN = (InputError, CheckError, RuntimeError, ImportError)
+"""What a runtime ends in that refuses a graph, dies, does not answer in time, or is installed and cannot be loaded."""
 MEMORY_RUNS = 8
 """Calls by which a model's memory is known."""
 
@@ -128,6 +130,7 @@ class Stage:
         Raises:
             InputError: one cannot be opened.
             CheckError: the process that measures died or did not end.
+            RuntimeError, ImportError: see `BROKEN`, which is all of them.
         """
         chosen = [choose_runtime(bundle, warn=self.session.warn) for bundle in bundles]
         seconds = self.finisher.measure_s

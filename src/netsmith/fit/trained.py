@@ -63,10 +63,10 @@ class Ended:
 
 
 def row_of(ledger: Ledger, artifact: str) -> LedgerRow | None:
-    """The row of the training that made an artifact; None where there is none, or its row is of another one, which a
-    killed run made before."""
+    """The row of the training that made an artifact; None where there is none, or the newest is of another one, which a
+    killed run made before, or of none, whose outcome was to be judged in another row (`Ended.enter_unjudged`)."""
     row = ledger.newest(TRAIN)
-    return row if row is not None and row.output in (None, artifact) else None
+    return row if row is not None and row.output == artifact else None
 
 
 def is_worse(row: LedgerRow) -> bool:

@@ -18,7 +18,7 @@ from netsmith.fit.cutting import Wish
 from netsmith.fit.distilling import DistillJob, distill_run
 from netsmith.fit.going_on import trained_before
 from netsmith.fit.job import TrainJob
-from netsmith.fit.judged import POINTS, Judged, as_good
+from netsmith.fit.judged import Judged, as_good
 from netsmith.fit.pruning import PruneJob, prune_run, rate_after_cut
 from netsmith.fit.quantizing import BFLOAT16_IN, QuantizeJob, quantize_run
 from netsmith.fit.reaching import Reaching
@@ -31,7 +31,7 @@ from netsmith.report.stages import ORDER
 from netsmith.run.budget import Budget, BudgetRow, format_duration
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Verdict
-from netsmith.run.scores import change
+from netsmith.run.scores import POINTS, change
 from netsmith.search.orders import Agenda, Form, Order, Reach, agenda, timetable
 
 ROUNDING = Order(("quantize",)).step(0)

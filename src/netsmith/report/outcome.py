@@ -23,9 +23,8 @@ from netsmith.report.wording import (
 from netsmith.run.ledger import own_rows
 from netsmith.run.metrics import Interval
 from netsmith.run.result import Result
-from netsmith.run.scores import METRIC_NAMES, told_apart
+from netsmith.run.scores import METRIC_NAMES, POINTS, told_apart
 
-POINTS = 100.0  # of a share
 NOISY = 0.5  # on a machine more uneven than this a latency holds little
 
 

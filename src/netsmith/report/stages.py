@@ -90,9 +90,9 @@ def stages(evidence: Evidence) -> Markup | None:
     return join(
         [
             sentence(
-                "Models opened again side by side, what a stage began with and what it made; where a training began "
-                "with no model of the same classes, there is none before. Accuracies on validation flatter what was "
-                "chosen by them; memory is that of a fresh process with the one model."
+                "Models opened again side by side, what a stage began with and what it made; where nothing comparable "
+                "came before, or it could not be measured, there is none before. Accuracies on validation flatter what "
+                "was chosen by them; memory is that of a fresh process with the one model."
             ),
             table(_head(evidence, "Stage"), (line for each in found for line in _lines(*each))),
         ]

@@ -28,6 +28,8 @@ METRICS: dict[Task, Metric] = {"classify": "top1", "tag": "map"}
 METRIC_NAMES: dict[Metric, str] = {"top1": "top-1", "map": "mAP"}
 SCORE_NAMES = {**METRIC_NAMES, "top5": "top-5", "f1_macro": "F1 macro", "f1_micro": "F1 micro", "loss": "loss"}
 """As people read them."""
+POINTS = 100.0
+"""Of a share: the unit of --max-drop."""
 
 
 def are_tags(targets: "Targets") -> "TypeGuard[NDArray[np.bool_]]":

@@ -154,5 +154,6 @@ class Updates:
         rewind = " or --on-nan rewind" if self._recipe.on_nan == "stop" else ""
         return Diverged(
             f"{what} (epoch {self._state.step / self._steps_per_epoch:.2f}, learning rate {self.rate(step + 0.5):.3g})"
-            f"{': ' if why else ''}{why}; {self._records.kept}{rewound}, try a smaller --lr or --clip-grad 1{rewind}"
+            f"{': ' if why else ''}{why}",
+            f"{self._records.kept}{rewound}, try a smaller --lr or --clip-grad 1{rewind}",
         )
