@@ -2,14 +2,16 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from netsmith.artifact.bundle import GOLDEN, MODEL, WEIGHTS, load_bundle
+from netsmith.artifact.bundle import GOLDEN, MODEL, WEIGHTS, Preferred, load_bundle, write_bundle
 from netsmith.artifact.golden import synthetic_examples
+from netsmith.artifact.quantization import Quantization
 from netsmith.artifact.verify import verify
 from netsmith.cli.main import run
 from netsmith.export.network import export_network
@@ -81,6 +83,35 @@ def test_the_newest_checkpoint_takes_everything_else_from_the_model(trained: Pat
     assert all(torch.equal(reloaded[name], tensor) for name, tensor in expected.state_dict().items())
 
 
+def test_what_was_quantized_is_written_in_float_again(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the float weights that ship with it, so also where no name has its layout; who cannot go on with int8 is
+    told so."""
+    whole = load_bundle(trained)
+    quantization = Quantization(
+        source="0" * 64, rung="made up", per_channel=True, bits=8, calibration="minmax", pictures=1, excluded=(),
+        equalized=False,
+    )  # fmt: skip
+    write_bundle(
+        Path("int8"), model=b"rounded", layout=replace(whole.layout, name="resnet8_cifar+pruned"),
+        labels=whole.config.labels, preprocess=PREPROCESS, golden=whole.golden(), precision="int8",
+        weights=(whole.folder / WEIGHTS).read_bytes(), quantization=quantization,
+        preferred=Preferred(runtime="openvino", threads=2),
+    )  # fmt: skip
+    assert run(["compress", "int8", "--data", "photos", "--budget", "size=1MB", "-o", "small"]) == 2
+    told = capsys.readouterr().err
+    assert "compress the float32 model that it was made from, or what netsmith export int8 --float -o" in told
+    assert run(["export", "int8", "--float", "-o", "whole"]) == 0
+    written = load_bundle(Path("whole"), check_hashes=True)
+    config = written.config
+    assert (config.precision, config.quantization, config.labels) == ("float32", None, ("a", "b", "c"))
+    assert config.preferred == Preferred(threads=2)
+    assert written.layout.name == "resnet8_cifar+pruned"
+    assert (written.folder / WEIGHTS).read_bytes() == (whole.folder / WEIGHTS).read_bytes()
+    assert written.golden().encoded == whole.golden().encoded
+    assert np.array_equal(written.golden().probabilities, whole.golden().probabilities)
+    assert verify(written.folder).ok
+
+
 def test_a_name_gives_an_untrained_network(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["export", "mobilenet_v2@0.25", "-o", "try", "--img-size", "48", "--num-classes", "5"]) == 0
     assert "untrained" in capsys.readouterr().err
@@ -103,6 +134,8 @@ REFUSED = [
     (["resnt18", "-o", "new"], "no model is called 'resnt18'; did you mean"),
     (["runs/lost", "-o", "new"], "there is no runs/lost"),
     (["run", "-o", "run/run.json/new"], "run/run.json/new cannot be written"),
+    (["run", "-o", "new", "--float"], "run is float32 already; leave --float out"),
+    (["resnet18", "-o", "new", "--float"], "--float goes with the folder of a quantized model"),
     (["run", "-o", "new", "--golden", "none"], '"real", "synthetic"'),
     (["run"], "--output"),
 ]

@@ -12,7 +12,7 @@ from netsmith.errors import InputError
 
 if TYPE_CHECKING:
     from netsmith.arch.pretrained import Weights
-    from netsmith.artifact.bundle import Bundle
+    from netsmith.artifact.bundle import Bundle, Preferred
     from netsmith.models.build import Network
     from netsmith.run.folder import RunFolder
 
@@ -23,6 +23,8 @@ Examples:
                             nothing private: no photos, no float weights
   netsmith export runs/pets -o pets.onnx --format onnx
                             the graph alone
+  netsmith export runs/pets-int8 -o whole --float
+                            what was quantized, in float again, to go on with
   netsmith export runs/pets -o newest --checkpoint last
                             what training holds now, also while it goes on
   netsmith export efficientnet_b0.v1 -o b0
@@ -42,6 +44,7 @@ def export(
     checkpoint: Literal["best", "last"] = "best",
     golden: Literal["real", "synthetic"] = "real",
     no_weights: Annotated[bool, Parameter(show_default=False)] = False,
+    float_: Annotated[bool, Parameter(name="--float", show_default=False)] = False,
     format: Literal["artifact", "onnx", "torchvision", "timm"] = "artifact",
     pretrained: Annotated[bool, Parameter(show_default=False)] = False,
     pretrained_dir: Path | None = None,
@@ -61,6 +64,7 @@ def export(
         checkpoint: Of a run: its model, or the newest checkpoint (of a fit: that of the candidate in front).
         golden: Keep the examples that ship with the model, or replace them by generated pictures.
         no_weights: Leave the float weights out.
+        float_: Of a quantized model: the network before it was rounded, from the float weights that ship with it.
         format: A folder with all it takes to use the model, its ONNX file alone, or its float weights for a library.
         pretrained: Take the published weights of a name without a tag.
         pretrained_dir: Folder of weights files, looked at before the cache and the net.
@@ -79,6 +83,10 @@ def export(
         )
     if checkpoint == "last" and not from_folder:
         raise InputError(f"--checkpoint last goes with the folder of a run, and there is no folder {source}")
+    if float_ and (not from_folder or checkpoint == "last" or format in ("torchvision", "timm")):
+        raise InputError(
+            "--float goes with the folder of a quantized model, to write a folder or an ONNX file; leave it out"
+        )
     if out.exists() and not overwrite:
         raise InputError(f"{out} already exists; name another with -o or give --overwrite")
     if format != "artifact" and out.is_dir():
@@ -100,6 +108,8 @@ def export(
             choices = _Choices(synthetic=golden == "synthetic", with_weights=not no_weights, overwrite=overwrite)
             if not from_folder:
                 return _by_name(network, folder, choices, console)
+            if float_:
+                return _in_float(given, folder, choices, console)
             return (_copy if checkpoint == "best" else _newest)(given, folder, choices, console)
 
         try:
@@ -176,9 +186,20 @@ def _copy(source: Path, folder: Path, choices: _Choices, console: Console) -> "B
     )
 
 
+def _in_float(source: Path, folder: Path, choices: _Choices, console: Console) -> "Bundle":
+    from netsmith.artifact.bundle import Preferred, load_bundle
+    from netsmith.models.build import load_model
+
+    described = load_bundle(source, check_hashes=True)
+    if described.config.precision == "float32":
+        raise InputError(f"{source} is float32 already; leave --float out")
+    # What rounded numbers are fastest in says nothing of floats.
+    preferred = Preferred(threads=described.config.preferred.threads)
+    return _of_network(load_model(source), described, folder, choices, console, preferred=preferred)
+
+
 def _newest(source: Path, folder: Path, choices: _Choices, console: Console) -> "Bundle":
     from netsmith.artifact.bundle import load_bundle
-    from netsmith.export.network import export_network
     from netsmith.run.folder import RunFolder
     from netsmith.train.restore import restore_network
 
@@ -188,11 +209,27 @@ def _newest(source: Path, folder: Path, choices: _Choices, console: Console) -> 
     if not run.model.is_dir():
         raise InputError(f"{source} has no model/ to take labels and preprocessing from; go on with --resume")
     described = load_bundle(run.model)
+    network = restore_network(_checkpoints(run, described), described.layout, warn=console.warn)
+    return _of_network(network, described, folder, choices, console, preferred=described.config.preferred)
+
+
+def _of_network(
+    network: "Network",
+    described: "Bundle",
+    folder: Path,
+    choices: _Choices,
+    console: Console,
+    *,
+    preferred: "Preferred",
+) -> "Bundle":
+    """The artifact of other weights of a network; all but what it prefers is that of the one that is there."""
+    from netsmith.export.network import export_network
+
     config = described.config
     if config.thresholds is not None:
-        console.warn("the thresholds are those chosen for the run's model, not anew for the weights of this checkpoint")
+        console.warn(f"the thresholds are those chosen for {described.folder}, not anew for these weights")
     return export_network(
-        restore_network(_checkpoints(run, described), described.layout, warn=console.warn),
+        network,
         folder,
         labels=config.labels,
         preprocess=config.preprocess,
@@ -200,7 +237,7 @@ def _newest(source: Path, folder: Path, choices: _Choices, console: Console) -> 
         activation=config.activation,
         thresholds=config.thresholds,
         temperature=config.temperature,
-        preferred=config.preferred,
+        preferred=preferred,
         provenance=config.provenance,
         with_weights=choices.with_weights,
         overwrite=choices.overwrite,
