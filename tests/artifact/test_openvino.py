@@ -1,25 +1,29 @@
 """OpenVINO behind the protocol of ONNX Runtime: the same answers from the same file, nothing kept, nothing sent."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from dataclasses import replace
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import mixed_networks
 import numpy as np
 import pytest
-from artifact_models import colour_model, colour_picture, write_colours
+from artifact_models import colour_model, colour_picture, write_colour_run, write_colours
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from netsmith.arch import graph as g
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.names import find_layout
 from netsmith.artifact import runtimes
-from netsmith.artifact.bundle import Preferred
+from netsmith.artifact.bundle import Preferred, artifact_hash, load_bundle, write_preferred
+from netsmith.artifact.latency import Measurement
 from netsmith.artifact.predictor import Predictor
 from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, open_model, open_session, precision_in
 from netsmith.artifact.verify import PROBABILITY_TOLERANCE, verify
+from netsmith.cli.main import run
 from netsmith.errors import InputError
 from netsmith.export.probe import probe_onnx
 from netsmith.run.preprocess import Preprocess
@@ -185,6 +189,76 @@ def test_a_runtime_that_is_not_there_is_named_with_the_way_to_get_it(tmp_path, m
     ]
     with pytest.raises(InputError, match=r"'openvino' is not installed \(pip install 'netsmith\[openvino\]'\)"):
         open_session(bundle, runtime="openvino")
+
+
+@pytest.fixture
+def unloadable(tmp_path, monkeypatch):
+    """OpenVINO is installed, and a library of it is missing."""
+    (tmp_path / "site" / "openvino").mkdir(parents=True)
+    (tmp_path / "site" / "openvino" / "__init__.py").write_text("raise ImportError('libopenvino.so: no such file')")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+
+
+@pytest.mark.usefixtures("unloadable")
+def test_one_that_is_installed_and_cannot_be_loaded_gives_way_and_says_so(tmp_path, capsys):
+    bundle = write_colours(tmp_path / "model", preferred=Preferred(runtime="openvino"))
+    said: list[str] = []
+    assert open_session(bundle, warn=said.append).runtime == REFERENCE
+    assert said == [
+        f"{bundle.folder} prefers the runtime 'openvino', and openvino is installed and cannot be loaded "
+        "(libopenvino.so: no such file); onnxruntime runs it"
+    ]
+    with pytest.raises(InputError, match="install it anew, or remove it and onnxruntime takes its place"):
+        open_session(bundle, runtime="openvino")
+    found = verify(bundle.folder)
+    assert found.ok
+    assert [check.note for check in found.checks if check.name == "runtime"] == said
+    (tmp_path / "red.png").write_bytes(colour_picture("red"))
+    assert run(["predict", str(bundle.folder), str(tmp_path / "red.png")]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == f"warning: {said[0]}\n"
+    assert run(["predict", str(bundle.folder), str(tmp_path / "red.png"), "--runtime", "openvino"]) == 2
+
+
+@pytest.mark.usefixtures("unloadable")
+def test_a_run_whose_runtime_cannot_be_loaded_is_verified_by_what_stands_in(tmp_path):
+    """Its latency is shown, as on another machine."""
+    measured = Measurement(
+        p50_ms=10.0, p90_ms=11.0, low=10.8, high=11.2, noise=0.02, peak_memory_bytes=10**8, threads=1,
+        runtime="openvino", warmup=3, runs=100, resize_ms=None,
+    )  # fmt: skip
+    made = write_colour_run(tmp_path, latency=measured, budget="latency=1s")
+    bundle = write_preferred(load_bundle(made.model), Preferred(runtime="openvino"))
+    document = json.loads(made.results.read_text())
+    document["final"]["size_bytes"] = bundle.size_bytes
+    made.results.write_text(json.dumps(document | {"artifact": artifact_hash(made.model)}))
+    found = verify(made.path, seconds=0.1)
+    assert [check.name for check in found.failed] == []
+    latency = next(check for check in found.checks if check.name == "latency p90 ms")
+    assert latency.ok is None
+    assert latency.note.endswith("in onnxruntime: shown, not judged")
+
+
+def test_one_that_refuses_the_graph_gives_way_where_another_takes_it(tmp_path, monkeypatch):
+    bundle = write_colours(tmp_path / "model", preferred=Preferred(runtime="openvino"))
+
+    def refuses(model: Path | bytes, threads: int) -> Any:
+        raise InputError(f"{model} is refused by OpenVINO (no such operation); export the artifact again")
+
+    monkeypatch.setitem(RUNTIMES, "openvino", replace(RUNTIMES[REFERENCE], open=refuses))
+    said: list[str] = []
+    assert open_session(bundle, warn=said.append).runtime == REFERENCE
+    assert said == [
+        f"{bundle.folder} prefers the runtime 'openvino', and {bundle.model_path} is refused by OpenVINO (no such "
+        "operation); onnxruntime runs it"
+    ]
+    with pytest.raises(InputError, match="refused by OpenVINO"):
+        open_session(bundle, runtime="openvino")
+    bundle.model_path.write_bytes(b"no graph")
+    with pytest.raises(InputError, match="is refused by ONNX Runtime"):
+        open_session(bundle, warn=said.append)
+    assert len(said) == 1, "nothing stands in"
 
 
 @needs_openvino

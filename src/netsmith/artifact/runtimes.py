@@ -236,7 +236,8 @@ def open_session(
 
     Args:
         bundle: the artifact.
-        runtime: name in `RUNTIMES`; None takes the preferred one, or says that another has to stand in for it.
+        runtime: name in `RUNTIMES`; None takes the preferred one, or says that another has to stand in for it, also
+            where it is here and does not open the model.
         threads: >= 1; None takes the preferred number, or says that the machine has fewer cores.
         warn: is given a sentence where this differs from what the artifact prefers or from what was asked for; None
             uses `warnings.warn`.
@@ -244,10 +245,19 @@ def open_session(
     Raises:
         InputError: as `open_model`; `threads` out of range; a model that does not agree with config.json.
     """
+    say = warn or _warn
     name, count = choose_runtime(bundle, runtime=runtime, threads=threads, warn=warn)
-    session = open_model(bundle.model_path, threads=count, runtime=name)
+    try:
+        session = open_model(bundle.model_path, threads=count, runtime=name)
+    except InputError as error:
+        if runtime is not None or name == REFERENCE:
+            raise
+        session = open_model(bundle.model_path, threads=count)
+        why = str(error).partition("; ")[0]  # without the mend, of which there is no need
+        say(f"{bundle.folder} prefers the runtime {name!r}, and {why}; {REFERENCE} runs it")
+        name = REFERENCE
     if session.threads != count:
-        (warn or _warn)(f"{name} computes with {session.threads} of {count} threads, all that this machine gives it")
+        say(f"{name} computes with {session.threads} of {count} threads, all that this machine gives it")
     expected = bundle.config.preprocess.size, len(bundle.config.labels)
     if (session.size, session.classes) != expected:
         raise InputError(

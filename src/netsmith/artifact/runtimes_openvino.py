@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netsmith.artifact.bundle import external_files
-from netsmith.artifact.runtimes import Outputs, signature
-from netsmith.errors import InputError
+from netsmith.artifact.runtimes import REFERENCE, Outputs, signature
+from netsmith.errors import InputError, first_line
 
 _NAMES = {"float32": ("openvino", "f32"), "bfloat16": ("openvino-bf16", "bf16")}
 _TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)"}  # as ONNX Runtime writes them
@@ -40,14 +40,20 @@ class OpenVinoSession:
         precision: in which it computes what the graph has in float32; quantized layers are computed in int8.
 
     Raises:
-        InputError: OpenVINO refuses the file, or its inputs and outputs are not those of a netsmith classifier.
+        InputError: OpenVINO cannot be loaded or refuses the file, or its inputs and outputs are not those of a netsmith
+            classifier.
     """
 
     def __init__(self, model: Path | bytes, *, threads: int, precision: Literal["float32", "bfloat16"]) -> None:
-        with _without_telemetry():
-            import openvino
-
         assert threads >= 1
+        try:
+            with _without_telemetry():
+                import openvino
+        except (ImportError, OSError) as error:
+            raise InputError(
+                f"openvino is installed and cannot be loaded ({first_line(error)}); install it anew, or remove it and "
+                f"{REFERENCE} takes its place"
+            ) from error
         self.runtime, hint = _NAMES[precision]
         where = str(model) if isinstance(model, Path) else "the ONNX model"
         settings = {

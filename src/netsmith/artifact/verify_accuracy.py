@@ -147,16 +147,17 @@ def _in_their_own(
     """The session, and one in each other runtime that answered and can run here."""
     yield session
     for name in sorted({*answered_in.values()} - {session.runtime}):
-        obstacle = RUNTIMES[name].obstacle() if name in RUNTIMES else "this netsmith does not know"
-        if obstacle:
-            if name != bundle.config.preferred.runtime:  # of which that is said already
-                note = f"{name} answered, which {obstacle}; {session.runtime} is held against it"
-                report(Check("runtime of the answers", None, None, None, note))
-            continue
-        try:
-            yield open_session(bundle, runtime=name, warn=lambda _: None)  # said with the artifact too
-        except InputError as error:
-            report(Check(f"answers of {name}", "a model that runs", "refused", False, str(error)))
+        obstacle, opened = RUNTIMES[name].obstacle() if name in RUNTIMES else "this netsmith does not know", None
+        if not obstacle:
+            try:
+                opened = open_session(bundle, runtime=name, warn=lambda _: None)  # said with the artifact too
+            except InputError as error:
+                obstacle = f"does not open it here ({error})"
+        if opened is not None:
+            yield opened
+        elif name != bundle.config.preferred.runtime:  # of which that is said already
+            note = f"{name} answered, which {obstacle}; {session.runtime} is held against it"
+            report(Check("runtime of the answers", None, None, None, note))
 
 
 def _check_members(split: Split, predictions: Predictions, record: DataRecord, report: Report) -> None:

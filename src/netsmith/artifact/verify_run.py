@@ -25,7 +25,7 @@ from netsmith.arch.cost import cost
 from netsmith.artifact.bundle import Bundle, artifact_hash
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.measure import measure
-from netsmith.artifact.runtimes import Session, choose_runtime
+from netsmith.artifact.runtimes import Session, open_session
 from netsmith.artifact.verify import Check, Report
 from netsmith.artifact.verify_accuracy import check_accuracy
 from netsmith.data.record import DataRecord, read_data_json
@@ -149,13 +149,15 @@ def _check_latency(result: Result, bundle: Bundle, report: Report, *, seconds: f
     if not ordered:
         report(Check("latency interval", "p50 <= p90, low <= p90 <= high", "another order", False))
     here = machine()
-    runtime, _ = choose_runtime(bundle, warn=lambda message: None)
+    runtime = open_session(bundle, warn=lambda message: None).runtime  # what stands in where its own does not open it
     comparable = here.key == result.machine.key and runtime == result.final.runtime
     limit = next((row.limit for row in result.budget if row.name == "latency_ms"), None)
     best: Measurement | None = None
     for attempt in range(1, _BUSY_ATTEMPTS + 1):
         try:
-            found = measure(bundle.folder, seconds=seconds, warn=lambda message: None, progress=progress)
+            found = measure(
+                bundle.folder, runtime=runtime, seconds=seconds, warn=lambda message: None, progress=progress
+            )
         except (InputError, CheckError) as error:
             report(Check("latency", recorded.p90, None, False, str(error)))
             return

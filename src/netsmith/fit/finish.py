@@ -294,7 +294,8 @@ class Finisher:
                 "test", verdict="done", reason="the finished artifact answers once", inputs=[artifact],
                 splits_read=["test"],
             )  # fmt: skip
-        pictures, session = self.prepared(split, bundle.config.preprocess), open_session(bundle)
+        pictures = self.prepared(split, bundle.config.preprocess)
+        session = open_session(bundle, runtime=bundle.config.preferred.runtime)
         found = evaluate(
             session,
             pictures.pixels,

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from netsmith.arch.graph import state
 from netsmith.arch.layout import layout_graph
 from netsmith.artifact.bundle import WEIGHTS, Bundle, artifact_hash, load_bundle
-from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, choose_runtime
+from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, Warn, choose_runtime, open_session
 from netsmith.artifact.validate import refuse_other_task, run_of
 from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset, listed
@@ -114,8 +114,21 @@ class Parent:
             whole = (self.bundle.folder / WEIGHTS).is_file()
             raise InputError(
                 f"{self.path} is {precision} already; {verb} the float32 model that it was made from"
-                + (f", or make a folder of its {WEIGHTS} with netsmith import-weights" if whole else "")
+                + (f", or what netsmith export {self.path} --float -o FOLDER makes of its {WEIGHTS}" if whole else "")
             )
+
+    def refuse_not_running(self, warn: Warn) -> None:
+        """Refuse a model that cannot run here, before a folder is made: what becomes of it is judged beside it, in the
+        runtime that it prefers.
+
+        Args:
+            warn: told where another has to stand in, because that one is not here.
+
+        Raises:
+            InputError: that one refuses the graph, or cannot be loaded.
+        """
+        runtime, threads = choose_runtime(self.bundle, warn=warn)
+        open_session(self.bundle, runtime=runtime, threads=threads, warn=warn)
 
     def check_weights(self) -> None:
         """Compare the float weights, where they are shipped, with the layout, by names and shapes; needs no torch.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from netsmith.arch.layout import layout_to_json
 from netsmith.arch.names import is_layout_file
 from netsmith.artifact.bundle import Bundle, artifact_hash
-from netsmith.artifact.runtimes import REFERENCE, open_session
+from netsmith.artifact.runtimes import REFERENCE
 from netsmith.data.items import Dataset
 from netsmith.errors import CheckError, InputError, last_line
 from netsmith.fit.composing import given_layers, refuse_taught
@@ -159,7 +159,7 @@ def run_job(
 def _refuse_not_running(parent: Parent) -> None:
     """Raise InputError where a model that will be judged in the end cannot run here; where another runtime stands in
     for its own, the finisher's says so."""
-    open_session(parent.bundle, warn=lambda _: None)
+    parent.refuse_not_running(lambda _: None)
 
 
 def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, opened: Opened, *, begun: bool) -> Dataset:

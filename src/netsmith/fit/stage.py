@@ -151,7 +151,7 @@ class Stage:
                 Judged.of(
                     bundle,
                     artifact=artifact,
-                    answers=self._answered(bundle, artifact),
+                    answers=self._answered(bundle, artifact, runtime),
                     measured=found,
                     memory_bytes=self._needed(bundle, artifact, runs_in),
                     runs_in=runs_in,
@@ -169,12 +169,12 @@ class Stage:
             self._memory[artifact, runs_in] = alone.peak_memory_bytes
         return self._memory[artifact, runs_in]
 
-    def _answered(self, bundle: Bundle, artifact: str) -> Evaluation:
+    def _answered(self, bundle: Bundle, artifact: str, runtime: str) -> Evaluation:
         """An artifact's answers on the validation pictures; each is asked once."""
         if artifact not in self._answers:
             pictures = self.finisher.prepared("val", bundle.config.preprocess)
             self._answers[artifact] = evaluate(
-                open_session(bundle, warn=self.session.warn),
+                open_session(bundle, runtime=runtime, warn=self.session.warn),
                 pictures.pixels,
                 pictures.labels,
                 thresholds=bundle.config.thresholds,
