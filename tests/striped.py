@@ -11,7 +11,8 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from netsmith.arch.layout import Layout
+from netsmith.arch.graph import Conv, Norm
+from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.names import find_layout
 from netsmith.artifact.bundle import Bundle, write_bundle
 from netsmith.artifact.golden import make_golden, synthetic_examples
@@ -71,6 +72,17 @@ def solved(name: str, spoil: Callable[[Layout, Weights], None] | None = None) ->
     weights[f"{last.name}.weight"] = found.T.astype(np.float32)
     weights[f"{last.name}.bias"] = (wanted.mean(0) - mean @ found).astype(np.float32)
     return layout, weights
+
+
+def neighbours(layout: Layout) -> tuple[str, str, str]:
+    """The second convolution that hands its map to the next one, its norm, and that next one."""
+    ops = layout_graph(layout).ops
+    found = [
+        (first.name, norm.name, second.name)
+        for first, norm, _, second in zip(ops, ops[1:], ops[2:], ops[3:], strict=False)
+        if isinstance(first, Conv) and isinstance(norm, Norm) and isinstance(second, Conv)
+    ]
+    return found[1]
 
 
 def write_solved(

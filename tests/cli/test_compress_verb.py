@@ -30,6 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source="0" * 64, rung="made up", per_channel=True, bits=8, calibration="minmax", pictures=1,
         excluded=(), equalized=False,
     )  # fmt: skip
+    (root / "wrong.yaml").write_text("learning_rate: 0.1\n")
     write_bundle(root / "int8", **given, precision="int8", quantization=quantization)
     write_bundle(
         root / "unlike", **given, weights=safetensors.numpy.save({"conv1.weight": np.zeros((3, 3), np.float32)})
@@ -61,6 +62,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["--grad-accum", "64", "-b", "64"],
             "--grad-accum 64 is too many parts for a batch of 64",
         ),
+        ("model", "stripes.npz", ["-c", "nowhere.yaml"], "there is no recipe nowhere.yaml"),
+        ("model", "stripes.npz", ["-c", "wrong.yaml"], "wrong.yaml has the unknown key 'learning_rate'"),
         ("model", "stripes.npz", ["--sharded"], "--sharded divides a network over several processes"),
         ("model", "stripes.npz", ["-o", "model/within"], "a model that is only read; name another folder"),
     ],
@@ -88,3 +91,9 @@ def test_what_must_be_said_is_asked_for(place: Path, tmp_path: Path, capsys: pyt
     assert "give --budget such as latency=5ms,size=4MB" in capsys.readouterr().err
     assert run(["compress", str(place / "model"), "--budget", "size=1MB"]) == 2
     assert "name its folder with -o" in capsys.readouterr().err
+
+
+def test_help_names_the_recipe_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compress", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in ("--config -c", "--strict"))

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import safetensors.numpy
+from PIL import Image
 from striped import LABELS, solved, stripes, write_solved, write_stripes
 
 from netsmith.artifact.bundle import artifact_hash, load_bundle, write_bundle
@@ -91,6 +92,38 @@ def test_what_is_wrong_is_told_in_a_sentence(place, tmp_path, capsys, model, dat
     assert len([line for line in told if line.startswith("netsmith:")]) == 1
     assert not (tmp_path / "out").exists()
     assert artifact_hash(place) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--epochs", "2", "-c", "nowhere.yaml"], "there is no recipe nowhere.yaml"),
+        (["--epochs", "2", "-c", "wrong.yaml"], "wrong.yaml has the unknown key 'learning_rate'"),
+        (["-c", "right.yaml"], "how long training with rounding may take is not said; give --time or --epochs"),
+        (["-c", "right.yaml", "--precision", "bfloat16"], "only int8 may train"),
+        (["--strict"], "up/torn.png"),
+    ],
+)
+def test_a_recipe_file_and_strict_are_what_they_are_elsewhere(place, tmp_path, monkeypatch, capsys, more, words):
+    monkeypatch.chdir(tmp_path)
+    Path("right.yaml").write_text("batch_size: 16\n")
+    Path("wrong.yaml").write_text("learning_rate: 0.1\n")
+    pixels, labels = stripes(40, seed=0)
+    for at, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
+        folder = Path("pictures", LABELS[label])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{at}.png")
+    Path("pictures/up/torn.png").write_bytes(b"no picture")
+    assert run(["quantize", str(place / "model"), "--data", "pictures", "-o", "out", *more]) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert words in told[-1]
+    assert not Path("out").exists()
+
+
+def test_help_names_them(capsys):
+    assert run(["quantize", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in ("--config -c", "--strict"))
 
 
 def test_an_older_format_cannot_say_that_a_graph_is_rounded(place, tmp_path):

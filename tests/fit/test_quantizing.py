@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from kept_word import broken
 from PIL import Image
-from striped import LABELS, Weights, solved, stripes, write_solved, write_stripes
+from striped import LABELS, Weights, neighbours, solved, stripes, write_solved, write_stripes
 from untimed import untimed
 
-from netsmith.arch.graph import Conv, Norm
-from netsmith.arch.layout import Layout, layout_graph
+from netsmith.arch.layout import Layout
 from netsmith.artifact.bundle import Bundle, Preferred, artifact_hash, load_bundle, write_preferred
 from netsmith.artifact.comparison import compare, own_contenders
 from netsmith.artifact.latency import ThreadChoice
@@ -47,17 +46,6 @@ needs_bfloat16 = pytest.mark.skipif(
 )
 APART = 1e5
 """Between the ranges of two channels of one map: no step is right for both."""
-
-
-def neighbours(layout: Layout) -> tuple[str, str, str]:
-    """The second convolution that hands its map to the next one, its norm, and that next one."""
-    ops = layout_graph(layout).ops
-    found = [
-        (first.name, norm.name, second.name)
-        for first, norm, _, second in zip(ops, ops[1:], ops[2:], ops[3:], strict=False)
-        if isinstance(first, Conv) and isinstance(norm, Norm) and isinstance(second, Conv)
-    ]
-    return found[1]
 
 
 def far_apart(layout: Layout, weights: Weights) -> None:
@@ -136,6 +124,7 @@ def test_where_the_first_rungs_collapse_the_ladder_goes_on_to_one_that_holds(gro
     assert {first, second} <= {*tried[-1].after["excluded"]}, "both layers that the map is between"
     (outcome,) = rows(tmp_path / "out", "quantize")
     assert (outcome.verdict, outcome.output) == ("kept", result.artifact)
+    assert {row.after["max_drop"] for row in [*tried, outcome]} == {5.0}
 
     config = load_bundle(tmp_path / "out").config
     assert (config.format, config.precision) == (3, "int8")
@@ -309,6 +298,7 @@ def test_weights_in_sixteen_bits_keep_the_answers(ground, tmp_path, monkeypatch)
     assert made[0].size_bytes < 0.55 * load_bundle(ground / "good").size_bytes
     (row,) = rows(tmp_path / "out", "quantize")
     assert row.after["top1"] == row.before["top1"]
+    assert row.after["max_drop"] == 0.5
     assert not rows(tmp_path / "out", "rung")
 
 

@@ -271,6 +271,26 @@ def test_the_recipe_is_the_parents_but_slower(ground, tmp_path):
         training_rounded.compose(work, {"batch_size": 4}, seed=7)
 
 
+def test_a_recipe_file_takes_the_place_of_the_parents_and_is_as_much_slower(ground, tmp_path):
+    """Also where the run goes on, which another file does not."""
+    run, file = RunFolder(tmp_path / "run"), tmp_path / "mine.yaml"
+    run.path.mkdir()
+    file.write_text("opt: adamw\nlr: 0.01\nweight_decay: 0.1\nthreads: 2\nepochs: 9\nema: 0.9\nimg_size: 64\nseed: 3\n")
+    audited = typed(ground, run.path).read(seed=0)
+    parent = open_parent(ground / "model")
+    work = cast(Stage, SimpleNamespace(parent=parent, run=run, audited=audited))
+    found = training_rounded.compose(work, {"time_s": 60.0}, seed=7, config=file)
+    assert (found.opt, found.lr, found.weight_decay, found.threads) == ("adamw", pytest.approx(0.001), 0.1, 2)
+    assert (found.epochs, found.ema, found.img_size, found.seed) == (None, None, SIDE, 7)
+    other = training_rounded.compose(work, {"time_s": 60.0, "opt": "sgd", "lr": 0.02}, seed=7, config=file)
+    assert (other.opt, other.lr, other.weight_decay) == ("sgd", 0.02, 5e-4)
+    found.save(run.recipe)
+    assert training_rounded.compose(work, {"time_s": 60.0}, seed=7, config=file) == found
+    file.write_text("opt: adamw\nlr: 0.02\n")
+    with pytest.raises(InputError, match=r"was begun with lr 0\.001, not 0\.002"):
+        training_rounded.compose(work, {"time_s": 60.0}, seed=7, config=file)
+
+
 def test_why_there_can_be_no_training_is_said(ground, tmp_path, monkeypatch):
     parent = open_parent(ground / "model")
     assert training_rounded.obstacle(parent) is None

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from netsmith.cli.console import PLAIN, Console, Output
-from netsmith.cli.recipe_flags import NONE, RecipeFlags
+from netsmith.cli.recipe_flags import NONE, ConfigFile, RecipeFlags
 from netsmith.cli.tables import outcome
 from netsmith.errors import InputError
 from netsmith.run.world import refuse_several
@@ -34,6 +34,7 @@ def compress(
     time: str | None = None,
     max_drop: float | None = None,
     unlabelled: Path | None = None,
+    config: ConfigFile = None,
     out: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     resume: Annotated[bool, Parameter(show_default=False)] = False,
     strict: Annotated[bool, Parameter(show_default=False)] = False,
@@ -61,8 +62,11 @@ def compress(
         data: Labelled pictures as for netsmith train; those of the run if not given.
         time: Of all training together, such as 90s, 30m or 2h; 0 for none. As long as SOURCE was trained if not given,
             ten minutes where its run does not tell.
-        max_drop: Points of validation accuracy (of tags mAP) that the result may lose; not limited if not given.
+        max_drop: Points of validation accuracy (of tags mAP) that the result may lose; if not given, no limit but five
+            points for rounding.
         unlabelled: Folder of more pictures, without labels, for all that is taught by the model.
+        config: Recipe file under the flags, such as the recipe.yaml of a run; networks, sides, drops, lengths and how
+            is taught are not its to say here.
         out: Folder of the new run.
         resume: Go on with the interrupted run in the folder.
         strict: Refuse data of which a picture would be left out.
@@ -81,7 +85,7 @@ def compress(
             )
 
     from netsmith.fit.compressing import compress_run
-    from netsmith.fit.trying import CompressJob
+    from netsmith.fit.doing import CompressJob
     from netsmith.run.budget import Budget, parse_duration
 
     seconds = None if time is None else 0.0 if time in ("0", "0s") else parse_duration(time, what="--time")
@@ -91,11 +95,13 @@ def compress(
         time_s=seconds,
         max_drop=max_drop,
         flags=flags.values(),
+        config=config,
         unlabelled=unlabelled,
         resume=resume,
     )
     command = ["compress", str(source), "--budget", budget, *(["--data", data] if data else []), "-o", str(out)]
     command += ["--unlabelled", str(unlabelled)] if unlabelled else []
+    command += ["-c", str(config)] if config else []
     command += [*(["--time", time] if time else []), *(["--strict"] if strict else [])]
     command += flags.typed(max_drop=max_drop)
     with Console(output) as console:

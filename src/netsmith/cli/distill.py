@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from netsmith.cli.console import PLAIN, Console, Output
-from netsmith.cli.recipe_flags import NONE, RecipeFlags
+from netsmith.cli.recipe_flags import NONE, ConfigFile, RecipeFlags
 from netsmith.cli.tables import outcome
 from netsmith.errors import InputError
 from netsmith.run.world import refuse_several
@@ -47,7 +47,7 @@ def distill(
     hint_weight: Annotated[float | None, Parameter(group=_GROUP)] = None,
     unlabelled: Annotated[Path | None, Parameter(group=_GROUP)] = None,
     recipe: str | None = None,
-    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    config: ConfigFile = None,
     pretrained_dir: Path | None = None,
     strict: Annotated[bool, Parameter(show_default=False)] = False,
     flags: RecipeFlags = NONE,

@@ -163,7 +163,7 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(
             2,
             f"no space is left on the disk{where} ({error.strerror}); free some and type the command again, a run "
-            "that was begun goes on with --resume",
+            "that was begun goes on (train: with --resume)",
         )
     finally:
         signal.signal(signal.SIGTERM, previous)

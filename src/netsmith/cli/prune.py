@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from netsmith.cli.console import PLAIN, Console, Output
-from netsmith.cli.recipe_flags import NONE, RecipeFlags
+from netsmith.cli.recipe_flags import NONE, ConfigFile, RecipeFlags
 from netsmith.cli.tables import outcome
 from netsmith.compress.prune.kinds import Kind
 from netsmith.errors import InputError
@@ -49,7 +49,7 @@ def prune(
     max_drop: float | None = None,
     time: str | None = None,
     epochs: float | None = None,
-    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    config: ConfigFile = None,
     out: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     resume: Annotated[bool, Parameter(show_default=False)] = False,
     strict: Annotated[bool, Parameter(show_default=False)] = False,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from netsmith.cli.console import PLAIN, Console, Output
-from netsmith.cli.recipe_flags import NONE, RecipeFlags
+from netsmith.cli.recipe_flags import NONE, ConfigFile, RecipeFlags
 from netsmith.cli.tables import outcome
 
 EXAMPLES = """\
@@ -44,7 +44,9 @@ def quantize(
     calibration_size: int | None = None,
     time: str | None = None,
     epochs: float | None = None,
+    config: ConfigFile = None,
     resume: Annotated[bool, Parameter(show_default=False)] = False,
+    strict: Annotated[bool, Parameter(show_default=False)] = False,
     flags: RecipeFlags = NONE,
     output: Output = PLAIN,
 ) -> None:
@@ -75,7 +77,10 @@ def quantize(
         time: Time that training with rounding may take, such as 5m, where all else fails. Its recipe is that of the
             source's run, at a tenth of its rate, under the flags of a recipe.
         epochs: Passes over the training pictures, in place of --time.
+        config: Recipe file in the place of the recipe of the source's run, at a tenth of its rate too; flags stand
+            above it. Its network, side, length and seed do not hold.
         resume: Go on with an interrupted run in the folder.
+        strict: Refuse data of which a picture would be left out.
     """
     from netsmith.errors import InputError
     from netsmith.fit.quantizing import QuantizeJob, quantize_run
@@ -91,10 +96,10 @@ def quantize(
         raise InputError("--time and --epochs do not go together; leave one out")
     training = flags.values(time=time, epochs=epochs)
     seed = training.pop("seed", 0)
-    if not rounds and training:
-        raise InputError(f"only int8 may train, and {precision} rounds weights alone; leave the flags of training out")
-    if training and time is None and epochs is None:
-        raise InputError("how long training with rounding may take is not said; give --time or --epochs with its flags")
+    if not rounds and (training or config is not None):
+        raise InputError(f"only int8 may train, and {precision} rounds weights alone; leave what is for training out")
+    if (training or config is not None) and time is None and epochs is None:
+        raise InputError("how long training with rounding may take is not said; give --time or --epochs with it")
     for flag in FIXED:
         if getattr(flags, flag) is not None:
             raise InputError(
@@ -105,7 +110,8 @@ def quantize(
         "data": data, "max_drop": max_drop, "precision": precision, "calibration": calibration,
         "calibration_size": calibration_size, "time": time, "epochs": epochs,
     }  # fmt: skip
-    command = ["quantize", str(source), "-o", str(out), *flags.typed(**own)]
+    command = ["quantize", str(source), "-o", str(out), *(["-c", str(config)] if config else []), *flags.typed(**own)]
+    command += [*(["--resume"] if resume else []), *(["--strict"] if strict else [])]
     job = QuantizeJob(
         source=source,
         precision=precision,
@@ -114,9 +120,10 @@ def quantize(
         pictures=256 if calibration_size is None else calibration_size,
         seed=seed,
         training=training,
+        config=config,
         resume=resume,
     )
     with Console(output) as console:
-        session = console.session(data or "", output=out, command=[*command, *(["--resume"] if resume else [])])
+        session = console.session(data or "", output=out, command=command, strict=strict)
         result = quantize_run(job, session)
         console.result(result.model_dump(mode="json"), outcome(result, out))

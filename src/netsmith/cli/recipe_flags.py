@@ -4,12 +4,15 @@ Names are those of timm and torchvision where these have them; a field that is c
 """
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from netsmith.errors import InputError
 
+ConfigFile = Annotated[Path | None, Parameter(name=["--config", "-c"])]
+"""A recipe file under the flags, a parameter of its own: what it says is checked with its name."""
 _GROUP = "Recipe"
 Number = Annotated[float | None, Parameter(group=_GROUP)]
 Count = Annotated[int | None, Parameter(group=_GROUP)]

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from netsmith.cli.console import PLAIN, Console, Output
-from netsmith.cli.recipe_flags import NONE, RecipeFlags
+from netsmith.cli.recipe_flags import NONE, ConfigFile, RecipeFlags
 from netsmith.cli.tables import outcome
 from netsmith.errors import InputError
 from netsmith.run.named_recipes import list_in_words
@@ -48,7 +48,7 @@ def train(
     resume: Annotated[bool, Parameter(show_default=False)] = False,
     find_lr: Annotated[bool, Parameter(show_default=False)] = False,
     recipe: str | None = None,
-    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    config: ConfigFile = None,
     strict: Annotated[bool, Parameter(show_default=False)] = False,
     tensorboard: Annotated[bool, Parameter(show_default=False)] = False,
     flags: RecipeFlags = NONE,

@@ -14,12 +14,12 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 from netsmith.artifact.bundle import WEIGHTS, Bundle, artifact_hash, external_files, load_bundle
-from netsmith.artifact.runtimes import open_session
 from netsmith.data.audit import Audit
 from netsmith.data.unlabelled import refuse_useless
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.composing import FLAGS, compose_recipe
 from netsmith.fit.distilling import refuse_unlabelled
+from netsmith.fit.doing import CompressJob, Finalist
 from netsmith.fit.finish import ATTEMPTS
 from netsmith.fit.going_on import trained_before
 from netsmith.fit.job import trainable
@@ -31,7 +31,7 @@ from netsmith.fit.session import Session
 from netsmith.fit.stage import Stage, run_stage
 from netsmith.fit.starting import Continued
 from netsmith.fit.steps import FOLDER
-from netsmith.fit.trying import CompressJob, Finalist, Trying
+from netsmith.fit.trying import Trying
 from netsmith.report.stages import FINALIST
 from netsmith.run.budget import format_duration
 from netsmith.run.files import write_bytes
@@ -69,7 +69,7 @@ def compress_run(job: CompressJob, session: Session) -> Result:
     parent.check_weights()
     if outside := external_files(parent.bundle.model_path):
         raise InputError(f"{parent.path} keeps tensors in {outside[0]}; export it again with all of them in model.onnx")
-    open_session(parent.bundle, warn=session.warn)  # refuses a graph that cannot run before a folder is made
+    parent.refuse_not_running(session.warn)
     seconds, why = _training_time(job, parent)
     if job.unlabelled is not None:
         if not seconds:
@@ -99,9 +99,9 @@ def compress_run(job: CompressJob, session: Session) -> Result:
 
 
 def _refuse_recipe(job: CompressJob, parent: Parent, audited: Audit, *, seconds: float) -> None:
-    """Raise InputError where the flags make no recipe that trains a model here."""
+    """Raise InputError where file and flags make no recipe that trains a model here."""
     start = Continued(parent)
-    flags = {**job.flags, "time_s": seconds, **start.fields}
+    flags = {**job.recipe, "time_s": seconds, **start.fields}
     recipe = compose_recipe(audited, start, layers=[(FLAGS, flags)])
     trainable(recipe, parent.network)
     if job.unlabelled is not None:

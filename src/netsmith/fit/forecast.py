@@ -184,7 +184,7 @@ class Students:
 
     Attributes:
         fits: name of the largest that fits; None where none does.
-        larger: name of the next larger one, where there is one.
+        larger: name of the next larger one; None where there is none that costs less than the model.
         share: of the model's MACs or parameters that the one that fits has.
         missed: by the narrowest; empty where one fits.
     """
@@ -223,15 +223,20 @@ def students_that_fit(spec: Spec, forecast: Forecast, form: Form, *, measure: Me
     def missed(at: int) -> list[BudgetRow]:
         return forecast.missed(layout(at), form)
 
+    def spent(network: Layout) -> int:
+        return getattr(cost(network), measure)
+
     last = _first(STUDENTS, lambda at: at == STUDENTS or name(at + 1) is None)
     if not last:
         return Students()
     if least := missed(last):
         return Students(missed=least)
     first = 1 + _first(last - 1, lambda at: not missed(at + 1))
-    larger = next((other for at in range(first - 1, 0, -1) if (other := name(at)) != name(first)), None)
-    own, whole = (getattr(cost(each), measure) for each in (layout(first), forecast.model.layout))
-    return Students(name(first), larger, own / whole)
+    whole = spent(forecast.model.layout)
+    above = next((at for at in range(first - 1, 0, -1) if name(at) != name(first)), None)
+    # The table may be of a network that the model was cut down from, and so reach above it.
+    larger = name(above) if above is not None and spent(layout(above)) < whole else None
+    return Students(name(first), larger, spent(layout(first)) / whole)
 
 
 def _first(last: int, holds: Callable[[int], bool]) -> int:

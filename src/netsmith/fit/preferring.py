@@ -30,7 +30,7 @@ from netsmith.run.budget import BudgetRow
 from netsmith.run.clock import SystemClock
 from netsmith.run.files import write_bytes
 from netsmith.run.folder import RunFolder
-from netsmith.run.ledger import Ledger
+from netsmith.run.ledger import Ledger, LedgerRow
 from netsmith.run.machine import machine, versions
 from netsmith.run.plan import Plan
 from netsmith.run.progress import Progress, silent
@@ -160,15 +160,21 @@ def _as_judged(choice: Choice, run: RunFolder, ledger: Ledger, bundle: Bundle) -
         return choice
     lost = POINTS * (headline(row.before) - headline(there))
     reason = f"{choice.reason}; quantize found it to lose {lost:.2f} points on validation"
-    folder = RunFolder(run.path / FOLDER / row.after["step"]) if "step" in row.after else run
-    asked = next((each.value for each in Plan(folder.plan).rows if each.kind == "asked"), {})
-    allowed = asked.get("--max-drop")
+    allowed = row.after["max_drop"] if "max_drop" in row.after else _asked(run, row)
     if allowed is None or lost <= allowed + 1e-9:
         return replace(choice, reason=reason)
     return replace(
         choice, verdict="refused", preferred=bundle.config.preferred,
         reason=f"{reason}, more than the {allowed:g} that it was allowed",
     )  # fmt: skip
+
+
+def _asked(run: RunFolder, row: LedgerRow) -> float | None:
+    """Points that `quantize` was allowed to lose, of a run whose rows do not say it: by the plan of the step or the
+    run, where that is still there."""
+    folder = RunFolder(run.path / FOLDER / row.after["step"]) if "step" in row.after else run
+    asked = next((each.value for each in Plan(folder.plan).rows if each.kind == "asked"), {})
+    return asked.get("--max-drop")
 
 
 def _refuse(choice: Choice, folder: Path) -> None:

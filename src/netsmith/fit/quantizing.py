@@ -18,13 +18,14 @@ from typing import Any, Literal
 
 from netsmith.artifact.bundle import Bundle, Preferred, external_files
 from netsmith.artifact.quantization import Calibration
-from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, choose_runtime, open_session
+from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, choose_runtime
 from netsmith.compress.quantize.calibrate import METHODS
 from netsmith.compress.quantize.equalize import in_words, pairs
 from netsmith.compress.quantize.graph import Graph
 from netsmith.compress.quantize.half import halve
 from netsmith.compress.quantize.ladder import BFLOAT16, Rung, next_rung
 from netsmith.errors import CheckError, Diverged, InputError
+from netsmith.fit.composing import given_layers
 from netsmith.fit.in_runtimes import Limits, Made, serve
 from netsmith.fit.judged import Found
 from netsmith.fit.parent import open_parent
@@ -52,11 +53,12 @@ class QuantizeJob:
         precision: of what is made; None is int8, or where no int8 will do bfloat16.
         max_drop: points of the headline that it may lose on validation.
         faster: whether int8 must also be faster than float.
-        budget: limits that layers left in float must not break.
+        budget: limits that layers left in float must not break, and that a runtime is chosen by.
         calibration: the only way of choosing ranges; all of them in turn when None.
         pictures: training pictures to calibrate on, at most.
         seed: of new splits, of which pictures those are and of training.
         training: fields of the recipe that were given; where its length is among them the last rung of int8 may train.
+        config: a recipe file for it, in the place of the recipe of the model's run.
         resume: go on with an interrupted run.
         measure_s: seconds of one latency measurement.
     """
@@ -70,6 +72,7 @@ class QuantizeJob:
     pictures: int = 256
     seed: int = 0
     training: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    config: Path | None = None
     resume: bool = False
     measure_s: float = 2.0
 
@@ -100,6 +103,7 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
     parent = open_parent(job.source)
     parent.refuse_quantized("quantize")
     parent.check_weights()
+    given_layers(job.config, job.training)  # a recipe file that is none is told before a folder is made
     if job.pictures < 1:
         raise InputError(f"--calibration-size is {job.pictures}; at least one picture is needed, 256 are usual")
     if outside := external_files(parent.bundle.model_path):
@@ -110,7 +114,7 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
     halved: Made | None = None
     if job.precision in ("float16", "bfloat16"):
         halved = Made(model=halve(graph, job.precision), precision=job.precision)
-    open_session(parent.bundle, warn=session.warn)  # refuses a graph that cannot run before a folder is made
+    parent.refuse_not_running(session.warn)
 
     def work(stage: Stage) -> Result:
         held = _as_begun(job, stage)
@@ -228,6 +232,7 @@ class _Ladder:
                 "slow": served.slow,
                 "over": served.over,
                 "loses": served.loses,
+                "max_drop": self.job.max_drop,
                 "elsewhere": [other.record() for other in served.others],
                 **({"without": dict(served.without)} if served.without else {}),
                 **({"pairs": len(pairs(self.graph))} if rung.equalized else {}),
@@ -245,7 +250,7 @@ class _Ladder:
         job = self.job
         return Rounder(
             stage=self.stage, graph=self.graph, calibration=job.calibration, pictures=job.pictures, seed=job.seed,
-            training=job.training,
+            training=job.training, config=job.config,
         )  # fmt: skip
 
     def _settle(self, rows: Sequence[LedgerRow]) -> LedgerRow:
@@ -289,9 +294,10 @@ def _judge_halved(stage: Stage, job: QuantizeJob, graph: Graph, made: Made) -> L
             others = [BFLOAT16_IN[-1]]
             whole = _with_best_threads(stage, graph)
             first = whole.config.preferred  # its arithmetic stays that of the whole model
-    served = serve(stage, whole, made, first, others, Limits(max_drop=job.max_drop))
+    served = serve(stage, whole, made, first, others, Limits(max_drop=job.max_drop, aim=job.budget or Budget()))
     stage.session.say(f"{STAGE}: {served.found.word}, {served.found.reason}")
-    more: dict[str, Any] = {"loses": served.loses, "elsewhere": [other.record() for other in served.others]}
+    elsewhere = [other.record() for other in served.others]
+    more: dict[str, Any] = {"loses": served.loses, "max_drop": job.max_drop, "elsewhere": elsewhere}
     more |= {"without": dict(served.without)} if served.without else {}
     return stage.enter(served.before, served.after, served.found, more=more)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -44,6 +45,7 @@ class Rounder:
         pictures: training pictures to calibrate on, at most.
         seed: of which pictures those are and of training.
         training: fields of the recipe that were given.
+        config: a recipe file under them, or None.
     """
 
     stage: Stage
@@ -52,6 +54,7 @@ class Rounder:
     pictures: int
     seed: int
     training: Mapping[str, Any]
+    config: Path | None = None
     _known: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     def round(self, rung: Rung) -> Made:
@@ -88,7 +91,7 @@ class Rounder:
         Raises:
             InputError: what was asked for does not go together.
         """
-        return compose(self.stage, self.training, seed=self.seed)
+        return compose(self.stage, self.training, seed=self.seed, config=self.config)
 
     def _trained(self, calibration: Calibration, rounding: Rounding) -> tuple[bytes, Learned]:
         """The rounded graph of the network that was trained on; its ranges are those that it was trained with."""

@@ -1,9 +1,10 @@
 """The last rung of int8: the float network is trained on while it computes as the int8 graph made of it will.
 
-Only where a length was given for it. The recipe is that of the parent's run at a tenth of its rate, down to nothing by
-a cosine (Krishnamoorthi 2018, arXiv 1806.08342, section 4: from the float weights on, at small rates), or what weights
-that were trained before are given where there is no such run. Pictures have the side they are judged at, because ranges
-were observed there. What comes out are float weights like any others, which are exported and rounded as before.
+Only where a length was given for it. The recipe is that of the parent's run, or a file in its place, at a tenth of its
+rate, down to nothing by a cosine (Krishnamoorthi 2018, arXiv 1806.08342, section 4: from the float weights on, at small
+rates), or what weights that were trained before are given where there is neither. Pictures have the side they are
+judged at, because ranges were observed there. What comes out are float weights like any others, which are exported and
+rounded as before.
 
 This module needs torch only where it trains.
 """
@@ -11,6 +12,7 @@ This module needs torch only where it trains.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from netsmith.fit.going_on import Training
 from netsmith.fit.single import refuse_other_recipe, told
 from netsmith.fit.stage import Parent, Stage
 from netsmith.fit.starting import Continued
-from netsmith.run.recipe import Recipe
+from netsmith.run.recipe import Recipe, read_fields
 
 if TYPE_CHECKING:
     from netsmith.export.network import Exported
@@ -30,11 +32,10 @@ if TYPE_CHECKING:
 
 SLOWER = 10
 """Times the parent's rate is above this training's."""
-UNLIKE = {
-    "model", "pretrained", "parent", "img_size", "epochs", "time_s", "teachers", "hints", "lr", "seed",
-    "device", "threads", "workers", "channels_last", "grad_accum",
-}  # fmt: skip
-"""Fields of the parent's recipe that belong to its beginning, its length or its machine."""
+UNLIKE = {"model", "pretrained", "parent", "img_size", "epochs", "time_s", "teachers", "hints", "lr", "seed"}
+"""Fields of a recipe that belong to another training's beginning or length."""
+OF_MACHINE = {"device", "threads", "workers", "channels_last", "grad_accum"}
+"""And those of the parent's that belong to the machine of that time."""
 OF_OPTIMIZER = {"momentum", "nesterov", "weight_decay"}
 """And those that, as its rate, say nothing of another optimizer."""
 HOW: Mapping[str, Any] = {
@@ -75,13 +76,14 @@ def obstacle(parent: Parent) -> str | None:
     return None
 
 
-def compose(stage: Stage, flags: Mapping[str, Any], *, seed: int) -> Recipe:
+def compose(stage: Stage, flags: Mapping[str, Any], *, seed: int, config: Path | None = None) -> Recipe:
     """The recipe of the training, which the run's folder keeps from its beginning on.
 
     Args:
         stage: at work.
         flags: fields that were given, its length among them, unless the folder has the recipe.
         seed: of it.
+        config: a recipe file in the place of the recipe of the parent's run.
 
     Raises:
         InputError: what was given does not go together, or not here or with these pictures; the training that the
@@ -92,10 +94,9 @@ def compose(stage: Stage, flags: Mapping[str, Any], *, seed: int) -> Recipe:
 
     start, run = Continued(stage.parent), stage.run
     begun = Recipe.load(run.recipe) if run.recipe.exists() else None
-    if begun is not None:
-        under = [(str(run.recipe), begun.model_dump())]
-    else:
-        under = [_of_parent(stage.parent, opt=flags.get("opt")), ("training with rounding", HOW)]
+    under: list[tuple[str, Mapping[str, Any]]] = [] if begun is None else [(str(run.recipe), begun.model_dump())]
+    if begun is None or config is not None:
+        under += [_slower(stage.parent, config, opt=flags.get("opt")), ("training with rounding", HOW)]
     layers = [*under, ("the flags", {**flags, **start.fields, "seed": seed})]
     recipe = compose_recipe(stage.audited, start, layers=layers)
     if begun is not None:
@@ -107,14 +108,19 @@ def compose(stage: Stage, flags: Mapping[str, Any], *, seed: int) -> Recipe:
     return recipe
 
 
-def _of_parent(parent: Parent, *, opt: str | None) -> tuple[str, dict[str, Any]]:
-    """What the parent's run says of training, by another optimizer where one was given."""
-    if parent.run is None or not parent.run.recipe.exists():
+def _slower(parent: Parent, config: Path | None, *, opt: str | None) -> tuple[str, dict[str, Any]]:
+    """What a recipe file, or else the parent's run, says of training, at a lower rate; by another optimizer where one
+    was given."""
+    if config is not None:
+        where, fields = str(config), read_fields(config)
+    elif parent.run is not None and parent.run.recipe.exists():
+        where, fields = str(parent.run.recipe), Recipe.load(parent.run.recipe).model_dump(exclude=OF_MACHINE)
+    else:
         return "the defaults", {}
-    recipe = Recipe.load(parent.run.recipe)
-    if opt not in (None, recipe.opt):
-        return str(parent.run.recipe), recipe.model_dump(exclude=UNLIKE | OF_OPTIMIZER)
-    return str(parent.run.recipe), {**recipe.model_dump(exclude=UNLIKE), "lr": recipe.lr / SLOWER}
+    other = opt not in (None, fields.get("opt", "sgd"))
+    left_out = UNLIKE | OF_OPTIMIZER if other else UNLIKE
+    rate = {"lr": fields["lr"] / SLOWER} if "lr" in fields and not other else {}
+    return where, {key: value for key, value in fields.items() if key not in left_out} | rate
 
 
 def float_model(parent: Parent, network: "Network") -> "Exported":

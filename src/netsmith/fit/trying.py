@@ -1,41 +1,29 @@
-"""What `compress` tries: first what needs no training, then the orders that are worth their time.
+"""What `compress` tries: first what needs no training, then the orders that are worth their time. How an order is done
+is `netsmith.fit.doing`.
 
 Every choice is a plan row, because it follows from measurements: which of the untrained results are enough, how far the
 network has to shrink in each form, how the time is shared. So a run that goes on tries what it began to try.
 """
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from netsmith.arch.cost import cost
-from netsmith.artifact.bundle import CONFIG, Bundle, Preferred, artifact_hash, load_bundle, write_preferred
+from netsmith.artifact.bundle import CONFIG, Preferred, artifact_hash, load_bundle, write_preferred
 from netsmith.artifact.runtimes import RUNTIMES, choose_runtime
-from netsmith.fit.cutting import Wish
-from netsmith.fit.distilling import DistillJob, distill_run
+from netsmith.fit.doing import ROUNDING, CompressJob, Doing, Finalist
 from netsmith.fit.going_on import trained_before
-from netsmith.fit.job import TrainJob
 from netsmith.fit.judged import Judged, as_good
-from netsmith.fit.pruning import PruneJob, prune_run, rate_after_cut
-from netsmith.fit.quantizing import BFLOAT16_IN, QuantizeJob, quantize_run
+from netsmith.fit.quantizing import BFLOAT16_IN
 from netsmith.fit.reaching import Reaching
-from netsmith.fit.rungs import loses
-from netsmith.fit.single import FREE
 from netsmith.fit.stage import Parent, Stage
-from netsmith.fit.steps import Step, Steps
-from netsmith.fit.training_rounded import FIXED
+from netsmith.fit.steps import Steps
 from netsmith.report.stages import ORDER
-from netsmith.run.budget import Budget, BudgetRow, format_duration
-from netsmith.run.folder import RunFolder
+from netsmith.run.budget import BudgetRow, format_duration
 from netsmith.run.ledger import Verdict
 from netsmith.run.scores import POINTS, change
 from netsmith.search.orders import Agenda, Form, Order, Reach, agenda, timetable
 
-ROUNDING = Order(("quantize",)).step(0)
-"""The model's own ladder, without training at first; where int8 only answers worse it may go on with training."""
 AS_IT_IS, TRAINING = "as-it-is", "all that trains"
 UNTRAINED: Mapping[Form, str] = {
     "float32": AS_IT_IS, "int8": "quantize", "float16": "halve", "bfloat16": "bfloat16",
@@ -43,56 +31,6 @@ UNTRAINED: Mapping[Form, str] = {
 """What the whole model is called in a form."""
 TIMED: tuple[Form, ...] = ("int8", "bfloat16")
 """Forms with a runtime of their own."""
-INT8_DROP, LOOSEST = 0.5, 5.0
-"""Points that rounding may cost at first, and at most where the budget asks for it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompressJob:
-    """What was asked for.
-
-    Attributes:
-        source: folder of the model.
-        budget: limits, at least one.
-        time_s: of all training; None for as long as the model was trained, 0 for none.
-        max_drop: points of the headline that the result may lose on validation; None does not ask.
-        flags: recipe fields that were given as flags, for all that is trained.
-        unlabelled: folder of pictures without labels, for all that is distilled, or None.
-        resume: go on with an interrupted run.
-        measure_s: seconds of one latency measurement.
-    """
-
-    source: Path
-    budget: Budget
-    time_s: float | None = None
-    max_drop: float | None = None
-    flags: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    unlabelled: Path | None = None
-    resume: bool = False
-    measure_s: float = 2.0
-
-    @property
-    def seed(self) -> int:
-        """Of splits and training."""
-        return int(self.flags.get("seed", 0))
-
-    def wishes(self) -> dict[str, Any]:
-        """What a run is held to: flag -> value."""
-        flags = {name: value for name, value in self.flags.items() if name not in FREE}
-        return {
-            "--budget": str(self.budget), "--time": self.time_s, "--max-drop": self.max_drop,
-            "the recipe": json.loads(json.dumps(flags)),
-            "--unlabelled": None if self.unlabelled is None else str(self.unlabelled),
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Finalist:
-    """What came of an order: its model, and the run of its last training, if it had any."""
-
-    name: str
-    bundle: Bundle
-    trained: RunFolder | None = None
 
 
 class Trying:
@@ -109,12 +47,12 @@ class Trying:
         self.job, self.stage, self.seconds, self.untrained = job, stage, seconds, untrained
         self._steps = Steps(stage)
         self._reaching = Reaching(stage, job.budget)
-        self._times: dict[str, float] = {}
+        self._doing = Doing(job, stage, steps=self._steps, reaching=self._reaching)
 
     def finalists(self) -> list[Finalist]:
         """All that came to an end, in the order in which it was tried."""
-        found = [self._as_it_is(), *self._try(Order(("quantize",)))]
-        found += self._try(Order(("halve",))) if self._size_binds else []
+        found = [self._as_it_is(), *self._doing.do(Order(("quantize",)))]
+        found += self._doing.do(Order(("halve",))) if self._size_binds else []
         found += self._in_bfloat16() if self.job.budget.latency_ms is not None else []
         facts = self.stage.finisher.plan.decide(
             "compress.untrained", at=0, compute=lambda: self._facts(found), why="what fits without training"
@@ -132,14 +70,14 @@ class Trying:
         reaches: dict[Form, Reach] = {form: self._reaching.of(form) for form in usable if form not in closed}
         before = trained_before(self._parent)
         chosen = agenda(reaches, closed, seconds=self.seconds, before=None if before is None else before[0])
-        self._times = self.stage.finisher.plan.decide(
+        self._doing.times = self.stage.finisher.plan.decide(
             "compress.seconds",
             at=0,
             compute=lambda: timetable(chosen.orders, self.seconds),
             why=f"{self.seconds:g} s of training, shared by the orders that are tried",
         )
         self._record(chosen)
-        return found + [made for order in chosen.orders for made in self._try(order)]
+        return found + [made for order in chosen.orders for made in self._doing.do(order)]
 
     @property
     def near(self) -> list[tuple[float, str]]:
@@ -184,7 +122,7 @@ class Trying:
         if obstacle and not self._steps.finished(order.step(0)):
             self._leave_out({order.name: f"{BFLOAT16_IN[-1]} {obstacle}"})
             return []
-        return self._try(order)
+        return self._doing.do(order)
 
     def _ran_in(self) -> dict[str, dict[str, Any]]:
         """Runtime and threads that were best for the whole model, kept or refused, in the forms in which it was
@@ -222,6 +160,8 @@ class Trying:
             "slow": self._int8_is_slow,
             "lossy": lossy,
             "quick": any(_is_quick(each) for each in found),
+            "worse": [name for name, one in both if not as_good(before, one)],
+            "absent": [name for name in UNTRAINED.values() if all(each.name != name for each in found)],
             "runs_in": self._ran_in(),
         }
 
@@ -247,7 +187,7 @@ class Trying:
         if self.job.unlabelled is not None and not any("distill" in order.steps for order in chosen.orders):
             self.stage.session.say(f"no order that is tried learns from a teacher: {self.job.unlabelled} is not used")
         for order in chosen.orders:
-            seconds = sum(self._times[order.step(at)] for at in order.parts())
+            seconds = sum(self._doing.times[order.step(at)] for at in order.parts())
             self._enter(
                 "done", f"tried, with {format_duration(seconds)} of training", order=order.name, seconds=seconds
             )
@@ -270,9 +210,11 @@ class Trying:
             closed["float16"] = "float16 fits without training"
         elif self._size_binds and "int8" not in closed:
             closed["float16"] = "int8 is smaller still"
+        elif self._size_binds and UNTRAINED["float16"] in facts.get("absent", ()):
+            closed["float16"] = "the whole model was refused in it"
         if "bfloat16" in facts["fits"]:
             closed["bfloat16"] = "bfloat16 fits without training"
-        elif facts.get("quick"):
+        elif facts.get("quick") and UNTRAINED["bfloat16"] not in facts.get("worse", ()):
             closed["float32"] = "the same network is faster in bfloat16"
         return closed
 
@@ -281,117 +223,6 @@ class Trying:
         """Whether every rung of the model's own ladder was slower than float."""
         rungs = [row for row in self.stage.ledger.own if row.stage == "rung" and row.after.get("step") == ROUNDING]
         return bool(rungs) and all(row.after["slow"] for row in rungs)
-
-    # One order
-
-    def _try(self, order: Order) -> list[Finalist]:
-        """Do the steps of an order; gives what it ends in, and what was trained on the way and may fit as well."""
-        source, trained, parts = self._parent.path, None, order.parts()
-        found: list[Finalist] = []
-        for at in range(len(order.steps)):
-            step = self._step(order, at, source)
-            if step.failure:
-                break
-            source = step.run.path
-            trained = step.run if at in parts else trained
-            if at + 1 == len(order.steps):
-                more = ", trained" if step.name == ROUNDING and ROUNDING in self._times else ""
-                found.append(Finalist(order.name + more, step.bundle, trained))
-            elif at in parts and self._may_fit(step.bundle):
-                found.append(Finalist(step.name, step.bundle, trained))
-        return found
-
-    def _may_fit(self, bundle: Bundle) -> bool:
-        """Whether an artifact keeps all limits that need no stopwatch."""
-        counted = cost(bundle.layout)
-        values = {"size_bytes": bundle.size_bytes, "macs": counted.macs, "params": counted.params}
-        return self.job.budget.model_copy(update={"latency_ms": None}).met(values)
-
-    def _step(self, order: Order, at: int, source: Path) -> Step:
-        match order.steps[at]:
-            case "quantize":
-                return self._quantized(order, at, source)
-            case "halve" | "bfloat16" as verb:
-                precision = "bfloat16" if verb == "bfloat16" else "float16"
-                job = QuantizeJob(
-                    source=source, precision=precision, max_drop=INT8_DROP, seed=self.job.seed, resume=True,
-                    measure_s=self.job.measure_s,
-                )  # fmt: skip
-                command = ["quantize", str(source), "--precision", precision]
-                return self._steps.take(order.step(at), command, lambda session: quantize_run(job, session))
-            case "prune":
-                return self._pruned(order, at, source)
-            case "distill":
-                return self._distilled(order, at, source)
-
-    def _quantized(self, order: Order, at: int, source: Path) -> Step:
-        """By the ladder; where it refuses for a few points only, once more with as many allowed: the budget decides."""
-        allowed = INT8_DROP if self.job.max_drop is None else min(INT8_DROP, self.job.max_drop)
-        name = order.step(at)
-        if name in self._times:
-            flags = {name: value for name, value in self.job.flags.items() if name not in FIXED}
-            return self._ladder(name, source, allowed, training={**flags, "time_s": self._times[name]})
-        step = self._ladder(name, source, allowed)
-        row = next(row for row in step.rows if row.stage == "quantize")  # without training, which may have followed
-        if row.verdict == "kept":
-            return step
-        step = replace(step, failure=row.reason)
-        if all(each.after["slow"] for each in step.rows if each.stage == "rung"):
-            return step
-        lost = math.ceil(100 * loses(row) - 1e-6) / 100
-        if allowed < lost <= min(LOOSEST, math.inf if self.job.max_drop is None else self.job.max_drop):
-            return self._ladder(name.replace("-quantize", "-loosely-quantize"), source, lost)
-        return step
-
-    def _ladder(self, name: str, source: Path, max_drop: float, *, training: Mapping[str, Any] | None = None) -> Step:
-        job = QuantizeJob(
-            source=source, precision="int8", max_drop=max_drop, faster=self.job.budget.latency_ms is not None,
-            budget=self.job.budget, seed=self.job.seed, training=training or {}, resume=True,
-            measure_s=self.job.measure_s,
-        )  # fmt: skip
-        command = ["quantize", str(source), "--precision", "int8", "--max-drop", f"{max_drop:g}"]
-        return self._steps.take(name, command, lambda session: quantize_run(job, session), again=training is not None)
-
-    def _pruned(self, order: Order, at: int, source: Path) -> Step:
-        name = order.step(at)
-        reaching = self._reaching
-        kept = reaching.kept_of(source, order.form, name) if at else reaching.of(order.form).kept
-        if kept is None:
-            return self._steps.fail(name, "no pruning of it fits, or none is needed")
-        length = {"time_s": self._times[name]} if name in self._times else {}
-        job = PruneJob(
-            source=source,
-            wish=Wish(measure=reaching.measure, target=kept),
-            flags={**self.job.flags, **length},
-            max_drop=None,
-            resume=True,
-        )
-        command = ["prune", str(source), f"--{reaching.measure}", str(kept)]
-        return self._steps.take(name, command, lambda session: prune_run(job, session, measure_s=self.job.measure_s))
-
-    @property
-    def _loss(self) -> str:
-        """Of distillation: the one in which labels count in full, because how good the teacher is nobody knows; tags
-        and two classes have only Hinton's."""
-        config = self._parent.bundle.config
-        return "dist" if config.task == "classify" and len(config.labels) > 2 else "kd"
-
-    def _distilled(self, order: Order, at: int, source: Path) -> Step:
-        name, config = order.step(at), self._parent.bundle.config
-        reach, flags = self._reaching.of(order.form), dict(self.job.flags)
-        if at:
-            student = str(source)
-            flags = rate_after_cut(load_bundle(source).layout, flags.get("opt", "sgd")) | flags
-        else:
-            student = (reach.larger if "prune" in order.steps else reach.student) or ""
-            flags["img_size"] = config.preprocess.size
-        flags |= {"time_s": self._times[name], "distill_loss": self._loss}
-        teacher = str(self._parent.path)
-        train, more = TrainJob(flags=flags, resume=True), self.job.unlabelled
-        job = DistillJob(student=student, teachers=[teacher], train=train, unlabelled=more, twin=False)
-        command = ["distill", student, "--teacher", teacher, "--no-twin"]
-        command += ["--unlabelled", str(more)] if more else []
-        return self._steps.take(name, command, lambda session: distill_run(job, session))
 
 
 def _is_quick(found: Finalist) -> bool:

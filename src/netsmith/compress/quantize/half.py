@@ -27,11 +27,9 @@ def halve(graph: Graph, kind: Half) -> bytes:
     Raises:
         InputError: a weight is too large for float16.
     """
-    weights = {node.input[1] for node in graph.nodes if node.op_type in LAYERS and node.input[1] in graph.constants}
-    if kind == "float16":
-        for name in sorted(weights):
-            if float(np.abs(graph.constants[name]).max(initial=0.0)) > float(np.finfo(np.float16).max):
-                raise InputError(f"{name} holds weights beyond 65504, which float16 ends at; use --precision bfloat16")
+    weights = _weights(graph)
+    if kind == "float16" and (why := beyond_float16(graph)):
+        raise InputError(f"{why}; use --precision bfloat16")
     casts = [
         helper.make_node("Cast", [f"{name}/half"], [name], name=f"{name}/cast", to=TensorProto.FLOAT)
         for name in sorted(weights)
@@ -43,6 +41,19 @@ def halve(graph: Graph, kind: Half) -> bytes:
         for name, value in graph.constants.items()
     }
     return write_model(graph.proto, [*casts, *graph.nodes], constants)
+
+
+def beyond_float16(graph: Graph) -> str:
+    """Why float16 cannot hold the weights of a model's layers; "" where it can."""
+    for name in sorted(_weights(graph)):
+        if float(np.abs(graph.constants[name]).max(initial=0.0)) > float(np.finfo(np.float16).max):
+            return f"{name} holds weights beyond 65504, which float16 ends at"
+    return ""
+
+
+def _weights(graph: Graph) -> set[str]:
+    """Names of the constants that layers are made of."""
+    return {node.input[1] for node in graph.nodes if node.op_type in LAYERS and node.input[1] in graph.constants}
 
 
 def _half(name: str, value: NDArray[Any], kind: Half) -> TensorProto:
