@@ -114,6 +114,15 @@ def test_where_speed_is_not_asked_for_the_faster_is_still_preferred(served: Any)
     assert (found.after.runtime, found.found.kept) == ("openvino", True)
 
 
+@pytest.mark.parametrize(("aim", "runtime"), [(Budget(), REFERENCE), (Budget(latency_ms=7.0), "openvino")])
+def test_where_speed_is_not_asked_for_one_that_answers_worse_serves_only_where_the_budget_wants_it(
+    served: Any, aim: Budget, runtime: str
+) -> None:
+    """Though it alone is faster than float."""
+    found, _ = served(judged(10.0), other(5.0, wrong=9), limits=Limits(max_drop=5.0, aim=aim))
+    assert (found.after.runtime, found.found.kept) == (runtime, True)
+
+
 def test_where_neither_is_kept_it_is_known_by_the_one_that_loses_less(served: Any) -> None:
     found, _ = served(judged(5.0, wrong=2), other(4.0, wrong=12))
     assert (found.after.runtime, found.loses, found.drops) == (REFERENCE, pytest.approx(1.0), True)
