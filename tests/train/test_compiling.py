@@ -15,7 +15,8 @@ from netsmith.errors import InputError
 from netsmith.models.build import build
 from netsmith.run.clock import SystemClock
 from netsmith.run.plan import Plan
-from netsmith.train.compiling import BREAK_EVEN, pays
+from netsmith.run.progress import silent
+from netsmith.train.compiling import BREAK_EVEN, asked
 from netsmith.train.diagnosis import first_non_finite_layer
 from netsmith.train.trainer import Trainer
 
@@ -23,10 +24,10 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 COMPILE = nn.Module.compile
 
 
-def trainer(plan: Plan, said: list[str] | None = None, width: int = 8, **changes: Any) -> Trainer:
+def trainer(plan: Plan, said: list[str] | None = None, width: int = 8, show: Any = silent, **changes: Any) -> Trainer:
     warn = (said if said is not None else []).append
-    recipe = tiny_recipe(epochs=1.0, **changes)
-    return Trainer(tiny_network(width=width), tiny_data(), recipe, plan=plan, clock=SystemClock(), warn=warn)
+    recipe, clock = tiny_recipe(epochs=1.0, **changes), SystemClock()
+    return Trainer(tiny_network(width=width), tiny_data(), recipe, plan=plan, clock=clock, warn=warn, show=show)
 
 
 def rows(plan: Plan) -> list[Any]:
@@ -39,13 +40,26 @@ def compile_by(backend: object) -> Callable[[nn.Module], None]:
 
 def test_it_pays_in_long_runs_on_a_gpu() -> None:
     network, timed = build(find_layout("resnet18", num_classes=10)), tiny_recipe(epochs=None, time_s=9999.0)
-    assert pays(network, timed, CUDA, seconds=BREAK_EVEN, pictures=10)
-    assert not pays(network, timed, CUDA, seconds=BREAK_EVEN - 1, pictures=10)
-    assert not pays(network, timed, CPU, seconds=10 * BREAK_EVEN, pictures=10)
+    assert asked(network, timed, CUDA, seconds=BREAK_EVEN, pictures=10)
+    assert not asked(network, timed, CUDA, seconds=BREAK_EVEN - 1, pictures=10)
+    assert not asked(network, timed, CPU, seconds=10 * BREAK_EVEN, pictures=10)
     epochs = tiny_recipe(epochs=90.0, img_size=224)
-    assert pays(network, epochs, CUDA, seconds=None, pictures=1_281_167)
-    assert not pays(network, epochs, CUDA, seconds=None, pictures=2_000)
-    assert not pays(tiny_network(), epochs, CUDA, seconds=None, pictures=1_281_167)
+    assert asked(network, epochs, CUDA, seconds=None, pictures=1_281_167)
+    assert not asked(network, epochs, CUDA, seconds=None, pictures=2_000)
+    assert not asked(tiny_network(), epochs, CUDA, seconds=None, pictures=1_281_167)
+
+
+@pytest.mark.parametrize("wish", [True, False])
+def test_what_the_recipe_says_stands(wish: bool) -> None:
+    recipe = tiny_recipe(epochs=None, time_s=9999.0, compile=wish)
+    assert asked(tiny_network(), recipe, CPU, seconds=9999.0, pictures=10) is wish
+    assert asked(tiny_network(), recipe, CUDA, seconds=9999.0, pictures=10) is wish
+
+
+def test_several_processes_do_not_compile_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netsmith.train.compiling._in_company", lambda: True)
+    network, timed = build(find_layout("resnet8_cifar", num_classes=10)), tiny_recipe(epochs=None, time_s=9999.0)
+    assert not asked(network, timed, CUDA, seconds=9999.0, pictures=10)
 
 
 def test_a_cpu_does_not_compile_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,3 +159,21 @@ def test_several_processes_are_not_compiled(tmp_path: Path, monkeypatch: pytest.
     trainer(plan, said, compile=True)
     assert said == ["several processes that train together are not compiled: training goes on without"]
     assert not rows(plan)
+
+
+def test_compiling_is_shown_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+
+    def show(title: str, *_: object, **__: object) -> None:
+        titles.append(title)
+
+    def compile_it(module: nn.Module) -> None:
+        assert titles[-1] == "compiling"
+        COMPILE(module, backend=lambda graph, inputs: graph.forward)
+
+    monkeypatch.setattr(nn.Module, "compile", compile_it)
+    torch.compiler.reset()
+    trainer(Plan(tmp_path / "plain"), show=show)
+    assert "compiling" not in titles
+    trainer(Plan(tmp_path / "plan"), show=show, compile=True)
+    assert "compiling" in titles

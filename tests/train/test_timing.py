@@ -14,6 +14,7 @@ from netsmith.run.plan import Plan
 from netsmith.train.costs import EVEN, Costs, Phase, together
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import EVALUATIONS, Planner
+from netsmith.train.precision import Timing
 from netsmith.train.timing import FIRST, MARKS, Length, marks_passed, plan_length, progress
 
 
@@ -129,7 +130,7 @@ def simulate(
     pacing.per_step = guess
     clock.tick(0.02 * seconds)  # measuring
     planner = Planner(Plan(folder / "plan.jsonl"), pacing)
-    planner.first_length(lambda: 0, threads=1, measure=lambda ways, limit: [])
+    planner.first_length(lambda: 0, threads=1, measure=lambda ways, limit: [Timing(1, guess)])
     step = 0
 
     def spend(cost: float) -> float:
@@ -223,6 +224,19 @@ def test_time_that_is_left_is_divided_by_the_mean_cost_of_what_is_left() -> None
     again = Costs(costs.phases)
     again.load(costs.numbers(), progress=0.7, per_step=10.0)
     assert [again.seconds("head"), again.seconds("all")] == [4.0, 10.0]
+
+
+@pytest.mark.parametrize("phases", [EVEN, GROWING], ids=["even", "growing"])
+def test_a_run_of_which_no_update_was_timed_before_is_over_in_time(tmp_path: Path, phases: Sequence[Phase]) -> None:
+    costs = np.array([0.5, *[0.01] * 10_000])  # the first prepares its kernels
+    factors = {phase.kind: phase.prior / phases[-1].prior for phase in phases}
+    spent, steps = simulate(
+        tmp_path, seconds=60.0, costs=costs, evaluation=0.1, checkpoint=0.0, guess=0.0, phases=phases, factors=factors
+    )
+    assert 0.93 * 60.0 <= spent <= 1.02 * 60.0
+    assert steps > 5000
+    planned = [row.at for row in Plan(tmp_path / "plan.jsonl").rows if row.kind == "total_steps"]
+    assert planned[:2] == [0, 1], "the first update tells how many there is time for"
 
 
 def test_two_changes_of_cost_at_once_are_multiplied() -> None:

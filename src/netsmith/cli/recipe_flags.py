@@ -95,7 +95,7 @@ class RecipeFlags:
         amp: bfloat16 activations, or float32 ones; measured if not given with --time.
         amp_dtype: Activations of --amp; float16 needs CUDA, and its loss is scaled.
         channels_last: Memory layout; measured if not given with --time.
-        compile: torch.compile; where not given, on CUDA in runs of twenty minutes and more.
+        compile: torch.compile; where not given, on CUDA in runs of twenty minutes and more. On a CPU it is slower.
         threads: CPU threads.
         workers: Threads that prepare batches.
         sync_bn: With torchrun: batch norm over the pictures of all processes; if not given, where each has few.

@@ -67,6 +67,7 @@ class Racer:
     def __init__(self, entry: Entry, track: Track, *, seconds: float) -> None:
         from netsmith.models.build import build
         from netsmith.train.feed import TrainingData
+        from netsmith.train.shortage import enough_to_begin
         from netsmith.train.trainer import Trainer
 
         self.entry = entry
@@ -80,17 +81,19 @@ class Racer:
         def show(title: str, done: float, total: float | None, note: str = "", *, left: float | None = None) -> None:
             track.show(f"{title} {entry.candidate.id}", done, total, note, left=left)
 
-        self.trainer = Trainer(
-            build(entry.candidate.layout, seed=self.recipe.seed),
-            TrainingData.of(track.masters, validation, self.preprocess),
-            self.recipe,
-            plan=Plan(self.folder / "plan.jsonl"),
-            clock=track.clock,
-            seconds=max(seconds, 1.0),
-            checkpoints=self.folder / "checkpoints",
-            metrics=self.folder / "metrics.jsonl",
-            show=show,
-            warn=track.warn,
+        self.trainer = enough_to_begin(
+            lambda: Trainer(
+                build(entry.candidate.layout, seed=self.recipe.seed),
+                TrainingData.of(track.masters, validation, self.preprocess),
+                self.recipe,
+                plan=Plan(self.folder / "plan.jsonl"),
+                clock=track.clock,
+                seconds=max(seconds, 1.0),
+                checkpoints=self.folder / "checkpoints",
+                metrics=self.folder / "metrics.jsonl",
+                show=show,
+                warn=track.warn,
+            )
         )
         if self.trainer.resume():
             self.trainer.allow(max(seconds, 1.0))

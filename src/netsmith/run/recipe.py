@@ -105,7 +105,8 @@ class Recipe(BaseModel):
             only where it is named.
         dtype: of activations; "auto" is measured on the machine; "float16" needs CUDA.
         channels_last: memory layout; "auto" is measured on the machine.
-        compile: torch.compile; "auto" compiles on CUDA where the run is long enough to gain by it.
+        compile: torch.compile; "auto" compiles on CUDA where the run is long enough to gain by it, and never on a CPU,
+            where it is slower.
         sync_bn: with several processes, statistics of batch norm over the pictures of all of them; "auto" does so where
             a process has fewer than 16 at once.
         sharded: with several processes, weights, gradients, the optimizer's memory and averaged weights are divided

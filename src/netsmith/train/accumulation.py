@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 from torch import nn
 
-from netsmith.errors import CheckError
 from netsmith.run.recipe import Recipe
 from netsmith.train.planning import Planner
 from netsmith.train.requirements import fewest_pictures
-from netsmith.train.shortage import OutOfMemory
+from netsmith.train.shortage import NoMemory, OutOfMemory
 
 
 class Parts:
@@ -53,12 +52,12 @@ class Parts:
         """Twice as many parts from a step on, whose memory ran out.
 
         Raises:
-            CheckError: they are as small as they can be.
+            NoMemory: they are as small as they can be.
         """
         parts = self.at(step)
         more = min(2 * parts, self._batch_size // self._fewest)
         if more <= parts:
-            raise CheckError(
+            raise NoMemory(
                 f"memory ran out at step {step} with {self._pictures(parts)} at once, the fewest that can be "
                 f"({error}); take a smaller --img-size or --model"
             )

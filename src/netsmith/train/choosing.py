@@ -1,4 +1,8 @@
-"""How a run computes: dtype, memory layout, threads, as recipe and plan say, or as is fastest where time counts."""
+"""How a run computes: dtype, memory layout, threads, as recipe and plan say, or as is fastest where time counts.
+
+What is fastest is found on a copy of the network. Where there is no memory for one, the first of every kind is taken,
+said aloud, and the run's own updates tell how long they take.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +13,10 @@ from torch import nn
 from netsmith.run.clock import Clock
 from netsmith.run.recipe import Recipe
 from netsmith.train.depthwise import Float32Parts, kinds_of
-from netsmith.train.devices import choose_kernels
+from netsmith.train.devices import choose_kernels, release
 from netsmith.train.planning import Measure, Planner
-from netsmith.train.precision import Precision, Timing, candidates, thread_counts
+from netsmith.train.precision import Precision, Timing, Way, candidates, thread_counts
+from netsmith.train.shortage import NoMemory
 from netsmith.train.trials import Trials
 
 
@@ -50,7 +55,7 @@ def choose(
         planner: of the run.
         trials: time updates on copies.
         clock: reads time.
-        warn: told where the plan has other threads than the recipe.
+        warn: told where the plan has other threads than the recipe, and where nothing can be compared.
         processes: that train together on this machine.
     """
     timed = planner.timed
@@ -59,14 +64,35 @@ def choose(
     torch.set_num_threads(counts[0])
     ways = candidates(recipe, device, measured=timed)
     depthwise = None
-    if timed and device.type == "cpu" and any(way.dtype == "bfloat16" for way in ways) and kinds_of(network):
+    to_measure = timed and device.type == "cpu" and any(way.dtype == "bfloat16" for way in ways)
+    if kinds_of(network) and (to_measure or planner.has("depthwise")):  # a plan's dtype may be no candidate here
         depthwise = planner.depthwise(lambda: Float32Parts.measured(network, clock=clock))
     ways = [replace(way, depthwise=depthwise) for way in ways]
-    precision = replace(planner.precision(ways, trials.precisions), depthwise=depthwise)
+    said: list[str] = []
 
-    def measure(ways: Sequence[int], seconds: float) -> list[Timing[int]]:
+    def or_first(measure: Measure[Way]) -> Measure[Way]:
+        def found(ways: Sequence[Way], seconds: float) -> list[Timing[Way]]:
+            try:
+                return measure(ways, seconds)
+            except NoMemory as error:
+                why = str(error).partition("; ")[0]
+            release(device)
+            if len(ways) > 1 and not said:
+                said.append(why)
+                warn(
+                    f"{why}, beside the network itself: dtype, layout and threads are the first of each and not the "
+                    "fastest; --amp and --threads choose others"
+                )
+            return [Timing(ways[0], planner.pacing.per_step)]
+
+        return found
+
+    precision = replace(planner.precision(ways, or_first(trials.precisions)), depthwise=depthwise)
+
+    def time_threads(ways: Sequence[int], seconds: float) -> list[Timing[int]]:
         return trials.threads(ways, seconds, precision=precision)
 
+    measure = or_first(time_threads)
     threads = planner.threads(counts, measure)
     torch.set_num_threads(threads)
     if recipe.threads not in (None, threads):

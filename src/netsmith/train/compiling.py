@@ -1,8 +1,10 @@
 """torch.compile, where it pays.
 
-- Compiling takes a minute or two of a run and makes updates faster by a tenth or more on a GPU; on a CPU by next to
-  nothing. So "auto" compiles on CUDA, in runs that are long enough: by their `--time`, or by their arithmetic, because
-  what a run of fixed length computes must not depend on a clock.
+- Compiling takes a minute or two of a run and is thought to make updates faster by a tenth or more on a GPU, where it
+  was not measured. On a CPU it makes them slower: 0.94, 0.71 and 0.65 times as fast for ResNet-20, MobileNetV2 and
+  EfficientNet-B0 in bfloat16 on two cores (benchmarks/LOG.md). So "auto" compiles on CUDA alone, in runs that are long
+  enough: by their `--time`, or by their arithmetic, because what a run of fixed length computes must not depend on a
+  clock.
 - What is compiled is the objective's call, in place: normalisation, network and loss, forward and backward. Names of
   weights, copies of the network and its evaluation stay what they are.
 - It is tried on the first batch before training begins, so the first update is as fast as the others, and what cannot
@@ -21,6 +23,7 @@ from torch import nn
 from netsmith.arch.cost import cost
 from netsmith.arch.layout import Layout
 from netsmith.errors import InputError, first_line
+from netsmith.run.progress import Progress, lasting, silent
 from netsmith.run.recipe import Recipe
 from netsmith.train.batch import Batch
 from netsmith.train.devices import synchronize
@@ -37,17 +40,19 @@ ASSUMED_RATE = 2e13
 """Multiply-adds a second of a GPU that trains, from which the length of a run of epochs is estimated."""
 
 
-def pays(network: nn.Module, recipe: Recipe, device: torch.device, *, seconds: float | None, pictures: int) -> bool:
-    """Whether a run is thought to gain from compiling.
+def asked(network: nn.Module, recipe: Recipe, device: torch.device, *, seconds: float | None, pictures: int) -> bool:
+    """Whether to compile: as the recipe says, or else where one process is thought to gain from it.
 
     Args:
         network: to be trained; one without a layout is not compiled by itself.
-        recipe: its `epochs` and sides.
+        recipe: its `compile`, `epochs` and sides.
         device: of the training.
         seconds: of a timed run, else None.
         pictures: in the training split.
     """
-    if device.type != "cuda":
+    if recipe.compile != "auto":
+        return recipe.compile
+    if device.type != "cuda" or _in_company():
         return False
     if seconds is not None:
         return seconds >= BREAK_EVEN
@@ -68,6 +73,7 @@ def compile_where_asked(
     precision: Precision,
     planner: Planner,
     warn: Callable[[str], None],
+    show: Progress = silent,
 ) -> bool:
     """Compile an objective in place, as the plan says or else as is wanted.
 
@@ -80,6 +86,7 @@ def compile_where_asked(
         precision: of the activations.
         planner: of the run.
         warn: told when it cannot be compiled.
+        show: told that it lasts.
 
     Returns:
         Whether it is compiled.
@@ -101,7 +108,8 @@ def compile_where_asked(
     def attempt() -> bool:
         whole = batch()
         some = Batch(whole.images.tensor_split(parts)[0], whole.targets.tensor_split(parts)[0])
-        tried.append(_compile(objective, state, some, precision))
+        with lasting(show, "compiling"):
+            tried.append(_compile(objective, state, some, precision))
         return tried[0] is None
 
     known = planner.compiled(wanted, attempt)

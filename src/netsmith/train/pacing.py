@@ -71,7 +71,8 @@ class Pacing:
 
     @per_step.setter
     def per_step(self, seconds: float) -> None:
-        self.costs.measure(self._kind, seconds)
+        if seconds:
+            self.costs.measure(self._kind, seconds)
 
     @property
     def per_evaluation(self) -> float:
@@ -101,11 +102,11 @@ class Pacing:
     def stepped(self, seconds: float, *, progress: float) -> None:
         """Enter the update made at `progress`, its wait for the batch included."""
         kind = self.costs.kind(progress)
-        new = kind != self._kind and not self.costs.is_measured(kind)
+        new = kind != self._kind and not self.costs.is_measured(kind) and self.per_step > 0.0
         if kind != self._kind:
             self._newest.clear()
         self._kind = kind
-        if not new:  # the first of another kind prepares its kernels
+        if not new:  # the first of another kind prepares its kernels, and counts where nothing else is known
             total, steps = self._stretch.get(kind, (0.0, 0))
             self._stretch[kind] = total + seconds, steps + 1
             self._newest.append(seconds)

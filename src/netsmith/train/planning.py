@@ -71,7 +71,7 @@ class Planner:
 
     def rendering(self, wanted: str) -> str:
         """Where pictures are rendered. Rendered by the CPU is what runs without a row do, and needs none."""
-        if not self._has("rendering") and (wanted == "host" or self._begun):
+        if not self.has("rendering") and (wanted == "host" or self._begun):
             return "host"
         return self._decide("rendering", 0, lambda: wanted, why="where the training pictures are")
 
@@ -82,17 +82,18 @@ class Planner:
             wanted: where there is no row.
             attempt: compiles, and says whether that worked.
         """
-        if not self._has("compile") and (not wanted or self._begun):
+        if not self.has("compile") and (not wanted or self._begun):
             return False
         return self._decide("compile", 0, attempt, why="torch.compile, tried on the first batch")
 
-    def _has(self, kind: str) -> bool:
+    def has(self, kind: str) -> bool:
+        """Whether the plan says anything of this kind."""
         return any(row.kind == kind for row in self.plan.rows)
 
     @property
     def _begun(self) -> bool:
         """Whether the plan is one of a run that made updates: what it does not say, that run did not do."""
-        return self._has("total_steps")
+        return self.has("total_steps")
 
     def threads(self, ways: Sequence[int], measure: Measure[int]) -> int:
         """CPU threads of the computation; arguments as `precision`."""

@@ -28,6 +28,10 @@ class OutOfMemory(Exception):
     """Memory ran out while gradients were computed; weights and optimizer were not touched."""
 
 
+class NoMemory(CheckError):
+    """Memory ran out, and smaller parts of a batch are no help."""
+
+
 def says_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory for tensors ran out.
 
@@ -48,22 +52,38 @@ def _cuda_ran_out() -> bool:
     return any(torch.cuda.memory_stats(each).get("num_ooms", 0) for each in range(torch.cuda.device_count()))
 
 
-def enough_memory(make: Callable[[], Result], *, of: str) -> Result:
+def enough_memory(
+    make: Callable[[], Result],
+    *,
+    of: str,
+    mend: str = "go on with fewer --workers, or take a smaller --batch-size",
+) -> Result:
     """What `make` gives.
 
     Args:
         make: makes it.
         of: what it is, for the message.
+        mend: what the user can do about it.
 
     Raises:
-        CheckError: memory ran out.
+        NoMemory: memory ran out.
     """
     try:
         return make()
     except (RuntimeError, MemoryError) as error:
         if not says_out_of_memory(error):
             raise
-        raise CheckError(
-            f"there is no memory for {of} ({first_line(error)}); go on with fewer --workers, or take a smaller "
-            "--batch-size"
-        ) from error
+        raise NoMemory(f"there is no memory for {of} ({first_line(error)}); {mend}") from error
+
+
+def enough_to_begin(make: Callable[[], Result]) -> Result:
+    """What `make` gives of all that a training holds before its first update.
+
+    Raises:
+        NoMemory: memory ran out.
+    """
+    return enough_memory(
+        make,
+        of="the network and what is held beside it to train it",
+        mend="take a smaller --model or --img-size",
+    )

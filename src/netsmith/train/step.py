@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from netsmith.errors import CheckError, first_line
+from netsmith.errors import first_line
 from netsmith.train.devices import flush, release
 from netsmith.train.feed import Batch
 from netsmith.train.objectives import Outcome
 from netsmith.train.precision import Precision
-from netsmith.train.shortage import OutOfMemory, says_out_of_memory
+from netsmith.train.shortage import NoMemory, OutOfMemory, says_out_of_memory
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -111,7 +111,7 @@ def update(
     Raises:
         NonFiniteLoss: the loss is NaN or infinite; weights and optimizer are as before.
         OutOfMemory: the parts are too large; weights and optimizer are as before.
-        CheckError: memory ran out in the optimizer, for which smaller parts are no help.
+        NoMemory: memory ran out in the optimizer, for which smaller parts are no help.
     """
     outcome = peers.settle(
         _attempt(
@@ -137,7 +137,7 @@ def update(
     except (RuntimeError, MemoryError) as error:
         if not says_out_of_memory(error):
             raise
-        raise CheckError(
+        raise NoMemory(
             f"there is no memory for the optimizer's step ({first_line(error)}); "
             "take a smaller --model, or --opt sgd, which remembers least"
         ) from error

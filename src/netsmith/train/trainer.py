@@ -33,7 +33,7 @@ from netsmith.train.accumulation import Parts
 from netsmith.train.batch import Batch, Delivery
 from netsmith.train.checkpoints import Identity
 from netsmith.train.choosing import choose
-from netsmith.train.compiling import compile_where_asked, pays
+from netsmith.train.compiling import asked, compile_where_asked
 from netsmith.train.costs import EVEN, Costs, together
 from netsmith.train.devices import synchronize, waits_for_numbers
 from netsmith.train.division import division_of
@@ -127,8 +127,8 @@ class Trainer:
         self._planner = Planner(plan, self._pacing, sides)
         self.data, self.recipe = data, recipe
         identity = Identity(recipe=recipe.model_dump(mode="json", exclude=_PLANNED), data=data.fingerprint)
-        self._warn = warn or _warn
-        self._records = Records(checkpoints, metrics, identity=identity, warn=self._warn, ranks=ranks, follow=follow)
+        self.warn = warn or _warn
+        self._records = Records(checkpoints, metrics, identity=identity, warn=self.warn, ranks=ranks, follow=follow)
         self.objective = objective(network, recipe, data.preprocess, labels=data.labels)
         division = division_of(recipe, ranks, self.device)
         division.place(self.objective, self.device)
@@ -137,12 +137,12 @@ class Trainer:
             data,
             recipe,
             batch_size=self.batch_size,
-            rendered=choose_rendering(data.images, self.device, planner=self._planner, warn=self._warn),
+            rendered=choose_rendering(data.images, self.device, planner=self._planner, warn=self.warn),
             delivery=Delivery(self.device),
             part=ranks.slice_of,
         )
-        parts = Parts(network, recipe, batch_size=part, planner=self._planner, warn=self._warn)
-        trials = Trials(self.objective, recipe, self._first_batch, pacing=self._pacing, clock=clock)
+        parts = Parts(network, recipe, batch_size=part, planner=self._planner, warn=self.warn)
+        trials = Trials(self.objective, recipe, self._first_batch, pacing=self._pacing, clock=clock, show=show)
         chosen = choose(
             network,
             recipe,
@@ -150,21 +150,21 @@ class Trainer:
             planner=self._planner,
             trials=trials,
             clock=clock,
-            warn=self._warn,
+            warn=self.warn,
             processes=ranks.world.local_size,
         )
         self.precision, self._threads = chosen.precision, chosen.threads
         self.state = State(network, recipe, self.precision, beside=self.objective.beside, division=division)
-        long = pays(network, recipe, self.device, seconds=self._pacing.seconds, pictures=len(data.labels))
         compile_where_asked(
             self.objective,
             self.state,
             self._first_batch,
-            wanted=long and not ranks.several if recipe.compile == "auto" else recipe.compile,
+            wanted=asked(network, recipe, self.device, seconds=self._pacing.seconds, pictures=len(data.labels)),
             parts=parts.at(0),
             precision=self.precision,
             planner=self._planner,
-            warn=self._warn,
+            show=show,
+            warn=self.warn,
         )
         self._metrics = Metrics(self.state, tags=are_tags(data.labels))
         steps_per_epoch = len(data.labels) / self.batch_size
@@ -176,7 +176,7 @@ class Trainer:
             planner=self._planner,
             parts=parts,
             records=self._records,
-            gradients=Gradients(self.state, self._metrics, self._records, planner=self._planner, warn=self._warn),
+            gradients=Gradients(self.state, self._metrics, self._records, planner=self._planner, warn=self.warn),
             steps_per_epoch=steps_per_epoch,
             ranks=ranks,
             peers=peers_of(ranks, self.state, recipe, planner=self._planner, batch_size=self.batch_size),
@@ -193,14 +193,14 @@ class Trainer:
             steps_per_epoch=steps_per_epoch,
             evaluations=EVALUATIONS if recipe.epochs is None else math.ceil(recipe.epochs),
             show=show,
-            warn=self._warn,
+            warn=self.warn,
             ranks=ranks,
         )
         self._keeping = Keeping(
             self.state,
             self._metrics,
             self._records,
-            Rewinding(recipe, planner=self._planner, records=self._records, warn=self._warn),
+            Rewinding(recipe, planner=self._planner, records=self._records, warn=self.warn),
             planner=self._planner,
             pacing=self._pacing,
             clock=clock,

@@ -6,7 +6,8 @@ either, nothing is compared and the default stands.
 
 All ways take turns on one copy, so that measuring needs no more memory than a network and an update beside the one that
 is to be trained. Where even that is too much, the way is timed in smaller parts of the batch, as it would be trained;
-what the run does about its own memory is found out by its own updates.
+what the run does about its own memory is found out by its own updates. Where there is no room for the copy at all,
+whoever asked learns that nothing can be timed.
 """
 
 import copy
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from netsmith.run.clock import Clock
+from netsmith.run.progress import Progress, silent
 from netsmith.run.recipe import Recipe
 from netsmith.train.accumulation import Parts
 from netsmith.train.devices import synchronize
@@ -23,7 +25,7 @@ from netsmith.train.objectives import Objective
 from netsmith.train.optimizers import build_optimizer
 from netsmith.train.pacing import Pacing
 from netsmith.train.precision import WARM_UPS, Precision, Timing, Way, measure
-from netsmith.train.shortage import OutOfMemory
+from netsmith.train.shortage import OutOfMemory, enough_memory
 from netsmith.train.step import update
 from netsmith.train.sync_norm import plain
 
@@ -39,28 +41,72 @@ class Trials:
         batch: gives a batch on the device.
         pacing: its pace is used where it is known.
         clock: reads time.
+        show: told how far the measurement is.
     """
 
     def __init__(
-        self, objective: Objective, recipe: Recipe, batch: Callable[[], Batch], *, pacing: Pacing, clock: Clock
+        self,
+        objective: Objective,
+        recipe: Recipe,
+        batch: Callable[[], Batch],
+        *,
+        pacing: Pacing,
+        clock: Clock,
+        show: Progress = silent,
     ) -> None:
         self._objective, self._recipe, self._batch = objective, recipe, batch
-        self._pacing, self._clock = pacing, clock
+        self._pacing, self._clock, self._show = pacing, clock, show
 
     def precisions(self, ways: Sequence[Precision], seconds: float) -> list[Timing[Precision]]:
-        """Time precisions in about `seconds`, the default first; those for which no time is left are missing."""
-        return self._measure(ways, seconds, first=ways[0], turn_to=_Copy.compute_as)
+        """Time precisions in about `seconds`, the default first; those for which no time is left are missing.
+
+        Raises:
+            NoMemory: there is none for a copy of the network and its updates.
+        """
+        return self._measure(ways, seconds, what="dtypes and layouts", first=ways[0], turn_to=_Copy.compute_as)
 
     def threads(self, ways: Sequence[int], seconds: float, *, precision: Precision) -> list[Timing[int]]:
         """Time numbers of CPU threads, as `precisions`; afterwards torch has the first of them."""
-        timings = self._measure(
-            ways, seconds, first=precision, turn_to=lambda _, threads: torch.set_num_threads(threads)
-        )
-        torch.set_num_threads(ways[0])
-        return timings
+        try:
+            return self._measure(
+                ways,
+                seconds,
+                what="threads",
+                first=precision,
+                turn_to=lambda _, threads: torch.set_num_threads(threads),
+            )
+        finally:
+            torch.set_num_threads(ways[0])
 
     def _measure(
-        self, ways: Sequence[Way], seconds: float, *, first: Precision, turn_to: Callable[["_Copy", Way], None]
+        self,
+        ways: Sequence[Way],
+        seconds: float,
+        *,
+        what: str,
+        first: Precision,
+        turn_to: Callable[["_Copy", Way], None],
+    ) -> list[Timing[Way]]:
+        began = self._clock.now()
+
+        def tell() -> None:
+            self._show(f"measuring {what}", min(self._clock.now() - began, seconds), seconds)
+
+        tell()
+        return enough_memory(
+            lambda: self._timed(ways, seconds, first=first, turn_to=turn_to, tell=tell),
+            of="a copy of the network, on which ways to compute are timed",
+            mend="take a smaller --model or --batch-size",
+        )
+
+    def _timed(
+        self,
+        ways: Sequence[Way],
+        seconds: float,
+        *,
+        first: Precision,
+        turn_to: Callable[["_Copy", Way], None],
+        tell: Callable[[], None],
     ) -> list[Timing[Way]]:
         whole = self._batch()
         batch_size = len(whole.targets)
@@ -79,6 +125,7 @@ class Trials:
         batch = _some(whole, min(batch_size, fitting))
 
         def ready(way: Way) -> Callable[[], object]:
+            tell()
             turn_to(copied, way)
             return lambda: copied.update(batch, parts[way])
 
