@@ -71,13 +71,14 @@ def train(
         from_: Start from the network and weights of an artifact or run of ours, trained, grown or cut; it brings its
             preprocessing and gentler steps. Classes of the same name keep what the classifier knows of them; where all
             are the same, the new model is judged beside that one.
-        time: Time of training alone, such as 90s, 10m or 1h30m; reading the pictures comes before, exporting, measuring
-            and verifying after it. (netsmith fit counts all.)
+        time: Time of training alone, such as 90s, 10m or 1h30m; reading the pictures and decoding those of validation
+            come before, exporting, measuring and verifying after it. (netsmith fit counts all.)
         epochs: Passes over the training pictures, in place of --time. Nothing is measured then: on a CPU float32 on all
             cores, unless --amp and --threads say otherwise.
         out: Folder of the run; with --find-lr, of the chart.
         resume: Go on with the interrupted run in the folder.
-        find_lr: Begin no run: try rising learning rates on a copy of the network, and suggest one.
+        find_lr: Begin no run: try rising learning rates on a copy of the network, and suggest one. Of a recipe that
+            changes on its way it tries the moment of the highest rate at which all layers learn.
         recipe: Named recipe under the file and the flags; they are listed below.
         config: Recipe file under the flags, such as the recipe.yaml of a run.
         strict: Refuse data of which a picture would be left out.

@@ -17,7 +17,7 @@ from netsmith.run.folder import make_output
 from netsmith.run.recipe import Recipe
 
 if TYPE_CHECKING:
-    from netsmith.train.range_test import RangeTest
+    from netsmith.train.range_test import Moment, RangeTest
 
 CHART = "lr.svg"
 ALIKE = 1.5  # rates whose ratio is below this are about the same
@@ -29,11 +29,13 @@ class FoundRate:
 
     Attributes:
         recipe: that was tried, with the rate it has.
+        moment: of the run that it stands for.
         test: what came out.
         chart: the picture that was written, or None.
     """
 
     recipe: Recipe
+    moment: "Moment"
     test: "RangeTest"
     chart: Path | None
 
@@ -45,6 +47,9 @@ class FoundRate:
             "opt": self.recipe.opt,
             "batch_size": self.recipe.batch_size,
             "lr": self.recipe.lr,
+            "progress": self.moment.progress,
+            "side": self.moment.side,
+            "head_only": self.moment.head_only,
             "suggestion": test.suggestion,
             "lowest": test.lowest,
             "exploded": test.exploded,
@@ -59,6 +64,7 @@ class FoundRate:
         told = [_suggestion(self.recipe, self.test)]
         if self.test.suggestion is not None:
             told.append(_standing(self.recipe.lr, self.test.suggestion))
+        told += _stretch(self.recipe, self.moment)
         return "\n".join([*told, *([f"the curve is in {self.chart}"] if self.chart else [])])
 
 
@@ -87,7 +93,8 @@ def find_rate(job: TrainJob, session: Session, *, folder: Path | None) -> FoundR
     items, side = dataset.subset("train"), round(MASTER_MARGIN * max(recipe.img_size, recipe.train_size or 0))
     pictures = masters(dataset, items, side=side, encoding=encoding_that_fits(items, side=side), warn=session.warn)
     from netsmith.train.feed import TrainingData
-    from netsmith.train.range_test import range_test
+    from netsmith.train.range_test import Moment, range_test
+    from netsmith.train.shortage import enough_to_begin
 
     data = TrainingData(
         images=pictures,
@@ -97,12 +104,12 @@ def find_rate(job: TrainJob, session: Session, *, folder: Path | None) -> FoundR
         preprocess=preprocess,
         fingerprint="",
     )
-    test = range_test(opened.network, data, recipe, show=session.progress)
+    test = enough_to_begin(lambda: range_test(opened.network, data, recipe, show=session.progress))
     chart = None
     if folder is not None:
         chart = folder / CHART
         write_text(chart, _chart(recipe, test))
-    return FoundRate(recipe, test, chart)
+    return FoundRate(recipe, Moment.of(recipe, opened.network), test, chart)
 
 
 def _suggestion(recipe: Recipe, test: "RangeTest") -> str:
@@ -125,6 +132,24 @@ def _standing(rate: float, suggestion: float) -> str:
         return f"the recipe's {rate:g} is about the same"
     times = f"{ratio:.2g} times as high" if ratio > 1 else f"{1 / ratio:.2g} times lower"
     return f"the recipe's {rate:g} is {times}; give --lr {suggestion:.2g} to try the other"
+
+
+def _stretch(recipe: Recipe, moment: "Moment") -> list[str]:
+    """Which stretch of a run that changes on its way the rate is for."""
+    told: list[str] = []
+    if moment.head_only:
+        told.append("only the classifier learned, as in the run (--head-first 1)")
+    elif recipe.head_first:
+        told.append(
+            f"all layers learned: the rate is for what follows the first {recipe.head_first:.0%} of training, in which "
+            "only the classifier does"
+        )
+    if moment.side is not None:
+        told.append(
+            f"pictures had {moment.side} of {recipe.train_size or recipe.img_size} pixels, as they have at "
+            f"{moment.progress:.0%} of training, where its rate is highest"
+        )
+    return told
 
 
 def _chart(recipe: Recipe, test: "RangeTest") -> str:

@@ -4,6 +4,11 @@ The loss first stays, then falls, then explodes. The suggestion is the rate at w
 over half a decade to both sides. It is where training learns fastest at once, hence a good peak for a schedule that
 warms up; it says nothing about how long training stays stable, so a tenth of it is worth a run too.
 
+A run may change on its way: pictures grow, or the classifier learns alone at first. The test then stands for the moment
+at which its rate is highest, because that is the rate that is looked for; and for all layers, where they learn at all,
+because a rate that suits a classifier on fixed features says nothing about theirs. It begins with fresh weights all the
+same, or with those that the run begins with.
+
 Source: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3; the stop is fastai's.
 """
 
@@ -12,8 +17,10 @@ import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -25,10 +32,12 @@ from netsmith.train.accumulation import Parts
 from netsmith.train.devices import seed
 from netsmith.train.draws import stream_key
 from netsmith.train.feed import Batch, Feed, TrainingData
+from netsmith.train.head_first import HeadFirst
 from netsmith.train.objectives import objective_of
-from netsmith.train.precision import candidates
+from netsmith.train.precision import candidates, thread_counts
 from netsmith.train.requirements import choose_device
 from netsmith.train.shortage import OutOfMemory
+from netsmith.train.sides import Sides
 from netsmith.train.state import State
 from netsmith.train.step import NonFiniteLoss, update
 
@@ -37,6 +46,34 @@ EXPLODED = 4.0  # times the smallest loss so far
 MEMORY = 0.8  # of the loss that decides whether it exploded
 LEAST_FALL = 0.02  # of the first loss: less is noise
 REACH = 10  # updates to each side that the shown loss is smoothed over
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The moment of a run that a test stands for.
+
+    Attributes:
+        progress: of the run.
+        side: of its pictures then, pixels; None where they do not grow.
+        head_only: whether only the classifier learns then.
+    """
+
+    progress: float
+    side: int | None
+    head_only: bool
+
+    @classmethod
+    def of(cls, recipe: Recipe, network: nn.Module) -> Self:
+        """Where the rate is highest while all layers learn, or while the classifier does where it alone ever learns.
+
+        Raises:
+            InputError: the network cannot be trained on pictures that grow.
+        """
+        head_only = recipe.head_first == 1.0
+        # Every schedule rises while it warms up and never after.
+        progress = recipe.warmup if head_only else max(recipe.warmup, recipe.head_first)
+        sides = Sides.of(recipe, network)
+        return cls(progress, None if sides is None else sides.at(progress), head_only)
 
 
 @dataclass(frozen=True)
@@ -63,12 +100,13 @@ class RangeTest:
 def range_test(
     network: nn.Module, data: TrainingData, recipe: Recipe, *, steps: int = STEPS, show: Progress = silent
 ) -> RangeTest:
-    """Train a copy of a network at rising rates; the network itself is not changed.
+    """Train a copy of a network at rising rates; the network itself is not changed, torch has the recipe's threads.
 
     Args:
         network: as training would start with it.
         data: its training pictures are used.
-        recipe: all of it but its rate, schedule, length and averaging.
+        recipe: all of it but its rate, length, averaging and compiling; of what changes with progress, what it is at
+            the run's `Moment`. What is measured in a run with a time is as in one of fixed length.
         steps: updates from the lowest rate to the highest.
         show: told how far it is.
 
@@ -76,11 +114,13 @@ def range_test(
         InputError: network and recipe do not fit.
         CheckError: memory is too small, or the loss explodes at the lowest rates already.
     """
-    device = choose_device(recipe)
+    device, moment = choose_device(recipe), Moment.of(recipe, network)
+    torch.set_num_threads(thread_counts(recipe, measured=False)[0])
     batch_size = min(recipe.batch_size, max(2, len(data.labels)))
     objective = objective_of(copy.deepcopy(network), recipe, data.preprocess, labels=data.labels).to(device).train()
     precision = candidates(recipe, device, measured=False)[0]
     state = State(objective.network, recipe.model_copy(update={"ema": None}), precision)
+    HeadFirst(objective.network, float(moment.head_only)).at(0.0)
     parts = Parts(network, recipe, batch_size=batch_size)
 
     def loss(batch: Batch, step: int, rate: float) -> float:
@@ -106,7 +146,8 @@ def range_test(
     rates: list[float] = []
     losses: list[float] = []
     mean, best, exploded, rate = 0.0, math.inf, False, LOWEST
-    with closing(Feed.of(data, recipe, batch_size=batch_size).batches(0, workers=recipe.workers)) as batches:
+    feed = Feed.of(data, recipe, batch_size=batch_size)
+    with closing(feed.batches(0, workers=recipe.workers, side=lambda _: moment.side)) as batches:
         for step, batch in zip(range(steps), batches, strict=False):
             rate = LOWEST * (HIGHEST / LOWEST) ** (step / max(1, steps - 1))
             show("trying rates", step, steps, f"learning rate {rate:.2g}")
