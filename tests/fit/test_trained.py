@@ -17,12 +17,15 @@ from netsmith.cli.main import run
 from netsmith.export.network import export_network
 from netsmith.fit import finish, stage
 from netsmith.fit.finish import ATTEMPTS, Finisher
-from netsmith.fit.single import AtWork
+from netsmith.fit.single import LEFT_ALONE, AtWork
 from netsmith.fit.trained import row_of as of_artifact
 from netsmith.models.build import build
+from netsmith.run.budget import format_duration
 from netsmith.run.clock import FakeClock
 from netsmith.run.ledger import Ledger, LedgerRow
+from netsmith.run.machine import machine
 from netsmith.run.result import Result
+from netsmith.train import loop, precision
 
 FORM = {
     *("artifact", "model", "precision", "runtime", "threads", "params", "macs"),
@@ -82,7 +85,7 @@ def test_a_better_one_says_so_everywhere_and_a_killed_run_does_not_judge_again(g
     assert f"train: {row.reason}" in capsys.readouterr().err.splitlines()
     assert (row.verdict, row.inputs, row.output) == ("done", [before], result.artifact)
     assert row.before.keys() == FORM
-    assert row.after.keys() == FORM | {"id", "steps", "epochs", "change", "doubtful"}
+    assert row.after.keys() == FORM | {"id", "steps", "epochs", "seconds", "change", "doubtful"}
     assert row.after["top1"] == result.final.top1.model_dump()["val"]
     moved = row.after["top1"]["value"] - row.before["top1"]["value"]
     assert row.after["change"]["value"] == pytest.approx(moved)
@@ -119,7 +122,8 @@ def test_a_classifier_for_other_classes_is_told_and_nothing_stands_before(ground
     row, final = row_of(out), Result.load(out / "results.json").final
     assert row.reason.endswith(f"nothing stands before it: it began with {parent}, which has other classes")
     assert (row.before, row.inputs) == ({}, [])
-    assert row.after.keys() == FORM | {"id", "steps", "epochs"}
+    assert row.after.keys() == FORM | {"id", "steps", "epochs", "seconds"}
+    assert f" epochs in {format_duration(row.after['seconds'])}, top-1 " in said.err, "as training said"
     assert row.after["memory_bytes"] == final.memory_bytes == 10**7
     assert row.after["latency_ms"] == final.latency_ms.model_dump()
     stages = [each.stage for each in Ledger(out / "ledger.jsonl", clock=FakeClock()).own]
@@ -226,6 +230,39 @@ def test_a_row_counts_for_the_artifact_that_it_is_of(tmp_path):
     assert (of_artifact(ledger, "0" * 64), of_artifact(ledger, "1" * 64)) == (row, None)
     ledger.add("train", verdict="done", reason="its outcome is to be judged in another row")
     assert of_artifact(ledger, "0" * 64) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "length", "more", "said"),
+    [
+        (["avx512_bf16"], ["--epochs", "1"], [], True),
+        (["avx512_bf16"], ["--epochs", "1"], ["-q"], False),
+        (["avx512_bf16"], ["--epochs", "1"], ["--no-amp"], False),
+        (["avx512_bf16"], ["--time", "9s"], [], False),
+        (["avx2"], ["--epochs", "1"], [], False),
+    ],
+)
+def test_bfloat16_that_a_fixed_length_leaves_alone_is_said(
+    ground, tmp_path, capsys, monkeypatch, flags, length, more, said
+):
+    here = machine().model_copy(update={"flags": flags})
+    monkeypatch.setattr(precision, "machine", lambda: here)
+    monkeypatch.setattr(loop, "train", interrupted)
+    asked = ["--model", "resnet8_cifar@0.5", "-b", "40", "--threads", "1", *length, *more]
+    assert run(["train", str(ground / "stripes.npz"), *asked, "-o", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err.splitlines().count(LEFT_ALONE) == said
+
+
+def test_a_run_keeps_its_epochs_and_says_how_to_train_for_more(ground, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loop, "train", interrupted)
+    out = tmp_path / "out"
+    assert trained(ground, out, "untrained", "--epochs", "1") == 130
+    for flags, given in ((["--epochs", "2"], "--epochs 2"), (["--time", "9s"], "--time")):
+        capsys.readouterr()
+        assert trained(ground, out, "untrained", *flags, "--resume") == 2
+        told = capsys.readouterr().err
+        assert f"{out} was begun with --epochs 1, not {given}, and a length in epochs is part of a run" in told
+        assert f"netsmith train --from {out} goes on with its model" in told
 
 
 def interrupted(*_: object, **__: object) -> None:

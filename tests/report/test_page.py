@@ -219,12 +219,13 @@ def test_a_training_stands_alone_or_beside_what_it_went_on_with(tmp_path: Path) 
     made = {
         "precision": "float32", "runtime": "onnxruntime", "threads": 2, "size_bytes": 4_000_000, "macs": 1000,
         "latency_ms": {"p50": 4.0, "p90": 5.0, "low": 4.9, "high": 5.1, "noise": 0.01}, "top1": interval,
-        "memory_bytes": 90_000_000, "id": "resnet18", "steps": 56, "epochs": 12.0,
+        "memory_bytes": 90_000_000, "id": "resnet18", "steps": 56, "epochs": 12.0, "seconds": 61.5,
     }  # fmt: skip
     ledger = Ledger(run.ledger, clock=FakeClock())
     ledger.add("train", verdict="done", reason="nothing stands before it", after=made)
     page = Page(write_report(run))
     assert "90.0 MB" in page.sections["stages"]
+    assert "Training of resnet18: 56 steps, 12.0 epochs, 61.5 seconds." in page.text
     assert "before" not in page.sections["stages"].partition("runs in")[2]
     assert "went on with" not in page.sections[""]
     change = {"value": -0.02, "low": -0.031, "high": -0.009, "n": 100}

@@ -7,7 +7,8 @@ says whether the new one is better than that.
 A layout's file is a network like a name is; the run keeps its own copy, so that it goes on as it began.
 
 `--time` is the time of training, its evaluations and checkpoints included, and what its first epoch decodes; reading
-the pictures before and measuring the artifact after come on top.
+the pictures and decoding those of validation before, and measuring the artifact after, come on top. How long it took is
+said, and entered in the ledger.
 """
 
 import shlex
@@ -34,7 +35,7 @@ from netsmith.fit.stage import BROKEN, Stage
 from netsmith.fit.starting import Continued
 from netsmith.fit.trained import FRESH, TRAIN, Ended, is_worse, row_of
 from netsmith.fit.unequal import advice
-from netsmith.run.budget import Budget
+from netsmith.run.budget import Budget, format_duration
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
 
 FREE = frozenset({"time_s", "device", "threads", "workers", "on_nan", "sharded"})
 """What a resumed run may have anew; what became of the rest is in its plan and its weights."""
+LEFT_ALONE = (
+    "this processor has instructions for bfloat16, which a run of so many --epochs leaves alone because it measures "
+    "nothing; --amp takes them, which is usually faster, and --time tries"
+)
 
 
 def train_run(job: TrainJob, session: Session) -> Result | None:
@@ -230,9 +235,14 @@ class AtWork:
         """
         from netsmith.train.loop import train
         from netsmith.train.objectives import objective_of
+        from netsmith.train.precision import leaves_bfloat16
         from netsmith.train.ranks import ALONE
+        from netsmith.train.requirements import choose_device
 
         recipe, session = self.opened.recipe, self.session
+        decided = any(row.kind == "dtype" for row in self.finisher.plan.rows)
+        if not decided and leaves_bfloat16(recipe, choose_device(recipe)):
+            session.say(LEFT_ALONE)
         trained = train(
             self.opened.network,
             data,
@@ -291,7 +301,13 @@ class AtWork:
                 alone += f"whose graph is rounded to {config.precision}, by its float weights"
         elif start.weights is not None:
             alone = f"it began with the published weights {start.weights}"
-        return Ended(id=self.opened.recipe.model, steps=trained.steps, epochs=trained.epochs, alone=alone)
+        return Ended(
+            id=self.opened.recipe.model,
+            steps=trained.steps,
+            epochs=trained.epochs,
+            seconds=trained.seconds,
+            alone=alone,
+        )
 
     def _compare(self, parent: Parent, bundle: Bundle, training: Ended) -> Ended:
         """Enter and say what the training made of the model that it went on with; where that cannot be judged any more,
@@ -349,7 +365,8 @@ def told(name: str, trained: "Trained") -> str:
     """How a training went, in one line."""
     assert trained.val is not None, "every run has validation pictures"
     steps = f"{trained.steps:,} step{'' if trained.steps == 1 else 's'}"
-    return f"{name}: {steps}, {trained.epochs:.1f} epochs, {trained.val.shown} on validation"
+    spent = format_duration(trained.seconds)
+    return f"{name}: {steps}, {trained.epochs:.1f} epochs in {spent}, {trained.val.shown} on validation"
 
 
 def _conclude(at: AtWork) -> Result | None:
@@ -366,7 +383,17 @@ def refuse_other_recipe(run: RunFolder, before: Recipe, now: Recipe) -> None:
     """Raise InputError where a resumed run's recipe differs in more than may be given anew (`FREE`)."""
     for key in Recipe.model_fields:
         was, given = getattr(before, key), getattr(now, key)
+        if was != given and key == "epochs":
+            raise InputError(
+                f"{run.path} was begun with {_length(was)}, not {_length(given)}, and a length in epochs is part of a "
+                "run, because all learning rates follow from it; leave it out, and once the run is finished netsmith "
+                f"train --from {run.path} goes on with its model"
+            )
         if was != given and key not in FREE:
             raise InputError(
                 f"{run.path} was begun with {key} {was}, not {given}; go on with {was} or name another folder with -o"
             )
+
+
+def _length(epochs: float | None) -> str:
+    return "--time" if epochs is None else f"--epochs {epochs:g}"

@@ -27,12 +27,14 @@ class Ended:
     Attributes:
         id: what was trained: a candidate's id or a network's name.
         steps, epochs: that it took.
+        seconds: that it took, as `--time` counts them; None of a candidate, which trained in turns with others.
         alone: why no model stands before it, where none does.
     """
 
     id: str
     steps: int
     epochs: float
+    seconds: float | None = None
     alone: str = FRESH
 
     def enter(self, ledger: Ledger, made: Judged) -> None:
@@ -55,7 +57,8 @@ class Ended:
 
     @property
     def _record(self) -> dict[str, Any]:
-        return {"id": self.id, "steps": self.steps, "epochs": self.epochs}
+        spent = {} if self.seconds is None else {"seconds": self.seconds}
+        return {"id": self.id, "steps": self.steps, "epochs": self.epochs, **spent}
 
     @property
     def _ended(self) -> str:

@@ -259,7 +259,12 @@ def _why_losses_differ(evidence: Evidence) -> str | None:
 
 
 def _training(row: LedgerRow) -> Markup | None:
-    words = {"steps": "{:,.0f} step{}", "epochs": "{:.1f} epoch{}", "images_per_s": "{:,.0f} picture{} a second"}
+    words = {
+        "steps": "{:,.0f} step{}",
+        "epochs": "{:.1f} epoch{}",
+        "seconds": "{:,.1f} second{}",
+        "images_per_s": "{:,.0f} picture{} a second",
+    }
     found = {key: value for key in words if isinstance(value := row.after.get(key), int | float)}
     parts = [words[key].format(value, "" if value == 1 else "s") for key, value in found.items()]
     who = row.after.get("id")

@@ -122,7 +122,7 @@ def candidates(recipe: Recipe, device: torch.device, *, measured: bool) -> list[
     """
     if device.type in {"cuda", "xla"}:
         dtypes = ["bfloat16"] if computes_bfloat16(device) else ["float32"]
-    elif measured and (BFLOAT16_FLAGS & set(machine().flags) if device.type == "cpu" else computes_bfloat16(device)):
+    elif measured and (_cpu_has_bfloat16() if device.type == "cpu" else computes_bfloat16(device)):
         dtypes = ["float32", "bfloat16"]
     else:
         dtypes = ["float32"]
@@ -138,6 +138,15 @@ def candidates(recipe: Recipe, device: torch.device, *, measured: bool) -> list[
     return [
         Precision(dtype, layout) for layout in layouts for dtype in dtypes if layout == layouts[0] or dtype == dtypes[0]
     ]
+
+
+def leaves_bfloat16(recipe: Recipe, device: torch.device) -> bool:
+    """Whether a run of fixed length leaves this processor's bfloat16 instructions alone, because nobody asked."""
+    return recipe.time_s is None and recipe.dtype == "auto" and device.type == "cpu" and _cpu_has_bfloat16()
+
+
+def _cpu_has_bfloat16() -> bool:
+    return not BFLOAT16_FLAGS.isdisjoint(machine().flags)
 
 
 def measure(
