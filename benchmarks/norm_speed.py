@@ -89,7 +89,7 @@ def main() -> None:
             rows.append(
                 origin("norm_speed") | {
                     "subject": kind, "model": f"{name} r{side} b{batch}", "note": f"{note}; {options.repeats} in turn",
-                    "command": "python benchmarks/norm_speed.py",
+                    "command": f"python benchmarks/norm_speed.py --networks {name} --repeats {options.repeats}",
                 }
             )  # fmt: skip
     append(options.results, rows)

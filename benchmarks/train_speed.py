@@ -209,7 +209,7 @@ def row(line: dict[str, Any], options: argparse.Namespace) -> Row:
         note += f"; {line['of_warm']:.2f} of the rate with a warm cache"
     return origin("training speed") | {
         "subject": line["subject"], "model": shown(line["task"]), "test_top1": line["test_top1"],
-        "n": TEST_PICTURES, "note": note, "command": typed(line["task"], options),
+        "n": "" if line["test_top1"] is None else TEST_PICTURES, "note": note, "command": typed(line["task"], options),
     }  # fmt: skip
 
 
