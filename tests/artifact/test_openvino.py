@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -197,6 +198,7 @@ def unloadable(tmp_path, monkeypatch):
     (tmp_path / "site" / "openvino").mkdir(parents=True)
     (tmp_path / "site" / "openvino" / "__init__.py").write_text("raise ImportError('libopenvino.so: no such file')")
     monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)  # of the process that measures
     monkeypatch.delitem(sys.modules, "openvino", raising=False)
 
 

@@ -84,9 +84,7 @@ class Served:
     @property
     def fitness(self) -> tuple[bool, bool, bool, float]:
         """The larger the better; of what is kept, all alike."""
-        if self.found.kept:  # also where speed was not asked for
-            return True, True, True, 0.0
-        return False, not self.slow, not self.over, -self.loses
+        return self.found.kept, not self.slow, not self.over, 0.0 if self.found.kept else -self.loses
 
 
 def serve(stage: Stage, whole: Bundle, made: Made, first: Preferred, others: Sequence[str], limits: Limits) -> Served:
