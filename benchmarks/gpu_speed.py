@@ -38,7 +38,7 @@ from typing import Any
 
 import torch
 from gpu_photos import SUBJECTS, WARM_UPS, made_photos
-from results import RESULTS, Row, append, begun, origin, origin_of
+from results import RESULTS, Row, append, begun, card, origin, origin_of
 from torch import nn
 
 from netsmith.arch.names import find_layout
@@ -368,9 +368,7 @@ def main() -> None:
     about = origin("gpu_speed")  # first: where a commit is not known, nothing need be measured
     rows = list({"resnet50": speeds, "resnet-cifar": paper}.get(options.task, race)(options))
     about |= {"command": " ".join(["python", "benchmarks/gpu_speed.py", *sys.argv[1:]])}
-    if options.device.startswith("cuda"):
-        cuda = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
-        about["machine"] = f"{torch.cuda.get_device_name()}, {cuda}, {about['machine']}"
+    about["machine"] = card(options.device) + about["machine"]
     for row in rows:
         print(f"{row['subject']}, {row['model']}: {row['note']}")
     if not (options.tiny or options.held_out):

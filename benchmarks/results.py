@@ -48,6 +48,17 @@ def origin(benchmark: str) -> Row:
     }
 
 
+def card(device: str) -> str:
+    """The graphics card of a device and what drives it, to stand before the machine; "" of others."""
+    if not device.startswith("cuda"):
+        return ""
+    # Lazily: most benchmarks have no torch of their own.
+    import torch
+
+    cuda = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    return f"{torch.cuda.get_device_name(device)}, {cuda}, "
+
+
 def now() -> Row:
     """The columns `date` and `commit` of what is measured by this process."""
     checkout = Path(__file__).parent.parent

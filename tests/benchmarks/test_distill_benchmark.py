@@ -6,7 +6,9 @@ from pathlib import Path
 import cifar_weights
 import numpy as np
 import pytest
-from distill import NONE, T_95, interval, summary
+from distill import NONE, T_95, cell, command_of, ground_of, interval, parse, refuse_unlike, summary
+
+from netsmith.run.files import write_json
 
 
 def test_half_of_every_class_of_the_test_batch_is_selected_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,3 +49,26 @@ def test_gains_are_taken_seed_by_seed() -> None:
     assert alone["note"].startswith("mean of 2 seeds 85.00 (")
     assert "1.00 (1.00 to 1.00) points over none" in taught["note"]
     assert (taught["test_top1"], taught["n"], taught["subject"]) == (pytest.approx(0.86), 5000, "teacher: kd")
+
+
+def test_other_pictures_on_another_device(tmp_path: Path) -> None:
+    usual = parse(["--data", "data", "-o", "runs"])
+    assert cell(usual, "kd", 0) == "resnet20_cifar@0.5-10m-kd-0", "kept cells are found again"
+    assert command_of(usual, Path("p"), [], NONE, 1)[-4:] == ["--time", "600s", "--seed", "1"]
+    more = ["--pictures", "sets/cifar100.npz", "--teacher", "runs/t", "--epochs", "240", "--device", "cuda"]
+    options = parse([*more, "-o", "runs"])
+    assert cell(options, NONE, 2) == "cifar100-resnet20_cifar@0.5-240e-cuda-none-2"
+    for way, first in ((NONE, "train sets/cifar100.npz --model"), ("dkd", "distill resnet20_cifar@0.5 --data")):
+        typed = " ".join(command_of(options, *ground_of(options), way, 0))
+        assert typed.startswith(first)
+        assert typed.endswith("--recipe fast --epochs 240 --device cuda --seed 0")
+        assert ("--teacher runs/t --loss dkd --no-twin" in typed) == (way == "dkd")
+    for words in (more[:2], more[2:], [*more, "--data", "data"]):
+        with pytest.raises(SystemExit):
+            parse([*words, "-o", "runs"])
+    for name, sums in (("a", "1"), ("b", "1"), ("c", "2")):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "data.json", {"fingerprint": sums})
+    refuse_unlike([tmp_path / "a", tmp_path / "b"])
+    with pytest.raises(SystemExit, match="other splits"):
+        refuse_unlike([tmp_path / "a", tmp_path / "c"])
