@@ -3,7 +3,8 @@
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,12 +22,18 @@ from netsmith.data.prepare import prepare
 from netsmith.data.sources import open_source
 from netsmith.data.splits import split
 from netsmith.data.unlabelled import refuse_useless, with_unlabelled
+from netsmith.data.unlabelled_record import add_unlabelled, read_unlabelled
 from netsmith.errors import InputError
 from netsmith.export.network import export_network
 from netsmith.fit import single
+from netsmith.fit.compressing import _keep_record
 from netsmith.fit.finish import Finisher
+from netsmith.fit.parent import open_parent
+from netsmith.fit.session import Session
+from netsmith.fit.trying import Finalist
 from netsmith.models.build import build
 from netsmith.run.clock import FakeClock, SystemClock
+from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
@@ -93,7 +100,11 @@ def interrupted(*_: Any, **__: Any) -> None:
 
 
 def test_a_student_is_kept_beside_its_twin_and_tells_whom_it_learned_from(
-    teacher: Path, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    teacher: Path,
+    few: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Because it may learn on pictures without labels; always shown alike, so the teacher is asked about each once."""
     out = tmp_path / "run"
@@ -115,12 +126,50 @@ def test_a_student_is_kept_beside_its_twin_and_tells_whom_it_learned_from(
     assert "beside its twin without a teacher" in row.reason
     assert row.after["top1"]["value"] > row.before["top1"]["value"]
     assert (row.output, row.splits_read) == (artifact_hash(out / "model"), ["train", "val"])
+    assert row.after["loss"] == "kd"
+    assert row.after["teachers"] == [{"name": str(teacher), "sha256": artifact_hash(teacher)}]
     assert [each.stage for each in ledger.rows].index("distill") < [each.stage for each in ledger.rows].index("test")
     assert not broken(as_document(verify(out, seconds=0.2)))
     assert not (out / "candidates").exists()
     config = load_bundle(out).config
     assert set(config.files) == {"model.onnx", "golden.npz", "model.safetensors"}
     assert config.provenance.doubtful, "the teacher does not say what it was trained on"
+    told, seen = row.after["unlabelled"], read_unlabelled(out / "unlabelled.json")
+    assert told == {"folder": str(few / "more"), "pictures": len(seen), "left_out": 1000 - len(seen)}
+    assert len(seen) > 900
+    assert f"{len(seen):,} pictures of {few / 'more'} trained on" in (out / "report.html").read_text()
+    _are_for_training_once_labelled(out, digits, few, tmp_path)
+
+
+def _are_for_training_once_labelled(
+    run: Path, digits: tuple[NDArray[np.uint8], NDArray[np.int64]], few: Path, tmp_path: Path
+) -> None:
+    """In what begins with the student, and with what began with it."""
+    images, labels = digits
+    at = np.array([int(path.stem) for path in (few / "more").iterdir()])
+    with np.load(few / "few.npz") as found:
+        everything = {"images": [found["images"], images[at]], "labels": [found["labels"], labels[at]]}
+    path = tmp_path / "labelled.npz"
+    np.savez(path, **{name: np.concatenate(both) for name, both in everything.items()})
+    audited, later, session = audit(open_source(path)), tmp_path / "later", SimpleNamespace(clock=FakeClock())
+    shutil.copytree(run, later)
+    (later / "unlabelled.json").unlink()
+    (later / "ledger.jsonl").unlink()
+    open_parent(run).continued(RunFolder(later), cast(Session, session))
+    winner = cast(Finalist, SimpleNamespace(trained=RunFolder(run)))
+    chosen = RunFolder(tmp_path / "chosen")
+    chosen.path.mkdir()
+    add_unlabelled(chosen.unlabelled, {"0" * 64})
+    _keep_record(winner, chosen)
+    seen = read_unlabelled(run / "unlabelled.json")
+    assert read_unlabelled(chosen.unlabelled) == seen | {"0" * 64}
+    for folder in (run, later):
+        parted = open_parent(folder).pictures(audited, seed=1).items
+        assert {item.split for item in parted} == {"train", "val", "test"}
+        assert {item.split for item in parted if item.group in seen} == {"train"}
+    (later / "unlabelled.json").write_text('{"format": 1, "groups": ["x"]}')
+    with pytest.raises(InputError, match=r"unlabelled\.json cannot be read"):
+        open_parent(later).splits()
 
 
 def test_a_student_below_its_twin_is_refused_with_both_numbers(
@@ -135,6 +184,8 @@ def test_a_student_below_its_twin_is_refused_with_both_numbers(
     said = capsys.readouterr().err
     assert "distill is refused" in said
     assert "points, more than the 0 allowed" in said
+    lies = f"what is refused lies in {out / 'candidates' / 'student'}\n"
+    assert said.endswith(lies)
     assert not (out / "model").exists()
     rows = Ledger(out / "ledger.jsonl", clock=FakeClock()).rows
     assert (rows[0].stage, rows[-1].verdict) == ("parent", "refused")
@@ -144,7 +195,9 @@ def test_a_student_below_its_twin_is_refused_with_both_numbers(
     twins = yaml.safe_load((twin / "recipe.yaml").read_text())
     assert (twins["teachers"], twins["epochs"] > 1.0) == ([], True)
     assert distilled(fool, out, *short, "--resume", student=str(teacher)) == 1
-    assert "was refused" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "was refused" in said
+    assert said.endswith(lies)
     assert distilled(teacher, out, *short, "--resume", student=str(teacher)) == 2, "another teacher"
     assert "was begun with teachers" in capsys.readouterr().err
 

@@ -22,7 +22,8 @@ from netsmith.arch.layout import Layout, at_size
 from netsmith.artifact.bundle import Bundle
 from netsmith.data.items import Dataset
 from netsmith.data.masters import Masters
-from netsmith.data.unlabelled import refuse_useless, with_unlabelled
+from netsmith.data.unlabelled import pictures_below, refuse_useless, with_unlabelled
+from netsmith.data.unlabelled_record import add_unlabelled
 from netsmith.errors import CheckError, Diverged, InputError
 from netsmith.fit.job import Opened, TrainJob
 from netsmith.fit.judged import Found, verdict
@@ -136,6 +137,7 @@ class _Lesson:
     def __init__(self, job: DistillJob, session: Session, teachers: Sequence[Source]) -> None:
         self._job, self._session, self._teachers = job, session, teachers
         self._knowledge: list[Knowledge] = []
+        self._more: dict[str, Any] = {}  # what the ledger says of pictures without labels
         self._asking = 0  # multiply-adds of all teachers' answers on a training picture
 
     def check(self, opened: Opened) -> Opened:
@@ -170,10 +172,13 @@ class _Lesson:
     def work(self, at: AtWork) -> Result:
         """Train the student, and its twin; judge both; ship what is kept."""
         ledger = at.finisher.ledger
-        if (row := ledger.newest(STAGE)) is not None and row.verdict == "refused":
-            raise CheckError(f"{STAGE} was refused, {row.reason}; see {ledger.path}")
-        if row is not None and row.output is not None and (kept := made_in(at.run, row.output)) is not None:
-            return self._stage(at, kept).ship(kept)
+        row = ledger.newest(STAGE)
+        made = None if row is None or row.output is None else made_in(at.run, row.output)
+        if row is not None and row.verdict == "refused":
+            where = "" if made is None else f"; what is refused lies in {made.folder}"
+            raise CheckError(f"{STAGE} was refused, {row.reason}; see {ledger.path}{where}")
+        if made is not None:
+            return self._stage(at, made).ship(made)
         trained, pictures = self._taught(at)
         if not self._job.twin:
             if not self._session.is_step:  # whose other orders are the comparison
@@ -184,6 +189,7 @@ class _Lesson:
                     verdict="done",
                     reason="not compared with a twin without a teacher, as asked",
                     inputs=[teacher.sha256 for teacher in self._teachers],
+                    after=self._learned(at),
                 )
             return at.conclude(trained)
         student = self._exported(at, at.run.candidates / "student", trained, at.opened.recipe)
@@ -203,8 +209,13 @@ class _Lesson:
         found = verdict(before, after, max_drop=0.0)
         compute = f"{recipe.time_s:g} s each" if recipe.time_s is not None else f"{recipe.epochs:.3g} epochs for it"
         reason = f"beside its twin without a teacher ({compute}): {found.reason}"
-        stage.settle(before, after, Found(found.kept, reason))
+        stage.obey(row or stage.enter(before, after, Found(found.kept, reason), more=self._learned(at)))
         return stage.ship(student)
+
+    def _learned(self, at: AtWork) -> dict[str, Any]:
+        """From whom, how and what on, for the ledger."""
+        teachers = [{"name": teacher.name, "sha256": teacher.sha256} for teacher in self._teachers]
+        return {"teachers": teachers, "loss": at.opened.recipe.distill_loss, **self._more}
 
     def _stage(self, at: AtWork, beside: Bundle) -> Stage:
         """What judges and ships, beside another model of this run."""
@@ -222,14 +233,7 @@ class _Lesson:
         from netsmith.train.distill import Teaching
         from netsmith.train.requirements import choose_device
 
-        dataset = at.finisher.dataset
-        if self._job.unlabelled is not None:
-            dataset = with_unlabelled(
-                dataset,
-                self._job.unlabelled,
-                say=self._session.say,
-                progress=lambda done, total: self._session.progress("reading", done, total),
-            )
+        dataset = self._pictures(at)
         names = ", ".join(teacher.name for teacher in self._teachers)
         self._session.say(f"{at.opened.recipe.model} learns from {names} ({at.opened.recipe.distill_loss})")
         if at.opened.recipe.hints and len(self._teachers) > 1:
@@ -257,6 +261,23 @@ class _Lesson:
         self._knowledge.clear()
         release(choose_device(recipe))
         return trained, len(pictures)
+
+    def _pictures(self, at: AtWork) -> Dataset:
+        """The run's, and those without a label, which are written down before the first is trained on."""
+        dataset, folder = at.finisher.dataset, self._job.unlabelled
+        if folder is None:
+            return dataset
+        whole = with_unlabelled(
+            dataset,
+            folder,
+            say=self._session.say,
+            progress=lambda done, total: self._session.progress("reading", done, total),
+        )
+        found = whole.items[len(dataset.items) :]
+        add_unlabelled(at.run.unlabelled, {item.group for item in found})
+        left_out = len(pictures_below(folder)) - len(found)
+        self._more = {"unlabelled": {"folder": str(folder), "pictures": len(found), "left_out": left_out}}
+        return whole
 
     def _alone(self, at: AtWork, folder: RunFolder, recipe: Recipe) -> "Trained":
         """The twin, trained on the labels."""

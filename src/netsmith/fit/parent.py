@@ -22,6 +22,7 @@ from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset, listed
 from netsmith.data.record import read_data_json
 from netsmith.data.splits import split
+from netsmith.data.unlabelled_record import add_unlabelled, read_unlabelled
 from netsmith.errors import InputError
 from netsmith.fit.session import Session
 from netsmith.run.folder import RunFolder
@@ -62,14 +63,22 @@ class Parent:
         return read_data_json(self._record(self.run), where=str(self.run.data)).source
 
     def splits(self) -> dict[str, Split]:
-        """The split that its run had each group of equal pictures in; empty where it has no run."""
+        """The split that its run had each group of equal pictures in, those that it was trained on without a label
+        too; empty where it has no run."""
         if self.run is None or not self.run.data.exists():
             return {}
         rows = read_data_json(self._record(self.run), where=str(self.run.data)).items.values()
-        return {row.group: row.split for row in rows}
+        return {**{row.group: row.split for row in rows}, **dict.fromkeys(self.unlabelled, "train")}
+
+    @property
+    def unlabelled(self) -> frozenset[str]:
+        """Groups of pictures that it, or what it comes from, was trained on without a label."""
+        return frozenset() if self.run is None else read_unlabelled(self.run.unlabelled)
 
     def continued(self, run: RunFolder, session: Session) -> Ledger:
-        """The ledger of a run that begins with it: its own run's rows first."""
+        """The ledger of a run that begins with it: its own run's rows first. What it learned without a label is what
+        that run's model did."""
+        add_unlabelled(run.unlabelled, self.unlabelled)
         return Ledger.continued(
             run.ledger,
             self.rows(session),

@@ -49,9 +49,23 @@ def _data_facts(evidence: Evidence, audit: Mapping[str, Any]) -> Iterable[tuple[
     if isinstance(sides, dict):
         known = [key for key in ("min", "median", "max") if isinstance(sides.get(key), int | float)]
         yield "Shorter side, pixels", ", ".join(f"{key} {figures(sides[key])}" for key in known)
+    yield from _without_labels(evidence)
     if record is not None:
         yield "Seed of the split", str(record.seed)
         yield "Fingerprint", code(record.fingerprint)
+
+
+def _without_labels(evidence: Evidence) -> Iterable[tuple[str, Content]]:
+    """What was distilled with pictures that only teachers answered, in this run, in a step of it or before."""
+    for row in evidence.rows("distill"):
+        match row.after.get("unlabelled"):
+            case {"folder": str(folder), "pictures": int(pictures), "left_out": int(left_out)}:
+                step = row.after.get("step")
+                where = "" if step is None else f", {brief(step)}"
+                told = f" of {brief(folder)} trained on, which only teachers answered; {left_out:,} left out"
+                yield f"Without a label{where}", f"{plural(pictures, 'picture')}{told}"
+            case _:
+                pass
 
 
 def _notes(notes: Any) -> Markup | None:

@@ -254,6 +254,11 @@ class RunFolder:
         """`data.json`: classes and the split of every item by hash."""
         return self.path / "data.json"
 
+    @property
+    def unlabelled(self) -> Path:
+        """`unlabelled.json`: hashes of pictures without a label that were trained on, where there are any."""
+        return self.path / "unlabelled.json"
+
     def predictions(self, split: Literal["val", "test"]) -> Path:
         """`predictions/SPLIT.npz`: hash, target and logits per item."""
         return self.path / "predictions" / f"{split}.npz"
