@@ -33,9 +33,9 @@ class Job:
 
 def jobs(model: Path) -> list[Job]:
     """What is asked for of a trained model, a run folder."""
-    teacher, alone = ["--teacher", str(model), "--no-twin"], ["--macs", "0.6", "--no-baseline"]
+    teacher = ["--teacher", str(model), "--no-twin"]
     return [
-        Job("prune", model, [*alone, "--steps", "2", "--epochs", "3", "--max-drop", "100", *TRAINED]),
+        Job("prune", model, ["--macs", "0.6", "--steps", "2", "--epochs", "3", "--max-drop", "100", *TRAINED]),
         Job("distill", Path("resnet8_cifar@0.5"), [*teacher, "--epochs", "4", *TRAINED]),
         Job("quantize", model, ["--max-drop", "100"]),
         Job("compress", model, ["--budget", "size=120kB", "--time", "0"]),

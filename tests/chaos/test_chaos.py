@@ -32,6 +32,13 @@ def test_a_traceback_of_netsmiths_own_is_not_pythons_end() -> None:
     assert frames_of_netsmith(left) == frames_of_netsmith("") == []
 
 
+def test_a_twin_is_told_from_what_it_is_compared_with() -> None:
+    inner = ("/x/src/netsmith/train/trainer.py", "_advance")
+    twins = [("/x/src/netsmith/fit/going_on.py", "make_twin"), ("/x/src/netsmith/fit/distilling.py", "_alone")]
+    assert [phase_of(stack(inner, outer), filling=False) for outer in twins] == ["training of the twin"] * 2
+    assert phase_of(stack(inner, ("/x/src/netsmith/fit/pruning.py", "_alone")), filling=False) == "training"
+
+
 @pytest.mark.slow
 def test_three_kills(test_data: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(HARNESS), "--kills", "3", "--seed", "5", "--only", "kills", "--data", str(test_data)]

@@ -39,6 +39,8 @@ _RULES: tuple[tuple[str, str, str], ...] = (
     ("compress/", "", "choosing"),
     ("fit/stage.py", "judge", "judging"),
 )
+_BESIDE = {("fit/going_on.py", "make_twin"), ("fit/distilling.py", "_alone")}
+"""What trains the network that another is compared with."""
 STARTING = "starting"
 ORDER = (STARTING, "audit", "split", "choosing", "cache", "preparing", "going on", "training", "checkpoint",
          "evaluation", "export", "judging", "measuring", "answers", "results", "verifying", "report")  # fmt: skip
@@ -54,10 +56,12 @@ def frames_of_netsmith(stack: str) -> list[tuple[str, str]]:
 
 def phase_of(stack: str, *, filling: bool) -> str:
     """The phase that a stack of the main thread tells; `filling`: a cache of training pictures is growing."""
-    for inside, function in frames_of_netsmith(stack):
+    frames = frames_of_netsmith(stack)
+    beside = " of the twin" if _BESIDE.intersection(frames) else ""
+    for inside, function in frames:
         for file, name, phase in _RULES:
             if inside.startswith(file) and function.startswith(name):
-                return "cache" if phase == "training" and filling else phase
+                return f"{'cache' if phase == 'training' and filling else phase}{beside}"
     return "preparing" if "/netsmith/train/" in stack or "/netsmith/models/" in stack else STARTING
 
 
