@@ -14,7 +14,7 @@ from netsmith.cli.main import run
     ("--macs 0", "--macs is 0 of what it is; give a share above 0 and below 1"),
     ("--macs 2x", "--macs is 2 of what it is"),
     ("--macs half", "--macs 'half' is neither a number"),
-    ("--latency 5", "--latency is 5 of what it is"),
+    ("--latency 5", "--latency is 5 of what it is; give a share above 0 and below 1, or a time such as 5ms"),
     ("--latency 5parsec", "latency '5parsec' has the unknown unit"),
     ("--unstructured 0.9 --round-to 8", "--round-to is about whole channels and does not go with --unstructured"),
     ("--unstructured 0.9 --baseline", "--baseline is about whole channels"),

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from kept_word import broken
@@ -36,16 +37,20 @@ from netsmith.export.repack import repack
 from netsmith.fit import cutting, distilling, finish, going_on, pruning, stage
 from netsmith.fit.cutting import LatencyLimit, Milliseconds, Wish, all_alike, arrays_of
 from netsmith.fit.distilling import DistillJob, _Lesson, distill_run
+from netsmith.fit.field import HEADROOM
+from netsmith.fit.finish import Finisher
 from netsmith.fit.going_on import Round, Training
 from netsmith.fit.job import TrainJob
 from netsmith.fit.judged import Found, Judged
 from netsmith.fit.lengths import enter_time, time_of
 from netsmith.fit.parent import Parent, open_parent
-from netsmith.fit.pruning import PruneJob, prune_run
+from netsmith.fit.prune_job import PruneJob
+from netsmith.fit.pruning import prune_run
 from netsmith.fit.session import Session
 from netsmith.fit.teaching import OurTeacher
 from netsmith.models.build import Network, load_model
 from netsmith.run.clock import FakeClock
+from netsmith.run.files import sha256_file
 from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger, LedgerRow
 from netsmith.run.plan import Plan
@@ -60,6 +65,8 @@ MEASURED = Measurement(
     warmup=1, runs=40, resize_ms=None,
 )  # fmt: skip
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 20, "threads": 1, "dtype": "float32"}
+NOISY = 0.1
+"""Noise of a measurement from which on a missed latency says nothing."""
 
 
 def colours(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -200,7 +207,7 @@ def test_why_nothing_is_trained_beside_is_said(
 def test_a_twin_that_breaks_down_takes_nothing_from_the_pruned_one(
     unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whose verdict was drawn before, and is obeyed by a run that goes on where it may lose less and is slower."""
+    """Whose verdict was drawn before, and is obeyed by a run that goes on where it is slower."""
     train, broken = Training.train, "the loss is not finite at step 3: its logits are finite; largest norms head 9"
     ends: list[BaseException] = [KeyboardInterrupt(), Diverged(broken, "nothing is kept, try a smaller --lr")]
 
@@ -214,7 +221,7 @@ def test_a_twin_that_breaks_down_takes_nothing_from_the_pruned_one(
         prune(ground, tmp_path / "out", twin=None)
     monkeypatch.setattr(stage, "measure_many", lambda models, **_: [replace(MEASURED, p50_ms=9.0) for _ in models])
     said: list[str] = []
-    result = prune(ground, tmp_path / "out", twin=None, max_drop=-100.0, resume=True, said=said)
+    result = prune(ground, tmp_path / "out", twin=None, resume=True, said=said)
     *_, baseline, kept, _, _ = rows_of(tmp_path / "out")
     reason = "a natively scaled-down network for comparison was left out, because its training broke down: "
     assert (baseline.stage, baseline.reason, baseline.after) == ("baseline", reason + broken, {})
@@ -272,17 +279,73 @@ def test_what_was_cut_without_training_on_other_pictures_keeps_its_word(
     assert broken(as_document(verify(tmp_path / "out"))) == []
 
 
-def test_what_loses_too_much_is_refused(unmeasured: None, ground: Path, tmp_path: Path) -> None:
-    """And nothing is trained to compare it with."""
+def test_what_loses_too_much_is_refused_until_it_may(
+    unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is trained to compare it with, nor again when it is judged by another `--max-drop`."""
+    out = tmp_path / "out"
     wish, flags = half(target=Times(0.05), round_to=1, importance="l1"), {**QUICK, "lr": 1e-6}
-    with pytest.raises(CheckError, match=r"prune is refused, it loses [\d.]+ points, more than the 0 allowed"):
-        prune(ground, tmp_path / "out", wish=wish, flags=flags, twin=None, max_drop=0.0)
-    assert not RunFolder(tmp_path / "out").model.exists()
-    *_, baseline, refused = rows_of(tmp_path / "out")
+    asked: dict[str, Any] = {"wish": wish, "flags": flags}
+    with pytest.raises(CheckError, match=r"prune is refused, it loses [\d.]+ points, more than the 0 allowed") as told:
+        prune(ground, out, **asked, twin=None, max_drop=0.0)
+    assert str(told.value).endswith(f"what is refused lies in {out / 'candidates' / 'pruned'}")
+    assert "nothing was trained" not in str(told.value)
+    assert not RunFolder(out).model.exists()
+    *_, baseline, refused = rows_of(out)
     assert baseline.reason.endswith("because the pruned one is refused; --baseline trains one all the same")
     assert refused.verdict == "refused"
-    with pytest.raises(CheckError, match="prune is refused"):
-        prune(ground, tmp_path / "out", wish=wish, flags=flags, twin=None, resume=True)
+    assert load_bundle(out / "candidates" / "pruned").config.labels == CLASSES
+    with pytest.raises(CheckError, match="more than the 0 allowed"):
+        prune(ground, out, **asked, twin=None, max_drop=0.0, resume=True)
+    assert [row.stage for row in rows_of(out)].count("prune") == 1, "by the same limit it is not judged again"
+
+    def trained(*_: Any, **__: Any) -> Any:
+        raise AssertionError("there is nothing to train")
+
+    def killed(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "train", trained)
+    with pytest.raises(CheckError, match=r"more than the 0\.5 allowed"):
+        prune(ground, out, **asked, max_drop=0.5, resume=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Finisher, "complete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prune(ground, out, **asked, resume=True)
+    with pytest.raises(InputError, match="was judged by another --max-drop"):
+        prune(ground, out, **asked, max_drop=0.0, resume=True)
+    assert prune(ground, out, **asked, resume=True).artifact == refused.output
+    verdicts = [(row.verdict, row.output) for row in rows_of(out) if row.stage == "prune"]
+    assert verdicts == [("refused", refused.output)] * 2 + [("kept", refused.output)]
+
+
+def test_what_was_only_cut_and_refused_is_trained_where_that_is_allowed(
+    unmeasured: None, ground: Path, tmp_path: Path
+) -> None:
+    mend = "nothing was trained after the cut: give --time such as 10m, or --epochs, with --resume"
+    for flags, said in (({"threads": 1}, True), (QUICK, False), ({"threads": 1}, False)):
+        with pytest.raises(CheckError, match="more than the -100 allowed") as told:
+            prune(ground, tmp_path / "out", flags=flags, max_drop=-100.0, resume=True)
+        assert (mend in str(told.value)) == said
+    cut, trained = (row for row in rows_of(tmp_path / "out") if row.stage == "prune")
+    assert cut.output != trained.output
+    assert [row.stage for row in rows_of(tmp_path / "out")].count("cut") == 1
+    assert (tmp_path / "out" / "metrics.jsonl").exists()
+
+
+def test_a_model_that_cannot_run_is_refused_before_anything_is_trained(ground: Path, tmp_path: Path) -> None:
+    shutil.copytree(ground / "model", tmp_path / "model")
+    shutil.copy(ground / "data.npz", tmp_path)
+    model, record = tmp_path / "model" / "model.onnx", tmp_path / "model" / "config.json"
+    graph = onnx.load(model)
+    graph.graph.node[0].op_type = "Unheard"
+    onnx.save(graph, model)
+    config = json.loads(record.read_text())
+    config["files"]["model.onnx"] = sha256_file(model)
+    record.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"model\.onnx is refused by ONNX Runtime"):
+        prune(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("asked", "says"), [
@@ -320,7 +383,7 @@ def test_a_latency_is_found_by_halving(ground: Path, tmp_path: Path, monkeypatch
         layout = select(network.layout, pools.ties.keep(losses.drop(np.array(kept)))).layout
         return LatencyLimit(whole, Times(0.6)).timed(layout)[1].p50_ms
 
-    for limit, most in ((Times(0.6), 0.6 * milliseconds(way[0])), (Milliseconds(1.5), 1.5)):
+    for limit, most in ((Times(0.6), 0.6 * milliseconds(way[0])), (Milliseconds(1.5), HEADROOM * 1.5)):
         kept, shown = LatencyLimit(whole, limit).choose(losses, "global")
         place = way.index(kept.tolist())
         assert milliseconds(way[place]) <= most < milliseconds(way[place - 1])
@@ -329,6 +392,10 @@ def test_a_latency_is_found_by_halving(ground: Path, tmp_path: Path, monkeypatch
         LatencyLimit(whole, Times(0.01)).refuse(pools)
     with pytest.raises(InputError, match="within --latency already"):
         LatencyLimit(whole, Milliseconds(100.0)).refuse(pools)
+    LatencyLimit(whole, Milliseconds(1.02 * milliseconds(way[0]))).refuse(pools)  # too near to be sure of
+    least = milliseconds(way[-1]) / HEADROOM
+    with pytest.raises(InputError, match=f"for 100us in the end; .*ask for no less than {least:.3g}ms"):
+        LatencyLimit(whole, Milliseconds(0.1)).refuse(pools)
 
 
 def test_a_finished_network_is_held_to_the_latency_that_was_asked_for(
@@ -348,9 +415,10 @@ def test_a_finished_network_is_held_to_the_latency_that_was_asked_for(
         prune(ground, tmp_path / "out", wish=half(measure="latency", target=Times(0.6)), flags={"threads": 1})
 
 
-def test_beside_what_is_late_nothing_is_trained(
+def test_what_is_late_is_refused_before_the_test_pictures_are_read(
     unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And nothing is trained beside it; another session measures again, and may find it in time."""
     quick = replace(MEASURED, p50_ms=0.5, p90_ms=0.5, low=0.5, high=0.5)
     asked: list[int] = []
 
@@ -360,11 +428,22 @@ def test_beside_what_is_late_nothing_is_trained(
 
     monkeypatch.setattr(cutting, "measure_many", lambda models, **_: [MEASURED, quick])
     monkeypatch.setattr(stage, "measure_many", late)
-    with pytest.raises(CheckError, match="the finished model misses its budget"):
-        prune(ground, tmp_path / "out", wish=half(measure="latency", target=Milliseconds(0.7)), twin=None)
-    rows = {row.stage: row for row in rows_of(tmp_path / "out")}
-    assert "left out, because the pruned one misses latency" in rows["baseline"].reason
-    assert (rows["prune"].verdict, asked) == ("kept", [2, 2, 2]), "measured as often as a finished model is"
+    out, wish = tmp_path / "out", half(measure="latency", target=Milliseconds(0.7))
+    missed = "prune is refused, it misses latency 900us of 700us: .*; measure again with --resume when the machine is q"
+    with pytest.raises(CheckError, match=missed):
+        prune(ground, out, wish=wish, twin=None)
+    rows = {row.stage: row for row in rows_of(out)}
+    assert "left out, because the pruned one is refused" in rows["baseline"].reason
+    assert (rows["prune"].verdict, asked) == ("refused", [2, 2, 2]), "measured as often as a finished model is"
+    assert rows["prune"].before["latency_ms"]["high"] > rows["prune"].after["latency_ms"]["high"] == 0.9
+    assert not any("test" in row.splits_read for row in rows.values())
+    assert not RunFolder(out).model.exists()
+    with pytest.raises(CheckError, match=missed):
+        prune(ground, out, wish=wish, resume=True)
+    monkeypatch.setattr(stage, "measure_many", lambda models, **_: [MEASURED, quick])
+    monkeypatch.setattr(finish, "measure", lambda *_, **__: quick)
+    result = prune(ground, out, wish=wish, resume=True)
+    assert (result.artifact, [row.met for row in result.budget]) == (rows["prune"].output, [True])
 
 
 @pytest.mark.parametrize("runs", [True, False])
@@ -531,13 +610,18 @@ def test_a_pruned_network_learns_on_from_the_one_it_came_from(
 
 @pytest.mark.slow
 def test_pruned_as_typed(ground: Path, tmp_path: Path) -> None:
-    """Measured, verified in a fresh process, predicted with."""
-    command = ["prune", str(ground / "model"), "--data", str(ground / "data.npz"), "--latency", "0.95", "--epochs", "1"]
-    command += ["--max-drop", "100", "-o", str(tmp_path / "out"), "--json", "--quiet"]
+    """Measured, and verified in a fresh process; of a network that is much faster with fewer channels, so that only a
+    busy machine excuses a refusal."""
+    network, out = settled(find_layout(NAME, num_classes=len(CLASSES), img_size=32)).eval(), tmp_path / "out"
+    export_network(network, tmp_path / "model", labels=CLASSES, preprocess=Preprocess(size=32))
+    command = ["prune", str(tmp_path / "model"), "--data", str(ground / "data.npz"), "--latency", "0.6"]
+    command += ["--epochs", "1", "--threads", "1", "--no-baseline", "--max-drop", "100", "-o", str(out), "--json", "-q"]
     done = subprocess.run([sys.executable, "-m", "netsmith", *command], capture_output=True, text=True)
     if done.returncode == 1:
-        assert "prune is refused, it " in done.stderr  # a busy machine
-        return
+        row = rows_of(out)[-1]
+        noise = max(side["latency_ms"]["noise"] for side in (row.before, row.after))
+        if noise > NOISY:
+            pytest.skip(f"other work on the machine, noise {noise:.0%}: {row.reason}")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["final"]["model"] == f"{NAME}+pruned"
     verify = [sys.executable, "-m", "netsmith", "verify", str(tmp_path / "out"), "--json"]

@@ -87,7 +87,8 @@ def prune(
         baseline: Also train a network that was scaled down natively to the same cost, with the compute of both
             trainings of the pruned one, now and before. Done wherever the pruned one is trained and kept, unless
             --no-baseline.
-        max_drop: Points of validation accuracy that may be lost, 1 if not given.
+        max_drop: Points of validation accuracy that may be lost, 1 if not given, and any number with --unstructured,
+            which is for looking. With --resume another number judges what was refused anew, without training.
         time: Time of training after cutting, such as 90s, 10m or 1h30m; the baseline's comes on top.
         epochs: Passes over the training pictures, in place of --time.
         config: Recipe file under the flags.
@@ -108,7 +109,8 @@ def prune(
     if time is not None and epochs is not None:
         raise InputError("--time and --epochs do not go together; leave one out")
 
-    from netsmith.fit.pruning import MAX_DROP, PruneJob, prune_run
+    from netsmith.fit.prune_job import MAX_DROP, PruneJob
+    from netsmith.fit.pruning import prune_run
 
     job = PruneJob(
         source=source,
@@ -208,5 +210,6 @@ def _latency(text: str) -> "Target | Milliseconds":
 
 def _part(share: float, what: str) -> float:
     if not 0 < share < 1:
-        raise InputError(f"{what} is {share:g} of what it is; give a share above 0 and below 1")
+        time = ", or a time such as 5ms" if what == "--latency" else ""
+        raise InputError(f"{what} is {share:g} of what it is; give a share above 0 and below 1{time}")
     return share

@@ -26,6 +26,7 @@ from netsmith.compress.prune.spending import LABELS, Kept, Measure, Spending
 from netsmith.data.cache import Prepared
 from netsmith.data.items import Targets
 from netsmith.errors import CheckError, InputError
+from netsmith.fit.field import HEADROOM
 from netsmith.run.budget import format_count, format_latency
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
@@ -139,6 +140,8 @@ class CostLimit:
 class LatencyLimit:
     """Milliseconds for the upper bound of p90, or a share of the p50 of the whole network, timed in turns with it.
 
+    Of milliseconds no more than `HEADROOM` is taken: what comes of it is held to them after training, at another hour.
+
     Attributes:
         whole: the artifact of the whole network; its preprocessing is used.
         limit: of the two.
@@ -167,9 +170,10 @@ class LatencyLimit:
                 f"{pools.layout.name} takes {_shown(whole)} here, which is within --latency already; ask for less"
             )
         if not self._fits(whole, found):
+            less = "" if isinstance(self.limit, Times) else f" than {found.high / HEADROOM:.3g}ms"
             raise InputError(
                 f"no pruning brings {pools.layout.name} to {self._asked(whole)}; the least, measured here, is "
-                f"{_shown(found)}; ask for no less, or give a smaller --round-to or --min-width"
+                f"{_shown(found)}; ask for no less{less}, or give a smaller --round-to or --min-width"
             )
 
     def choose(self, losses: Losses, spread: Spread) -> tuple[Kept, str]:
@@ -209,13 +213,16 @@ class LatencyLimit:
     def _fits(self, whole: Measurement, found: Measurement) -> bool:
         if isinstance(self.limit, Times):
             return found.p50_ms <= self.limit.factor**self.ease * whole.p50_ms
-        return found.high <= self.limit.limit**self.ease * whole.high ** (1 - self.ease)
+        return found.high <= self._most(self.limit, whole)
+
+    def _most(self, limit: Milliseconds, whole: Measurement) -> float:
+        return (HEADROOM * limit.limit) ** self.ease * whole.high ** (1 - self.ease)
 
     def _asked(self, whole: Measurement) -> str:
         if isinstance(self.limit, Times):
             factor = self.limit.factor**self.ease
             return f"p50 {factor * whole.p50_ms:.3g} ms, {factor:.3g} of {whole.p50_ms:.3g} ms"
-        return f"p90 at most {self.limit.limit**self.ease * whole.high ** (1 - self.ease):.3g} ms"
+        return f"p90 at most {self._most(self.limit, whole):.3g} ms, for {in_words(self.limit)} in the end"
 
 
 def _shown(found: Measurement) -> str:

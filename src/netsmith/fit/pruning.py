@@ -10,30 +10,26 @@ A pruned network has to be better than one that was made as small from the start
 such a one, scaled down by its family's own rule, is trained for as long as both trainings of the pruned one took, and
 both stand in the ledger. Where it is left out, or its training breaks down, the ledger says so, and why: the verdict on
 the pruned one is that of the first measurement, before the other is trained.
+
+`--resume` draws a verdict anew only where the question is another one: by another `--max-drop`, or after a training
+that was not asked for before; and where a time was missed, because another session may measure less. It is drawn on
+validation pictures, so nothing is spent by asking again.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netsmith.arch.cost import cost
 from netsmith.arch.graph import Norm
 from netsmith.arch.layout import Layout, layout_graph
-from netsmith.arch.scale_to import Times, resolve
+from netsmith.arch.scale_to import Times
 from netsmith.artifact.bundle import CONFIG, Bundle, artifact_hash
-from netsmith.artifact.runtimes import choose_runtime
+from netsmith.artifact.runtimes import open_session
 from netsmith.errors import CheckError, InputError
-from netsmith.fit.composing import (
-    FLAGS,
-    UNNORMALISED,
-    compose_recipe,
-    given_layers,
-    last_given,
-    refuse_taught,
-)
-from netsmith.fit.cutting import Channels, CostLimit, Cut, LatencyLimit, Milliseconds, SingleWeights, Wish, in_words
+from netsmith.fit.composing import UNNORMALISED, compose_recipe, last_given, refuse_taught
+from netsmith.fit.cutting import Channels, Cut, LatencyLimit
 from netsmith.fit.explaining import what_it_shows
 from netsmith.fit.finish import ATTEMPTS
 from netsmith.fit.going_on import (
@@ -47,10 +43,11 @@ from netsmith.fit.going_on import (
     spec_of,
 )
 from netsmith.fit.judged import Found, Judged, verdict
+from netsmith.fit.prune_job import PruneJob, cut_of, refuse_other_network
 from netsmith.fit.recipes import look_at
 from netsmith.fit.session import Session
 from netsmith.fit.single import refuse_other_recipe, told
-from netsmith.fit.stage import Parent, Stage, open_parent, run_stage
+from netsmith.fit.stage import Stage, open_parent, run_stage
 from netsmith.fit.starting import Continued
 from netsmith.run.budget import Budget
 from netsmith.run.files import make_folder
@@ -74,61 +71,6 @@ ROUNDS = "rounds"
 """Folder of the rounds before the last, in the run."""
 RATES = {"sgd": 0.02, "adamw": 1e-3, "rmsprop": 2e-3, "muon": 1e-3, "lamb": 2e-3}
 """Rate after a cut, by optimizer: above that of `train --from`, because what was cut has to be made up for."""
-KEPT = {"img_size": "--img-size", "drop_rate": "--drop", "drop_path": "--drop-path"}
-"""Fields of a recipe that a pruned network has from the whole one, and their flags."""
-MAX_DROP = 1.0
-"""Points of the headline that pruning may cost on validation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PruneJob:
-    """What was asked for.
-
-    Attributes:
-        source: folder of the artifact, or of the run that holds it.
-        wish: channels that go; None where single weights do.
-        sparsity: share of the single weights that go; None where channels do.
-        per_layer: of single weights, that share of every layer.
-        flags: recipe fields that were given as flags.
-        config: a recipe file under the flags.
-        steps: rounds of cutting and training.
-        twin: whether a natively scaled-down network is trained beside it; None for where it is trained itself, and its
-            family has such a network.
-        max_drop: points of the headline that it may lose on validation; None does not ask.
-        resume: go on with an interrupted run.
-    """
-
-    source: Path
-    wish: Wish | None
-    sparsity: float | None = None
-    per_layer: bool = False
-    flags: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    config: Path | None = None
-    steps: int = 1
-    twin: bool | None = None
-    max_drop: float | None = MAX_DROP
-    resume: bool = False
-
-    @cached_property
-    def layers(self) -> list[tuple[str, dict[str, Any]]]:
-        """What was said of the recipe, the strongest last."""
-        return given_layers(self.config, self.flags)
-
-    def wishes(self) -> dict[str, Any]:
-        """What decides which network comes out, beside the recipe, by flag."""
-        wish = self.wish
-        if wish is None:
-            return {"--unstructured": self.sparsity, "--per-layer": self.per_layer, "--steps": self.steps}
-        return {
-            f"--{wish.measure}": in_words(wish.target), "--importance": wish.importance,
-            "--per-layer": wish.spread == "per-layer", "--round-to": wish.round_to, "--min-width": wish.min_width,
-            "--steps": self.steps,
-        }  # fmt: skip
-
-    @property
-    def trains(self) -> bool:
-        """Whether a length was given for training."""
-        return any(last_given(self.layers, key) is not None for key in ("time_s", "epochs"))
 
 
 def prune_run(job: PruneJob, session: Session, *, measure_s: float = 2.0) -> Result:
@@ -151,11 +93,12 @@ def prune_run(job: PruneJob, session: Session, *, measure_s: float = 2.0) -> Res
         raise InputError(
             "--steps cuts little by little, with training between; give --epochs or --time, or leave it out"
         )
-    _refuse_other_network(job, parent.bundle.layout, side=parent.bundle.config.preprocess.size)
+    refuse_other_network(job, parent.bundle.layout, side=parent.bundle.config.preprocess.size)
     if job.wish is None and last_given(job.layers, "opt") == "muon":
         raise InputError("--opt muon turns zeros of --unstructured into other numbers; take sgd or adamw")
+    open_session(parent.bundle, warn=lambda _: None)  # refuses a graph that cannot run before anything is trained
     network = parent.network()
-    cut, budget = _cut_of(job, parent, session)
+    cut, budget = cut_of(job, parent, session)
     if not (session.output.is_dir() and any(session.output.iterdir())):  # else it was found possible already
         cut.refuse(network)
         if job.twin:
@@ -165,36 +108,6 @@ def prune_run(job: PruneJob, session: Session, *, measure_s: float = 2.0) -> Res
     return run_stage(
         PRUNE, parent, session, pruning.work, resume=job.resume, seed=seed, budget=budget, measure_s=measure_s
     )
-
-
-def _refuse_other_network(job: PruneJob, layout: Layout, *, side: int) -> None:
-    """Refuse a recipe for another network than the one that is pruned, which keeps its own side and rates."""
-    own = {"img_size": side, "drop_rate": layout.head.dropout, "drop_path": layout.drop_path}
-    for where, values in job.layers:
-        for key, flag in KEPT.items():
-            if values.get(key, own[key]) not in (own[key], 0):  # 0 is the network's own
-                what = flag if where == FLAGS else f"{where}: {key}"
-                raise InputError(f"{what} cannot change here: the network keeps its own, {own[key]:g}; leave it out")
-
-
-def _cut_of(job: PruneJob, parent: Parent, session: Session) -> tuple[Cut, Budget]:
-    """How it is cut, and what the result is held to."""
-    if job.wish is None:
-        assert job.sparsity is not None, "one of the two"
-        return SingleWeights(sparsity=job.sparsity, spread="per-layer" if job.per_layer else "global"), Budget()
-    wish, now = job.wish, cost(parent.bundle.layout)
-    match wish.measure, wish.target:
-        case "latency", Times() | Milliseconds() as limit:
-            runtime, threads = choose_runtime(parent.bundle, warn=session.warn)
-            timed = LatencyLimit(parent.bundle, limit, runtime=runtime, threads=threads, progress=session.progress)
-            budget = Budget(latency_ms=limit.limit if isinstance(limit, Milliseconds) else None)
-            return Channels(wish=wish, limit=timed), budget
-        case "macs" | "params" as measure, int() | Times() as target:
-            whole = now.macs if measure == "macs" else now.params
-            most = resolve(target, now, measure)
-            return Channels(wish=wish, limit=CostLimit(measure, whole, most)), Budget(**{f"{measure}": most})
-        case measure, target:
-            raise AssertionError(f"{measure} cannot be {target}")
 
 
 class _Pruning:
@@ -211,48 +124,75 @@ class _Pruning:
         runtime = stage.parent.runtime(stage.finisher.plan, warn=stage.session.warn)
         stage = replace(stage, finisher=replace(stage.finisher, runtime=runtime))
         row = stage.ledger.newest(PRUNE)
-        if row is not None and row.verdict == "refused":
-            raise CheckError(stage.refusal(row.reason))
-        made = None if row is None or row.output is None else stage.made(row.output)
-        if made is None:
+        drawn = None if row is None else self._drawn(stage, row.output)
+        anew = row is None or row.verdict == "refused"
+        if row is not None and anew and self._stands(drawn):
+            raise CheckError(stage.refusal(row.reason, output=row.output))
+        if not anew and not self._stands(drawn):
+            raise InputError(
+                f"the network in {stage.run.path} was judged by another --max-drop, or without --time or --epochs, and "
+                "kept; go on as it was typed then, or name another folder with -o"
+            )
+        made = None if row is None or row.output is None or self._trains_now(drawn) else stage.made(row.output)
+        if made is None or anew:
             training = self._training(stage)
             if not self._alone(stage):
                 stage.session.say(announcement(stage.parent, training))
-            made = self._made(stage, training)
-            if row is None:
+            made = made or self._made(stage, training)
+            if anew:
                 self._settle(stage, made, training)
         return stage.ship(made)
 
     def _settle(self, stage: Stage, made: Bundle, training: "Training") -> None:
         """Judge what was made, where it is not refused set the twin beside it, and enter both."""
         decided = self._decided(stage, made)
-        if stage.ledger.newest(BASELINE) is None:
-            beside, how = self._beside(stage, made, training, decided)
-            if beside is None:
-                enter_twin(stage, decided["row"]["after"], None, how)
+        there = stage.ledger.newest(BASELINE)
+        if there is None or (there.output is None and stage.ledger.newest(PRUNE) is not None):  # left out when refused
+            twin, how = self._beside(stage, made, training, decided)
+            if twin is None:
+                enter_twin(stage, decided["after"], None, how)
             else:  # all three are timed in turns
-                _, after, twin = stage.judge(stage.parent.bundle, made, beside)
-                enter_twin(stage, after.record(), twin, how)
-        stage.obey(stage.ledger.add(PRUNE, **decided["row"]))
+                _, after, judged = stage.judge(stage.parent.bundle, made, twin)
+                enter_twin(stage, after.record(), judged, how)
+        stage.obey(stage.ledger.add(PRUNE, **decided))
+
+    def _drawn(self, stage: Stage, artifact: str | None) -> Mapping[str, Any] | None:
+        """The newest verdict on an artifact; None where none is recorded."""
+        values = (row.value for row in reversed(stage.finisher.plan.rows) if row.kind == VERDICT)
+        return next((value for value in values if value["row"]["output"] == artifact), None)
+
+    def _stands(self, drawn: Mapping[str, Any] | None) -> bool:
+        """Whether the verdict of an earlier session is what would be drawn now, as far as anybody can know."""
+        if drawn is None:
+            return True
+        same = drawn.get("max_drop", self.job.max_drop) == self.job.max_drop
+        return same and not drawn["missed"] and not self._trains_now(drawn)
+
+    def _trains_now(self, drawn: Mapping[str, Any] | None) -> bool:
+        """Whether what an earlier session judged was only cut, and is to be trained."""
+        return drawn is not None and self.job.trains and not drawn.get("trained", True)
 
     def _decided(self, stage: Stage, made: Bundle) -> dict[str, Any]:
-        """The row of the verdict on an artifact, and the limits it misses, by a plan row: a resumed run, which may have
-        trained the twin for hours, does not draw another."""
+        """The row of the verdict on an artifact, by a plan row: a resumed run, which may have trained the twin for
+        hours, does not draw another."""
         plan, budget, artifact = stage.finisher.plan, stage.finisher.budget, artifact_hash(made.folder)
-        for row in reversed(plan.rows):
-            if row.kind == VERDICT and row.value["row"]["output"] == artifact:
-                return row.value
+        drawn = self._drawn(stage, artifact)
+        if drawn is not None and self._stands(drawn):
+            return drawn["row"]
         before, after = stage.judge(stage.parent.bundle, made)
         attempts = 1
         while after.missed(budget) and (attempts := attempts + 1) <= ATTEMPTS:
             before, after = stage.judge(stage.parent.bundle, made)
-        found = self._verdict(before, after)
+        found = self._verdict(before, after, budget)
         row = {
             "verdict": found.word, "reason": found.reason, "inputs": [before.artifact], "output": artifact,
             "before": before.record(), "after": after.record(), "splits_read": ["train", "val"],
         }  # fmt: skip
-        missed = [str(each) for each in after.missed(budget)]
-        return plan.add(VERDICT, {"row": row, "missed": missed}, at=0, why="judged before all that is compared with it")
+        value = {
+            "row": row, "max_drop": self.job.max_drop, "trained": self.job.trains,
+            "missed": [str(each) for each in after.missed(budget)],
+        }  # fmt: skip
+        return plan.add(VERDICT, value, at=0, why="judged before all that is compared with it")["row"]
 
     def _beside(
         self, stage: Stage, made: Bundle, training: "Training", decided: Mapping[str, Any]
@@ -260,19 +200,20 @@ class _Pruning:
         """The twin and the length of its training, or None and why there is none."""
         if left_out := self._alone(stage):
             return None, left_out
-        if not self.job.twin:
-            missed, refused = ", ".join(decided["missed"]), decided["row"]["verdict"] == "refused"
-            if refused or missed:
-                why = "is refused" if refused else f"misses {missed}"
-                return None, f"left out, because the pruned one {why}; --baseline trains one all the same"
+        if not self.job.twin and decided["verdict"] == "refused":
+            return None, "left out, because the pruned one is refused; --baseline trains one all the same"
         measure = "params" if self.job.wish is not None and self.job.wish.measure == "params" else "macs"
         rounds = self._rounds(stage) if self.job.trains else []
         return make_twin(stage, made, training, rounds=rounds, measure=measure)
 
-    def _verdict(self, before: Judged, after: Judged) -> Found:
+    def _verdict(self, before: Judged, after: Judged, budget: Budget) -> Found:
         target = self.job.wish.target if self.job.wish is not None and self.job.wish.measure == "latency" else None
-        share = target.factor if isinstance(target, Times) else None  # milliseconds are a budget of the whole run
-        return verdict(before, after, max_drop=self.job.max_drop, faster=target is not None, share=share)
+        share, most = target.factor if isinstance(target, Times) else None, self.job.max_drop
+        found = verdict(before, after, max_drop=most, faster=target is not None, share=share, budget=budget)
+        mends = ["measure again with --resume when the machine is quiet"] if after.missed(budget) else []
+        if not self.job.trains and not verdict(before, after, max_drop=most).kept:
+            mends += ["nothing was trained after the cut: give --time such as 10m, or --epochs, with --resume"]
+        return replace(found, reason="; ".join([found.reason, *mends]))
 
     def _alone(self, stage: Stage) -> str:
         """Why nothing is trained for comparison; "" where something is."""

@@ -20,8 +20,8 @@ Every stage opens, judges and ends by this module, and ends as `train` does (`Fi
 - The ledger begins with the parent's rows, so the last folder tells the whole story.
 - `judge` opens the artifact again, answers the validation pictures, and times all that it is given in turns in one
   fresh process, so that a disturbance of the machine meets them alike.
-- What is refused leaves no model in the folder: the ledger has the row with both sides' numbers, and `settle` raises
-  CheckError (exit 1) with the reason. A folder whose stage was settled before obeys its row.
+- What is refused is not shipped, there is no `model/`: the ledger has the row with both sides' numbers, and `settle`
+  raises CheckError (exit 1) with the reason and where it lies. A folder whose stage was settled before obeys its row.
 """
 
 import shutil
@@ -233,11 +233,20 @@ class Stage:
         """
         self.session.say(f"{self.name}: {row.verdict}, {row.reason}")
         if row.verdict == "refused":
-            raise CheckError(self.refusal(row.reason))
+            raise CheckError(self.refusal(row.reason, output=row.output))
 
-    def refusal(self, reason: str) -> str:
-        """What a refused stage says at its end."""
-        return f"{self.name} is refused, {reason}; {self.parent.path} stays the better model, see {self.run.ledger}"
+    def refusal(self, reason: str, *, output: str | None = None) -> str:
+        """What a refused stage says at its end.
+
+        Args:
+            reason: of its row.
+            output: hash of what is refused, where it may still be looked at.
+        """
+        made = None if output is None else self.made(output)
+        where = "" if made is None else f"; what is refused lies in {made.folder}"
+        return (
+            f"{self.name} is refused, {reason}; {self.parent.path} stays the better model, see {self.run.ledger}{where}"
+        )
 
     def ship(self, bundle: Bundle) -> Result:
         """Make an artifact that was kept the run's own, and finish the run.
