@@ -44,7 +44,7 @@ def test_of_a_run_that_stays_the_same_only_the_rate_is_said() -> None:
         (
             Moment(0.25, 128, head_only=False),
             {"progressive": (0.5, 0.75), "train_size": 192},
-            ["pictures had 128 of 192 pixels, as they have at 25% of training, where its rate is highest"],
+            ["pictures had 128 of 192 pixels, as they have at 25% of training, where that rate is highest"],
         ),
     ],
 )

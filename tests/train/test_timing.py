@@ -235,8 +235,10 @@ def test_a_run_of_which_no_update_was_timed_before_is_over_in_time(tmp_path: Pat
     )
     assert 0.93 * 60.0 <= spent <= 1.02 * 60.0
     assert steps > 5000
-    planned = [row.at for row in Plan(tmp_path / "plan.jsonl").rows if row.kind == "total_steps"]
-    assert planned[:2] == [0, 1], "the first update tells how many there is time for"
+    planned = [(row.at, row.value) for row in Plan(tmp_path / "plan.jsonl").rows if row.kind == "total_steps"]
+    assert planned[0] == (0, 1)
+    assert planned[1][0] == 1, "the first update tells how many there is time for"
+    assert 100 < planned[1][1] < 125, "of its pace, half a second at the full side"
 
 
 def test_two_changes_of_cost_at_once_are_multiplied() -> None:

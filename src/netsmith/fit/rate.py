@@ -147,7 +147,7 @@ def _stretch(recipe: Recipe, moment: "Moment") -> list[str]:
     if moment.side is not None:
         told.append(
             f"pictures had {moment.side} of {recipe.train_size or recipe.img_size} pixels, as they have at "
-            f"{moment.progress:.0%} of training, where its rate is highest"
+            f"{moment.progress:.0%} of training, where that rate is highest"
         )
     return told
 

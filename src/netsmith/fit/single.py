@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 FREE = frozenset({"time_s", "device", "threads", "workers", "on_nan", "sharded"})
 """What a resumed run may have anew; what became of the rest is in its plan and its weights."""
 LEFT_ALONE = (
-    "this processor has instructions for bfloat16, which a run of so many --epochs leaves alone because it measures "
-    "nothing; --amp takes them, which is usually faster, and --time tries"
+    "this processor has instructions for bfloat16, which a run by --epochs leaves alone, because it measures nothing; "
+    "--amp takes them and is usually faster, --time finds out"
 )
 
 
