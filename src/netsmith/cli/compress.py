@@ -65,8 +65,8 @@ def compress(
         max_drop: Points of validation accuracy (of tags mAP) that the result may lose; if not given, no limit but five
             points for rounding.
         unlabelled: Folder of more pictures, without labels, for all that is taught by the model.
-        config: Recipe file under the flags, such as the recipe.yaml of a run; networks, sides, drops, lengths and how
-            is taught are not its to say here.
+        config: Recipe file under the flags, for all that is trained; networks, sides, drops, lengths and how is taught
+            are not its to say here. Its rate holds after a cut too, for which that of a first training is high.
         out: Folder of the new run.
         resume: Go on with the interrupted run in the folder.
         strict: Refuse data of which a picture would be left out.
