@@ -201,7 +201,7 @@ def test_why_nothing_is_trained_beside_is_said(
     job = replace(PruneJob(source=ground / "model", wish=half(), flags=QUICK), **asked)
     at_work: Any = SimpleNamespace(session=SimpleNamespace(is_step=step), parent=parent)
     nothing: Any = None
-    assert pruning._Pruning(job, nothing)._alone(at_work) == says
+    assert pruning._Pruning(job, nothing)._left_out(at_work) == says
 
 
 def test_a_twin_that_breaks_down_takes_nothing_from_the_pruned_one(
@@ -229,6 +229,32 @@ def test_a_twin_that_breaks_down_takes_nothing_from_the_pruned_one(
     assert (kept.stage, kept.verdict, kept.output) == ("prune", "kept", result.artifact)
     assert kept.after["latency_ms"]["p50"] == 1.0
     assert "p50 1 -> 1 ms" in kept.reason
+
+
+def test_what_ends_the_comparison_says_how_to_ship_without_it(
+    unmeasured: None, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it comes from the training of the other network or from measuring it."""
+    train, said, way_out = Training.train, list[str](), "--resume --no-baseline goes by that"
+
+    def without_memory(self: Training, *of: Any, recipe: Recipe | None = None, **more: Any) -> Any:
+        if recipe is not None:
+            raise CheckError("there is no memory for the optimizer's step")
+        return train(self, *of, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "train", without_memory)
+        with pytest.raises(CheckError, match=rf"^there is no memory for the optimizer's step; .*{way_out}"):
+            prune(ground, tmp_path / "out", twin=None, said=said)
+    assert sum(line.startswith("if the pruned network is kept, a network scaled") for line in said) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "measure_many", lambda models, **_: [*[MEASURED] * (len(models) - 1), None])
+        with pytest.raises(CheckError, match=rf"was not measured in time; .*{way_out}"):
+            prune(ground, tmp_path / "out", twin=None, resume=True)
+    result = prune(ground, tmp_path / "out", twin=False, resume=True)
+    *_, baseline, kept, _, _ = rows_of(tmp_path / "out")
+    assert baseline.reason.endswith("left out (--no-baseline)")
+    assert (kept.stage, kept.verdict, kept.output) == ("prune", "kept", result.artifact)
 
 
 def test_a_run_that_was_stopped_between_its_rounds_goes_on(
@@ -494,7 +520,8 @@ def test_the_twin_has_the_time_that_was_planned_with_and_what_is_not_counted_is_
     parent = open_parent(ground / "model")
     recipe = Recipe(model=NAME, img_size=SIDE, time_s=5.0)
     of: Any = SimpleNamespace(recipe=recipe)
-    told = going_on.announcement(parent, of)
+    told = going_on.announcement(parent, of, asked=False)
+    assert told.startswith("if the pruned network is kept, a network scaled down natively is trained")
     assert "for 5.0s: the 5.0s of the pruned one and what its parent took, a time that is not known" in told
     length, said = going_on._length(parent, of, rounds, macs=5)
     assert length == {"time_s": 10.0 + 99.0}
@@ -506,7 +533,8 @@ def test_the_twin_has_the_time_that_was_planned_with_and_what_is_not_counted_is_
     config = parent.bundle.config.model_copy(update={"provenance": origin})
     (tmp_path / "metrics.jsonl").write_text('{"seconds": 7.0, "epoch": 3.0}\n')
     known = Parent(parent.path, replace(parent.bundle, config=config), RunFolder(tmp_path))
-    assert "is trained for comparison, for the compute of both" in going_on.announcement(known, of)
+    told = going_on.announcement(known, of, asked=True)
+    assert told.startswith("a network scaled down natively is trained for comparison, for the compute of both")
     length, said = going_on._length(known, of, [], macs=cost(parent.bundle.layout).macs)
     assert length == {"epochs": 3.0}
     assert said.endswith("; what was trained before its parent's last training, from resnet8 on, is not counted")

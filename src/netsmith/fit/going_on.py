@@ -7,7 +7,8 @@ take the same MACs, of every round as many as its network had. The parent's is t
 is said.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from netsmith.arch.spec import Spec, with_classes
 from netsmith.artifact.bundle import CONFIG, Bundle, load_bundle
 from netsmith.compress.prune.spending import Measure
 from netsmith.data.cache import Prepared, prepared
-from netsmith.errors import Diverged, InputError
+from netsmith.errors import CheckError, Diverged, InputError
 from netsmith.fit.composing import compose_recipe
 from netsmith.fit.cutting import Asked
 from netsmith.fit.judged import Judged
@@ -186,15 +187,33 @@ def refuse_without_twin(parent: Parent, *, trains: bool) -> None:
         )
 
 
-def announcement(parent: Parent, training: Training) -> str:
-    """That a twin will be trained, for how long, and how to do without."""
+@contextmanager
+def telling_how_to_do_without() -> Generator[None]:
+    """What ends a comparison, and would again, says how to go on without it: the verdict is in the plan."""
+    try:
+        yield
+    except CheckError as error:
+        raise CheckError(
+            f"{error}; the pruned network has its verdict: --resume --no-baseline goes by that, uncompared"
+        ) from error
+
+
+def announcement(parent: Parent, training: Training, *, asked: bool) -> str:
+    """That a twin will be trained, for how long, and how to do without.
+
+    Args:
+        parent: of the pruned network.
+        training: of it.
+        asked: whether the twin is trained also where the pruned network is refused.
+    """
     before, seconds = trained_before(parent), training.recipe.time_s
     length = "the compute of both trainings of the pruned one"
     if seconds is not None:
         own = format_duration(before[0]) if before is not None else "a time that is not known"
         whole = format_duration(seconds + (before or (0.0, 0.0))[0])
         length = f"{whole}: the {format_duration(seconds)} of the pruned one and what its parent took, {own}"
-    return f"where it is kept, a natively scaled-down one is trained for comparison, for {length} (--no-baseline: none)"
+    who = "a network" if asked else "if the pruned network is kept, a network"
+    return f"{who} scaled down natively is trained for comparison, for {length}; --no-baseline leaves it out"
 
 
 def make_twin(

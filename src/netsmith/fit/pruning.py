@@ -41,6 +41,7 @@ from netsmith.fit.going_on import (
     make_twin,
     refuse_without_twin,
     spec_of,
+    telling_how_to_do_without,
 )
 from netsmith.fit.judged import Found, Judged, verdict
 from netsmith.fit.prune_job import PruneJob, cut_of, refuse_other_network
@@ -136,8 +137,8 @@ class _Pruning:
         made = None if row is None or row.output is None or self._trains_now(drawn) else stage.made(row.output)
         if made is None or anew:
             training = self._training(stage)
-            if not self._alone(stage):
-                stage.session.say(announcement(stage.parent, training))
+            if not self._left_out(stage):
+                stage.session.say(announcement(stage.parent, training, asked=bool(self.job.twin)))
             made = made or self._made(stage, training)
             if anew:
                 self._settle(stage, made, training)
@@ -148,12 +149,13 @@ class _Pruning:
         decided = self._decided(stage, made)
         there = stage.ledger.newest(BASELINE)
         if there is None or (there.output is None and stage.ledger.newest(PRUNE) is not None):  # left out when refused
-            twin, how = self._beside(stage, made, training, decided)
-            if twin is None:
-                enter_twin(stage, decided["after"], None, how)
-            else:  # all three are timed in turns
-                _, after, judged = stage.judge(stage.parent.bundle, made, twin)
-                enter_twin(stage, after.record(), judged, how)
+            with telling_how_to_do_without():
+                twin, how = self._beside(stage, made, training, decided)
+                if twin is None:
+                    enter_twin(stage, decided["after"], None, how)
+                else:  # all three are timed in turns
+                    _, after, judged = stage.judge(stage.parent.bundle, made, twin)
+                    enter_twin(stage, after.record(), judged, how)
         stage.obey(stage.ledger.add(PRUNE, **decided))
 
     def _drawn(self, stage: Stage, artifact: str | None) -> Mapping[str, Any] | None:
@@ -198,7 +200,7 @@ class _Pruning:
         self, stage: Stage, made: Bundle, training: "Training", decided: Mapping[str, Any]
     ) -> tuple[Bundle | None, str]:
         """The twin and the length of its training, or None and why there is none."""
-        if left_out := self._alone(stage):
+        if left_out := self._left_out(stage):
             return None, left_out
         if not self.job.twin and decided["verdict"] == "refused":
             return None, "left out, because the pruned one is refused; --baseline trains one all the same"
@@ -215,7 +217,7 @@ class _Pruning:
             mends += ["nothing was trained after the cut: give --time such as 10m, or --epochs, with --resume"]
         return replace(found, reason="; ".join([found.reason, *mends]))
 
-    def _alone(self, stage: Stage) -> str:
+    def _left_out(self, stage: Stage) -> str:
         """Why nothing is trained for comparison; "" where something is."""
         if self.job.twin:
             return ""
