@@ -22,6 +22,8 @@ JOINED: tuple[Mapping[str, Any], ...] = (
 )  # fmt: skip
 """Fields that recipes were given after the first runs were kept, the newest first, each with the value that stands for
 what was done before. A field that joins a recipe belongs in a new mapping before these, or no kept run is found."""
+WORKERS = 1
+"""What `workers` said where it was not given, before it said nothing; of pictures that are kept, as here, the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,7 @@ class Job:
         Equal only for the same run of the same recipe, defaults included.
         """
         recipe = self.fields().model_dump(mode="json")
+        recipe["workers"] = WORKERS if recipe["workers"] is None else recipe["workers"]
         found = [self._named(recipe)]
         for joined in JOINED:
             if any(recipe[name] != before for name, before in joined.items()):

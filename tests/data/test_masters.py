@@ -3,6 +3,7 @@ and changes no pixel."""
 
 import errno
 import os
+import re
 import resource
 import shutil
 import signal
@@ -28,6 +29,7 @@ from netsmith.data.shrink import master_shape, shrink
 from netsmith.data.sources import open_source
 from netsmith.data.store import write_store
 from netsmith.errors import InputError
+from netsmith.fit.opening import MASTER_MARGIN
 
 SIDE = 8
 
@@ -86,6 +88,11 @@ def test_decoded_when_needed(dataset: Dataset, tmp_path: Path, decoded: list[int
         found[0][0, 0, 0] = 1
     with pytest.raises(IndexError):
         found[len(found)]
+
+
+def test_what_a_photo_takes_is_what_the_readme_says() -> None:
+    height, width = master_shape(3000, 4000, side=round(MASTER_MARGIN * 224))
+    assert round(3 * height * width / 1e6, 2) == 0.27
 
 
 def test_uniform_pictures_are_one_array_once_they_all_are_there(dataset: Dataset, tmp_path: Path) -> None:
@@ -233,7 +240,43 @@ def test_where_there_is_no_room_pictures_are_the_same(
     assert len(decoded) == 2 * len(dataset.items)
     assert len(said) == 2
     assert all("has no room for the decoded training pictures (0.0 MB" in text for text in said)
+    assert all("(train: --workers)" in text for text in said)
+    assert all(text.endswith("weights; make room or set NETSMITH_CACHE to another disk") for text in said)
     assert [path.suffix for path in (tmp_path / "c").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("encoding", ["decoded", "re-encoded"])
+def test_what_a_full_cache_holds_already_is_said(
+    encoding: Encoding, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "earlier.pixels").write_bytes(np.random.default_rng(0).bytes(3_000_000))
+    free(monkeypatch, 1000)
+    said: list[str] = []
+    opened(dataset, tmp_path / "c", encoding=encoding, warn=said.append)
+    assert re.search(r"make room \(what it holds already, 3\.\d MB, may be deleted when no command runs\)", said[0])
+
+
+def test_pixels_that_memory_will_not_hold_are_said_once(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = sum(picture.size for picture in expected(dataset))
+
+    def told(memory: int, folder: str = "c") -> list[str]:
+        said: list[str] = []
+        monkeypatch.setattr(module, "machine", lambda: SimpleNamespace(memory_bytes=memory))
+        opened(dataset, tmp_path / folder, warn=said.append)
+        return said
+
+    assert told(needed) == told(0) == []  # 0: unknown
+    for fill in (False, True):
+        if fill:
+            opened(dataset, tmp_path / "c").fill()
+        (said,) = told(needed - 1)
+        assert "are more than this machine's memory" in said
+    free(monkeypatch, 0)
+    (said,) = told(needed - 1, "d")  # nothing is kept, so nothing is read again
+    assert "has no room" in said
 
 
 @pytest.mark.parametrize("how", ["needed", "fill", "ahead"])

@@ -3,9 +3,10 @@ picture vanishes and comes back."""
 
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,15 +14,20 @@ import torch
 from pictures import class_files, write_files
 from tiny_training import tiny_network, tiny_recipe, weights_hash
 
+from netsmith.data import masters as module
 from netsmith.data.audit import audit
 from netsmith.data.items import Dataset
-from netsmith.data.masters import Masters, masters
+from netsmith.data.masters import Encoding, Masters, masters
+from netsmith.data.prepare import Pixels
+from netsmith.data.shrink import shrink
 from netsmith.data.sources import open_source
 from netsmith.errors import InputError
 from netsmith.run.clock import SystemClock
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
+from netsmith.train import feed as feeding
 from netsmith.train.augment.pipeline import Augmentation
+from netsmith.train.batch import Delivery
 from netsmith.train.checkpoints import steps_saved
 from netsmith.train.feed import Feed, TrainingData
 from netsmith.train.trainer import Trainer
@@ -40,8 +46,8 @@ def dataset(source: Path) -> Dataset:
     return audit(open_source(source)).dataset
 
 
-def opened(dataset: Dataset, folder: Path, *, filled: bool = False) -> Masters:
-    found = masters(dataset, dataset.items, side=10, folder=folder)
+def opened(dataset: Dataset, folder: Path, *, filled: bool = False, encoding: Encoding = "decoded") -> Masters:
+    found = masters(dataset, dataset.items, side=10, folder=folder, encoding=encoding)
     if filled:
         found.fill()
     return found
@@ -52,14 +58,14 @@ def feed(images: Masters) -> Feed:
     return Feed(images, images.labels, augmentation=augmentation, batch_size=BATCH, seed=0)
 
 
-def trainer(images: Masters, run: Path) -> Trainer:
+def trainer(images: Masters, run: Path, **changes: object) -> Trainer:
     run.mkdir(exist_ok=True)
     empty = np.zeros((0, 8, 8, 3), np.uint8)
     data = TrainingData(images, images.labels, empty, np.zeros(0, np.int64), Preprocess(size=8), "pictures")
     return Trainer(
         tiny_network(),
         data,
-        tiny_recipe(crop_scale=(0.5, 1.0), epochs=2.0),
+        tiny_recipe(**({"crop_scale": (0.5, 1.0), "epochs": 2.0} | changes)),
         plan=Plan(run / "plan.jsonl"),
         clock=SystemClock(),
         checkpoints=run / "checkpoints",
@@ -109,3 +115,86 @@ def test_weights_are_the_same_also_where_a_picture_vanishes_and_comes_back(
     assert again.resume()
     again.advance()
     assert weights_hash(again.network) == weights_hash(whole.network)
+
+
+# Pictures of which no pixels are kept
+
+
+@pytest.fixture
+def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+
+
+def with_cores(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(feeding, "machine", lambda: SimpleNamespace(cores_usable=count))
+
+
+@pytest.mark.usefixtures("no_room")
+def test_where_none_are_kept_several_threads_decode_and_batches_are_the_same(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [feed(opened(dataset, tmp_path / "c")).batch(step) for step in range(6)]
+    with_cores(monkeypatch, 4)
+    three, met = threading.Barrier(3), threading.Event()
+
+    def shrunk(image: bytes | Pixels, *, side: int) -> Pixels:
+        if not met.is_set():  # waits until three are at it at once
+            with suppress(threading.BrokenBarrierError):
+                three.wait(timeout=10)
+                met.set()
+        return shrink(image, side=side)
+
+    monkeypatch.setattr(module, "shrink", shrunk)
+    with closing(feed(opened(dataset, tmp_path / "c")).batches(0)) as batches:
+        for batch, other in zip(islice(batches, 6), expected, strict=True):
+            assert torch.equal(batch.images, other.images)
+    assert met.is_set()
+
+
+def test_one_thread_keeps_up_with_pictures_that_are_kept_as_pixels(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_cores(monkeypatch, 8)
+    growing, whole = opened(dataset, tmp_path / "c"), opened(dataset, tmp_path / "d", filled=True)
+    assert [feed(images).own_workers() for images in (growing, whole)] == [1, 1]
+    assert feed(opened(dataset, tmp_path / "e", encoding="re-encoded")).own_workers() == 7  # JPEGs
+    growing.fill()
+    assert feed(growing).own_workers() == 1
+
+
+@pytest.mark.usefixtures("no_room")
+@pytest.mark.parametrize(
+    ("device", "cores", "processes", "expected"),
+    [("cpu", 1, 1, 1), ("cpu", 8, 1, 7), ("cpu", 8, 2, 3), ("cpu", 64, 1, 16), ("meta", 8, 1, 8), ("meta", 64, 1, 16),
+     ("meta", 64, 8, 8), ("meta", 4, 8, 1)],
+)  # fmt: skip
+def test_the_cores_that_decode(
+    device: str, cores: int, processes: int, expected: int, dataset: Dataset, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A device that is no CPU leaves all of them, and processes of one machine share them."""
+    with_cores(monkeypatch, cores)
+    world = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    for name, value in {**world, "MASTER_ADDR": "a", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    source = feed(opened(dataset, tmp_path / "c"))
+    source.delivery = Delivery(torch.device(device))
+    assert source.own_workers() == expected
+
+
+@pytest.mark.usefixtures("no_room")
+def test_a_training_takes_the_threads_that_were_asked_for(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_cores(monkeypatch, 4)
+    began: list[int] = []
+    real = feeding.ThreadPoolExecutor
+
+    def pool(workers: int, **settings: object) -> object:
+        began.append(workers)
+        return real(workers, **settings)  # pyright: ignore
+
+    monkeypatch.setattr(feeding, "ThreadPoolExecutor", pool)
+    for number, changes in enumerate(({}, {"workers": 1})):
+        trainer(opened(dataset, tmp_path / "c"), tmp_path / f"run-{number}", **changes).advance()
+    assert began == [3, 1]

@@ -97,7 +97,7 @@ class RecipeFlags:
         channels_last: Memory layout; measured if not given with --time.
         compile: torch.compile; where not given, on CUDA in runs of twenty minutes and more. On a CPU it is slower.
         threads: CPU threads.
-        workers: Threads that prepare batches.
+        workers: Threads that prepare batches; if not given one, or where decoded pictures have no room one per core.
         sync_bn: With torchrun: batch norm over the pictures of all processes; if not given, where each has few.
         sharded: With torchrun: divide weights and optimizer over the processes, for networks too large for one device.
     """

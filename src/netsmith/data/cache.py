@@ -93,6 +93,26 @@ def prepared(
     return Prepared(store, preprocess.size, dataset.targets(kept), tuple(item.key for item in kept))
 
 
+def room_to_make(folder: Path) -> str:
+    """What to do where the folder of a cache has no room, as the end of a sentence."""
+    held = sum(allocated(path) for path in folder.glob("*"))
+    there = f" (what it holds already, {shown_bytes(held)}, may be deleted when no command runs)" if held else ""
+    return f"make room{there} or set NETSMITH_CACHE to another disk"
+
+
+def allocated(path: Path) -> int:
+    """Bytes that a file has on its disk, none where there is no file."""
+    try:
+        return os.stat(path).st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def shown_bytes(count: int) -> str:
+    """Such as 1.3 GB or 20.5 MB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 _UNWRITABLE = frozenset({*FULL_DISK, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 
 
@@ -105,7 +125,7 @@ def writing_to(place: Path) -> Generator[None]:
         if error.errno not in _UNWRITABLE:
             raise
         raise InputError(
-            f"decoded pictures cannot be kept in {place} ({error.strerror}); make room or set NETSMITH_CACHE"
+            f"decoded pictures cannot be kept in {place} ({error.strerror}); {room_to_make(place)}"
         ) from None
 
 

@@ -69,6 +69,11 @@ class Filling:
         """uint8 [bytes of all pictures], read-only, once they all are there as pixels."""
         return self._shelf.pixels() if self._shelf is not None and self._left == 0 else None
 
+    @property
+    def keeps_pixels(self) -> bool:
+        """Whether a picture that was decoded is there as pixels from then on, and not decoded at its next use again."""
+        return self._shelf is not None and self._keeps and self._shelf.pixels() is not None
+
     def _obtain(self, index: int) -> Pixels:
         shelf = self._shelf
         if shelf is None:

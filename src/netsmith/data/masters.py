@@ -14,7 +14,6 @@ import errno
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 
-from netsmith.data.cache import cache_root, writing_to
+from netsmith.data.cache import allocated, cache_root, room_to_make, shown_bytes, writing_to
 from netsmith.data.filling import Filling
 from netsmith.data.items import Dataset, Item, Progress, Targets
 from netsmith.data.prepare import ImageError, Pixels
@@ -35,6 +34,7 @@ from netsmith.data.shrink import master_shape, shrink
 from netsmith.data.store import Store, locked, open_store
 from netsmith.errors import InputError
 from netsmith.run.files import FULL_DISK
+from netsmith.run.machine import machine
 
 Encoding = Literal["decoded", "re-encoded"]
 """What masters look like: exactly as decoded, or after one more JPEG of quality 95."""
@@ -45,6 +45,7 @@ pictures and everything else on its disk."""
 JPEG_SHARE = 0.35
 """Bytes of re-encoded masters over those of their pixels, at most as a rule: the smaller a photo, the larger its
 share."""
+_BY_THREADS = "by a thread for every core that can be spared (train: --workers)"
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,11 @@ def filled_ahead(images: object, order: Iterable[int]) -> AbstractContextManager
     return nullcontext()
 
 
+def decoded_at_every_use(images: object) -> bool:
+    """Whether pictures are masters of which no pixels are kept, so that whoever needs one decodes it, every time."""
+    return isinstance(images, Masters) and isinstance(images.pictures, Filling) and not images.pictures.keeps_pixels
+
+
 def masters(
     dataset: Dataset,
     items: Sequence[Item],
@@ -148,7 +154,10 @@ def masters(
     labels = dataset.targets(items)
     with writing_to(place.path.parent), locked(place.path):
         look = f"{_settings(side)} {encoding}"
-        return Masters(opened(), labels, tuple(item.key for item in items), look)
+        found = Masters(opened(), labels, tuple(item.key for item in items), look)
+    if not decoded_at_every_use(found):
+        place.say_if_larger_than_memory(tell)
+    return found
 
 
 def encoding_that_fits(items: Sequence[Item], *, side: int, folder: Path | None = None) -> Encoding:
@@ -215,9 +224,9 @@ class _Place:
                 if error.errno not in (*FULL_DISK, errno.EFBIG):  # too big: `ulimit -f`
                     raise
         tell(
-            f"{self.path.parent} has no room for the decoded training pictures ({_shown(self.pixel_bytes)}, and "
-            "some to spare): they are decoded anew whenever they are needed, which is slower and gives the same "
-            "weights; make room or set NETSMITH_CACHE to another disk"
+            f"{self.path.parent} has no room for the decoded training pictures ({shown_bytes(self.pixel_bytes)}, and "
+            f"some to spare): they are decoded anew whenever they are needed, {_BY_THREADS}, which is slower and gives "
+            f"the same weights; {room_to_make(self.path.parent)}"
         )
         return None
 
@@ -225,28 +234,27 @@ class _Place:
         """The file of re-encoded pictures, or what does as if where there is no room for it."""
         fits = self.has_room(self.jpeg_bytes, taken_by=self.jpeg_path)
         tell(
-            f"{self.path.parent} had no room for the decoded training pictures ({_shown(self.pixel_bytes)}, and "
+            f"{self.path.parent} had no room for the decoded training pictures ({shown_bytes(self.pixel_bytes)}, and "
             "some to spare) when the run began: they are re-encoded as JPEG of quality 95, which changes pixels "
-            f"slightly, and {'decoded' if fits else 'not even kept as that but made anew'} whenever they are needed; "
-            "for a new run make room or set NETSMITH_CACHE to another disk"
+            f"slightly, and {'decoded' if fits else 'not even kept as that but made anew'} whenever they are needed, "
+            f"{_BY_THREADS}; for a new run {room_to_make(self.path.parent)}"
         )
         return JpegShelf(self.jpeg_path if fits else None, self.shapes)
+
+    def say_if_larger_than_memory(self, tell: Callable[[str], None]) -> None:
+        """Say that the pixels, which are kept, will not all stay in memory."""
+        memory = machine().memory_bytes
+        if 0 < memory < self.pixel_bytes:
+            tell(
+                f"the decoded training pictures ({shown_bytes(self.pixel_bytes)}) are more than this machine's memory "
+                f"({shown_bytes(memory)}): every epoch reads them from {self.path.parent} again, which a fast local "
+                "disk keeps up with; where it is none, set NETSMITH_CACHE to one"
+            )
 
     def has_room(self, needed: int, *, taken_by: Path) -> bool:
         """Whether the disk has that many bytes for a file, which may have some of them, and some to spare."""
         free = shutil.disk_usage(self.path.parent).free
-        return needed + max(KEPT_FREE, needed // 4) <= free + _allocated(taken_by)
-
-
-def _allocated(path: Path) -> int:
-    try:
-        return os.stat(path).st_blocks * 512
-    except FileNotFoundError:
-        return 0
-
-
-def _shown(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+        return needed + max(KEPT_FREE, needed // 4) <= free + allocated(taken_by)
 
 
 def _unheard(text: str) -> None:

@@ -112,7 +112,8 @@ class Recipe(BaseModel):
         sharded: with several processes, weights, gradients, the optimizer's memory and averaged weights are divided
             over them, for networks that do not fit into one device's memory.
         threads: CPU threads of the computation, or None for the usable cores.
-        workers: threads that prepare batches ahead, >= 0.
+        workers: threads that prepare batches ahead, >= 0, or None for one, and for a thread per usable core (16 at
+            most; one less on a CPU) where there is no room for decoded pictures. Batches do not depend on it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -189,7 +190,7 @@ class Recipe(BaseModel):
     sync_bn: Literal["auto"] | bool = "auto"
     sharded: bool = False
     threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
-    workers: int = Field(default=1, ge=0, le=MOST_THREADS)
+    workers: int | None = Field(default=None, ge=0, le=MOST_THREADS)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

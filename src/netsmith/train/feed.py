@@ -10,8 +10,10 @@ places s * B ... s * B + B - 1, so it may begin in one epoch and end in the next
 - training can go on at any step without replaying the earlier ones, and batches do not depend on the number of workers.
 
 Threads rather than processes: the work is numpy and torch code that releases the interpreter, and the pictures are
-not copied between address spaces. One thread keeps up on a few cores. Each computes alone: what it works on is small
-and in its cache, and sharing it with threads that training wants for itself costs more than it gains.
+not copied between address spaces. Each computes alone: what it works on is small and in its cache, and sharing it with
+threads that training wants for itself costs more than it gains. Where nobody says how many, one keeps up with pictures
+that are kept as pixels. Those that are decoded at every use get a thread per core: the threads work only while fewer
+batches are ready than were asked for, so they take from training what it would spend waiting for them.
 """
 
 import ctypes
@@ -30,17 +32,20 @@ from numpy.typing import NDArray
 
 from netsmith.data.cache import Prepared
 from netsmith.data.items import Targets
-from netsmith.data.masters import Masters, filled_ahead
+from netsmith.data.masters import Masters, decoded_at_every_use, filled_ahead
+from netsmith.run.machine import machine
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.recipe import Recipe
 from netsmith.run.scores import are_tags
+from netsmith.run.world import World
 from netsmith.train.augment.mixing import Mixing, mix, mixed_targets
 from netsmith.train.augment.pipeline import Augmentation, Images
 from netsmith.train.batch import Batch, Delivery, Sent
 from netsmith.train.order import balanced_order, plain_order
 from netsmith.train.rendering import Rendered
 
-AHEAD = 3  # batches ready or in work per worker
+AHEAD = 2  # batches ready or in work per worker, beside one more
+MOST_WORKERS = 16  # that are not asked for
 
 
 @dataclass(frozen=True)
@@ -212,7 +217,7 @@ class Feed:
         return self.delivery.dispatch(lambda: self.batch(step, side))
 
     def batches(
-        self, start: int, *, workers: int = 1, side: Callable[[int], int | None] = _unchanged
+        self, start: int, *, workers: int | None = None, side: Callable[[int], int | None] = _unchanged
     ) -> Generator[Batch, None, None]:
         """Batches of steps `start`, `start` + 1, ... without end, on the device that trains, prepared ahead.
 
@@ -221,12 +226,19 @@ class Feed:
 
         Args:
             start: first step.
-            workers: threads; 0 prepares each batch when it is asked for.
+            workers: threads; 0 prepares each batch when it is asked for; None: as many as suit the pictures.
             side: of the pictures of a step, see `batch`. What it says of coming steps may change until their batch is
                 asked for: those that were prepared at another side are prepared again.
         """
         with filled_ahead(self.images, self._from(start)):
-            yield from self._batches(start, workers, side)
+            yield from self._batches(start, self.own_workers() if workers is None else workers, side)
+
+    def own_workers(self) -> int:
+        """Threads that prepare batches where nobody says how many; on a CPU training keeps a core for itself."""
+        if not decoded_at_every_use(self.images):
+            return 1
+        cores = machine().cores_usable // World.here().local_size
+        return max(1, min(MOST_WORKERS, cores - (self.delivery.device.type == "cpu")))
 
     def _from(self, step: int) -> Generator[int]:
         """All pictures, in the order in which batches from `step` on need them, this process's of an epoch first."""
@@ -250,7 +262,7 @@ class Feed:
 
         pending: deque[tuple[int | None, Future[Sent]]] = deque()
         try:
-            ahead = AHEAD * workers
+            ahead = AHEAD * workers + 1
             pending.extend(prepare(step) for step in range(start, start + ahead))
             for step in count(start):
                 if pending[0][0] != side(step):
