@@ -2,7 +2,7 @@
 
 import pytest
 
-from netsmith.cli.main import run
+from netsmith.cli.main import VERBS, run
 from netsmith.errors import InputError
 from netsmith.run.world import World, alone
 
@@ -36,7 +36,11 @@ def test_alone_is_the_call():
     assert alone(lambda: 3) == 3
 
 
-@pytest.mark.parametrize("typed", [["fit", "digits"], ["train", "digits", "--model", "resnet8_cifar", "--find-lr"]])
+FOR_ONE = [[verb] for verb in VERBS if verb != "train"]
+FOR_ONE += [["fit", "digits"], ["train", "digits", "--model", "resnet8_cifar", "--find-lr"]]
+
+
+@pytest.mark.parametrize("typed", FOR_ONE, ids=" ".join)
 def test_what_is_for_one_process_is_refused_in_a_sentence(typed, monkeypatch, capsys, tmp_path):
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
@@ -44,3 +48,6 @@ def test_what_is_for_one_process_is_refused_in_a_sentence(typed, monkeypatch, ca
     said = capsys.readouterr().err
     assert "is for one process, and torchrun started 4" in said
     assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+    monkeypatch.delenv("RANK")  # what one of them starts alone
+    assert run([typed[0], "--help"]) == 0

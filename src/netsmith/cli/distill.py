@@ -9,7 +9,6 @@ from netsmith.cli.console import PLAIN, Console, Output
 from netsmith.cli.recipe_flags import NONE, ConfigFile, RecipeFlags
 from netsmith.cli.tables import outcome
 from netsmith.errors import InputError
-from netsmith.run.world import refuse_several
 
 EXAMPLES = """\
 Examples:
@@ -89,7 +88,6 @@ def distill(
         pretrained_dir: Folder of weights files, looked at before the cache and the net.
         strict: Refuse data of which a picture would be left out.
     """
-    refuse_several("distill", "type it without torchrun")
     if out is None:
         raise InputError("where the run goes is not said; name its folder with -o")
     taught = {

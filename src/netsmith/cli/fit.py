@@ -7,7 +7,6 @@ from cyclopts import Parameter
 
 from netsmith.cli.console import PLAIN, Console, Output
 from netsmith.cli.tables import outcome
-from netsmith.run.world import refuse_several
 
 EXAMPLES = """\
 Examples:
@@ -62,7 +61,6 @@ def fit(
     from netsmith.run.budget import Budget, parse_duration
     from netsmith.run.recipe import Recipe
 
-    refuse_several("fit", "train one network with `torchrun ... -m netsmith train`, or type it without torchrun")
     if seed is not None:
         Recipe.check_flag("--seed", "seed", seed)
     limits = Budget.parse(budget) if budget else None

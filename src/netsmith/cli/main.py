@@ -7,7 +7,8 @@ How a verb is added: write `netsmith/cli/VERB.py` with
 - `EXAMPLES`, printed under the help;
 
 then add a row to `VERBS` here. The function parses nothing itself, calls one function of a lower layer and prints
-through `console.Console`. It returns None, or raises:
+through `console.Console`. Several processes of torchrun get no further than here, unless the row says `several`. The
+function returns None, or raises:
 
     InputError    the user's mistake: one sentence on stderr, exit code 2; a full disk is told the same way
     CheckError    a check or a budget failed: one sentence on stderr, exit code 1
@@ -38,14 +39,16 @@ from netsmith import __version__
 from netsmith.cli.console import tell
 from netsmith.errors import CheckError, InputError, near
 from netsmith.run.files import FULL_DISK
+from netsmith.run.world import refuse_several
 
 
 @dataclass(frozen=True)
 class Verb:
-    """Where a verb's function is and what the list of verbs says about it."""
+    """Where a verb's function is, what the list of verbs says about it, and whether processes may do it together."""
 
     function: str
     help: str
+    several: bool = False
 
 
 VERBS = {
@@ -67,7 +70,7 @@ VERBS = {
     ),
     "report": Verb("netsmith.cli.report:report", "Write the report of a run, finished or not, as one HTML file."),
     "scale": Verb("netsmith.cli.scale:scale", "Scale a network to a cost: as near as it gets, never above."),
-    "train": Verb("netsmith.cli.train:train", "Train one network and finish it like a fit."),
+    "train": Verb("netsmith.cli.train:train", "Train one network and finish it like a fit.", several=True),
     "val": Verb("netsmith.cli.val:val", "Score an artifact on labelled pictures: top-1, top-5, loss."),
     "verify": Verb("netsmith.cli.verify:verify", "Check everything that a run or an artifact says about itself."),
 }
@@ -136,6 +139,8 @@ def run(arguments: Sequence[str]) -> int:
 
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
+        if first in VERBS and not VERBS[first].several:
+            refuse_several(first, "only netsmith train uses several: type it without torchrun, or with RANK unset")
         build(first)(list(arguments))
         sys.stdout.flush()
     except CycloptsError as error:

@@ -10,7 +10,6 @@ from netsmith.cli.recipe_flags import NONE, ConfigFile, RecipeFlags
 from netsmith.cli.tables import outcome
 from netsmith.compress.prune.kinds import Kind
 from netsmith.errors import InputError
-from netsmith.run.world import refuse_several
 
 if TYPE_CHECKING:
     from netsmith.arch.scale_to import Target
@@ -96,7 +95,6 @@ def prune(
         resume: Go on with the interrupted run in the folder.
         strict: Refuse data of which a picture would be left out.
     """
-    refuse_several("prune", "type it without torchrun")
     if out is None:
         raise InputError("where the run goes is not said; name its folder with -o")
     if steps < 1:

@@ -84,9 +84,7 @@ def quantize(
     """
     from netsmith.errors import InputError
     from netsmith.fit.quantizing import QuantizeJob, quantize_run
-    from netsmith.run.world import refuse_several
 
-    refuse_several("quantize", "type it without torchrun")
     if not 0 <= max_drop <= 100:
         raise InputError(f"--max-drop is {max_drop:g}; give points of accuracy from 0 to 100, such as 0.5")
     rounds = precision in (None, "int8")
