@@ -14,7 +14,7 @@ from netsmith.errors import CheckError, InputError
 
 VERB = textwrap.dedent(
     '''
-    import sys, time
+    import os, sys, time
     from netsmith.errors import CheckError, InputError
 
     EXAMPLES = "Examples: probe wait"
@@ -27,6 +27,8 @@ VERB = textwrap.dedent(
                 time.sleep(60)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt("go on with --resume") from None
+        if what == "threads":
+            print(os.environ["OMP_WAIT_POLICY"])
         if what == "much":
             for line in range(1_000_000):
                 print(line)
@@ -50,9 +52,9 @@ def start(tmp_path):
     """Start `netsmith probe WHAT` in a process of its own."""
     (tmp_path / "probe_verb.py").write_text(VERB)
     paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
     def started(what: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         return subprocess.Popen(
             [sys.executable, "-c", RUN, "probe", what],
             stdout=subprocess.PIPE,
@@ -77,6 +79,16 @@ def test_exit_codes(start, what, code, said):
     process = start(what)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (code, "", said)
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_leave_their_core_unless_told_otherwise(start, monkeypatch, given, found):
+    """Set before a verb imports torch, which reads it once."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    out, err = start("threads").communicate(timeout=60)
+    assert (out, err) == (f"{found}\n", "")
 
 
 @pytest.mark.parametrize(("what", "error"), [("defect", "RuntimeError: a defect"), ("missing", "named 'netsmiht'")])

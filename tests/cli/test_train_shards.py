@@ -4,13 +4,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cut_short import ends_when_exported
 from pictures import class_files, write_files
 from tar_shards import write_shards
 
 from netsmith.cli.main import run
 from netsmith.data import masters
-from netsmith.errors import CheckError
-from netsmith.fit.finish import Finisher
 from netsmith.run.files import sha256_file
 
 FILES = class_files({"cat": 24, "dog": 24})
@@ -18,14 +17,9 @@ TRAIN = ["--model", "resnet8_cifar@0.5", "--img-size", "16", "--epochs", "3", "-
 
 
 @pytest.fixture(autouse=True)
-def ends_when_exported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring and verifying takes seconds and is no matter of where pictures are from."""
-
-    def stop(self: Finisher, bundle: object, training: object = None) -> None:
-        raise CheckError("exported")
-
-    monkeypatch.setattr(Finisher, "complete", stop)
-    monkeypatch.setattr(Finisher, "threads", lambda self, model, **asked: 1)
+def cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring and verifying is no matter of where pictures are from."""
+    ends_when_exported(monkeypatch)
 
 
 def trained(source: Path, place: Path) -> dict[str, str]:

@@ -1,11 +1,18 @@
-"""The allocator's settings and their switch."""
+"""The allocator's settings and their switch, and that a training begins with them."""
 
 import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tiny_training import tiny_data, tiny_network, tiny_recipe
+
+from netsmith.run.clock import SystemClock
+from netsmith.run.plan import Plan
+from netsmith.train import trainer
+from netsmith.train.feed import Feed
 
 COMMAND = "from netsmith.train import memory; print(memory.keep_large_blocks(), memory.give_back_large_blocks())"
 
@@ -21,3 +28,23 @@ def test_glibc_takes_the_settings_unless_switched_off(value: str, expected: str)
         check=True,
     )
     assert done.stdout.strip() == expected
+
+
+def test_a_training_begins_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its first batch: what lies in mapped blocks by then stays there."""
+    order: list[str] = []
+    real = Feed.batch
+
+    def batch(self: Feed, step: int, side: int | None = None) -> object:
+        order.append("batch")
+        return real(self, step, side)
+
+    monkeypatch.setattr(Feed, "batch", batch)
+    monkeypatch.setattr(trainer, "keep_large_blocks", lambda: order.append("kept"))
+    made = trainer.Trainer(
+        tiny_network(), tiny_data(), tiny_recipe(epochs=1.0), plan=Plan(tmp_path / "plan.jsonl"), clock=SystemClock()
+    )
+    made.advance()
+    assert order.count("kept") == 1
+    assert order[0] == "kept"
+    assert "batch" in order
