@@ -6,7 +6,8 @@ a loss of power could leave. After each fault the run is gone on with. It must e
 same plan ended in: the same weights, graph and answers to the byte, the same rows of metrics; and at every moment
 whatever has its name must be whole.
 
-Prints one line per fault and a table of faults by phase; exits 1 when anything differs or a phase was met by no kill.
+Prints one line per fault and a table of faults by phase; exits 1 when anything differs, a phase was met by no kill, or
+faults of a kind were left out or came too seldom.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
 
+import demands
 import faults
 import ground
 import power
@@ -31,15 +33,10 @@ from ground import Attempt
 from tables import table, word
 from watched import HERE, ORDER
 
-DEMANDED = ("audit", "cache", "training", "checkpoint", "evaluation", "export", "measuring", "answers", "verifying",
-            "report")  # fmt: skip
-"""Phases that kills must have met."""
 CHAIN = 7
 """Kills that one run has to outlive."""
 FIT_SECONDS = 60
 """`--time` of a fit: on a machine with other work, enough to be let begin at all."""
-MANY = 40
-"""Kills of one part from which on every phase must have been met."""
 PARTS = ("kills", "timed", "signals", "disk", "vanish", "memory", "power", "fit", "stages")
 
 
@@ -56,6 +53,7 @@ class Harness:
         self.work, self.draw = work, random.Random(seed)
         self.pictures = ground.unpack(data / "flowers-sample" / "flowers-sample.zip", work / "pictures")
         self.blows: list[Blow] = []
+        self.left_out: list[str] = []
         self.began = time.monotonic()
         self._count = 0
         self._whole: Attempt | None = None
@@ -94,6 +92,12 @@ class Harness:
         self.blows.append(blow)
         writing = " while a file was written" if blow.writing else ""
         self.say(f"{blow.kind} in {blow.phase}{writing}: {word(blow.wrong)}")
+
+    def missed(self, fault: str, phase: str, attempt: Attempt) -> None:
+        """A fault for which the run was too quick, which then has come to its end."""
+        self.say(f"the run was over before {fault} could come in {phase}")
+        if wrong := attempt.came_to_its_end():
+            self.struck(Blow("no fault", phase, wrong))
 
     def end(
         self,
@@ -136,12 +140,7 @@ class Harness:
             queue += missed
             if not queue and tries:
                 tries -= 1
-                queue += self._phases(max(0, count - killed)) + (self.unmet() if count >= MANY else [])
-
-    def unmet(self) -> list[str | None]:
-        """Phases that a kill should have met and did not yet."""
-        met = {blow.phase for blow in self.blows if blow.kind == "SIGKILL"}
-        return [phase for phase in DEMANDED if phase not in met]
+                queue += self._phases(max(0, count - killed)) + demands.unmet(self.blows, count)
 
     def timed(self, count: int) -> None:
         """The same to runs whose length the time decides, against an undisturbed replay of the plan that was made."""
@@ -162,7 +161,7 @@ class Harness:
             self.end(attempt, blows, replay, same_evaluations=False)
             replay.clear()
 
-    def _phases(self, count: int, among: tuple[str, ...] = DEMANDED) -> list[str | None]:
+    def _phases(self, count: int, among: tuple[str, ...] = demands.PHASES) -> list[str | None]:
         """What so many kills aim at: every phase in turn, and one in five at any moment."""
         queue: list[str | None] = [among[n % len(among)] for n in range(count - count // 5)] + [None] * (count // 5)
         self.draw.shuffle(queue)
@@ -198,9 +197,11 @@ class Harness:
                     self.end(attempt, blows, self.whole)
                     attempt, blows = self.attempt(), []
                 blow = faults.stop(attempt, number, phase, self.draw, times=times)
-                if blow is not None:
-                    self.struck(blow)
-                    blows.append(blow)
+                if blow is None:
+                    self.missed(number.name, phase, attempt)
+                    continue
+                self.struck(blow)
+                blows.append(blow)
             self.end(attempt, blows, self.whole)
 
     def disk(self) -> None:
@@ -209,16 +210,18 @@ class Harness:
                                ("measuring", None), ("verifying", None)):  # fmt: skip
             disk = self.work / "disk"
             if not ground.mounted(disk, "768m"):
-                self.say("no file system can be mounted by this user: the full disk is left out")
+                self.left_out.append("the full disk: this user may mount no file system, root may")
                 return
             try:
                 logs = self.work / f"disk-{phase}-{seconds}"
                 logs.mkdir()
                 attempt = self.attempt(place=disk / "attempt", logs=logs)
                 blow = faults.full_disk(attempt, disk, phase, seconds=seconds)
-                if blow is not None:
-                    self.struck(blow)
-                    self.end(attempt, [blow], self.whole)
+                if blow is None:
+                    self.missed("a full disk", phase, attempt)
+                    continue
+                self.struck(blow)
+                self.end(attempt, [blow], self.whole)
             finally:
                 ground.unmount(disk)
 
@@ -233,7 +236,7 @@ class Harness:
             attempt = self.attempt(pictures=pictures)
             blow = faults.vanished(attempt, phase, self.draw, share=share)
             if blow is None:
-                self.say(f"the run was over before its pictures could vanish in {phase}")
+                self.missed("vanished pictures", phase, attempt)
                 continue
             self.struck(blow)
             if attempt.pictures_known() in (None, whole.pictures_known()):
@@ -386,15 +389,13 @@ def main() -> int:
     wrong = [blow for blow in harness.blows if blow.wrong]
     for blow in wrong:
         print(f"WRONG after {blow.kind} in {blow.phase}: {word(blow.wrong)}")
-    unmet = harness.unmet() if "kills" in asked.only and asked.kills - timed >= MANY else []
-    for phase in unmet:
-        print(f"NOT MET by any kill: {phase}")
-    too_few = "kills" in asked.only and sum(blow.of_train for blow in kills) < asked.kills
-    if too_few:
-        print(f"TOO FEW KILLS: {asked.kills} of train were asked for")
+    lacking = [f"LEFT OUT: {what}; --only names the other parts" for what in harness.left_out]
+    lacking += demands.lacking(harness.blows, asked.only, kills=asked.kills, timed=timed)
+    for line in lacking:
+        print(line)
     if not asked.work and not wrong:
         shutil.rmtree(work, ignore_errors=True)
-    return 1 if wrong or unmet or too_few else 0
+    return 1 if wrong or lacking else 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from watched import HERE, Watched
 SECONDS = {"starting": 2.0, "audit": 0.3, "cache": 0.01, "preparing": 0.1, "going on": 0.01, "training": 2.0,
            "export": 0.03, "measuring": 2.0, "verifying": 2.0}  # fmt: skip
 """How long after a phase began a fault may come, at most; 2 ms where nothing is said."""
+TRIES = 5
 
 
 @dataclass
@@ -29,12 +30,14 @@ class Blow:
         phase: that it met.
         wrong: nothing, where all went as promised.
         writing: a file was being written at that moment.
+        code: exit code that the command ended with by itself; None where it did not.
     """
 
     kind: str
     phase: str
     wrong: list[str] = field(default_factory=list)
     writing: bool = False
+    code: int | None = None
 
     @property
     def of_train(self) -> bool:
@@ -47,6 +50,17 @@ def aimed(process: Watched, phase: str | None, draw: random.Random, *, seconds: 
     if phase is None:
         return process.lasts(draw.uniform(0.0, seconds))
     return process.reaches(lambda now: now == phase) and process.lasts(draw.uniform(0.0, SECONDS.get(phase, 0.002)))
+
+
+def reached(attempt: Attempt, phase: str) -> Watched | None:
+    """The command when it comes to a phase; None where it ended before. One that observing ended is typed again."""
+    for _ in range(TRIES):
+        process = attempt.start()
+        if process.reaches(lambda now: now == phase):
+            return process
+        if not process.fell_to_observation:
+            break
+    return None
 
 
 def kill(attempt: Attempt, phase: str | None, draw: random.Random, *, seconds: float) -> Blow | None:
@@ -97,7 +111,9 @@ def stop(
             process.process.send_signal(number)
             time.sleep(0.01)
     code, said = process.end(), process.said()
-    blow = Blow(number.name + " twice" * (times > 1), met, attempt.troubles())
+    if process.fell_to_observation:
+        return None
+    blow = Blow(number.name + " twice" * (times > 1), met, attempt.troubles(), code=code)
     if code == 0:  # it came to its end before it looked
         return blow
     wanted = {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
@@ -139,10 +155,9 @@ def filled(folder: Path) -> Iterator[None]:
 def full_disk(attempt: Attempt, disk: Path, phase: str, *, seconds: float | None) -> Blow | None:
     """The disk of run and cache fills up and stays full until the command ends, or for so many seconds.
 
-    The command goes on, or ends with exit code 2 and one sentence.
+    The command goes on and says so, or ends with exit code 2 and one sentence.
     """
-    process = attempt.start()
-    if not process.reaches(lambda now: now == phase):
+    if (process := reached(attempt, phase)) is None:
         return None
     with filled(disk):
         if seconds is None:
@@ -152,12 +167,12 @@ def full_disk(attempt: Attempt, disk: Path, phase: str, *, seconds: float | None
     if seconds is not None:
         code = process.end()
     said = process.said()
-    blow = Blow("full disk" if seconds is None else "full disk for a while", phase, attempt.troubles())
+    blow = Blow("full disk" if seconds is None else "full disk for a while", phase, attempt.troubles(), code=code)
     if code not in (0, 2):
         blow.wrong.append(f"exit code {code}: {said[-1500:]}")
     if "Traceback" in said:
         blow.wrong.append(f"a traceback: {said[-1500:]}")
-    if code == 2 and not any(words in last_line(said) for words in ("space", "room")):
+    if not any(word in (said if code == 0 else last_line(said)) for word in ("space", "room")):
         blow.wrong.append(f"it does not say that the disk is full: {last_line(said)}")
     return blow
 
@@ -167,8 +182,7 @@ def vanished(attempt: Attempt, phase: str, draw: random.Random, *, share: float)
 
     One that is gone before the run has begun is left out, as any that cannot be read.
     """
-    process = attempt.start()
-    if not process.reaches(lambda now: now == phase):
+    if (process := reached(attempt, phase)) is None:
         return None
     away = attempt.place / "away"
     photos = sorted(path for path in attempt.pictures.rglob("*.jpg"))
@@ -178,7 +192,7 @@ def vanished(attempt: Attempt, phase: str, draw: random.Random, *, share: float)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(path, target)
     code = process.end()
-    blow = Blow("vanished files" if len(chosen) > 1 else "vanished file", phase, attempt.troubles())
+    blow = Blow("vanished files" if len(chosen) > 1 else "vanished file", phase, attempt.troubles(), code=code)
     blow.wrong += _told(code, process.said(), "reading" if phase == "audit" else "training or evaluation")
     if code == 2 and attempt.pictures_known() is not None:  # and while they are away, the same again
         again = attempt.start()

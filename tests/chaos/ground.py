@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import watched
@@ -36,6 +36,7 @@ class Attempt:
         plan: finished run of which the plan is to be obeyed, if any.
         logs: folder for what its processes say, by default `place`.
         untimed: latencies that verdicts follow from are made up.
+        newest: of its processes.
     """
 
     place: Path
@@ -46,7 +47,7 @@ class Attempt:
     logs: Path | None = None
     untimed: bool = False
     starts: int = 0
-    processes: list[watched.Watched] = field(default_factory=list)
+    newest: watched.Watched | None = None
 
     def __post_init__(self) -> None:
         for folder in (self.place, self.cache, self.scratch):
@@ -98,7 +99,18 @@ class Attempt:
         """The command typed (again)."""
         self.starts += 1
         log = (self.logs or self.place) / f"said-{self.starts}.txt"
-        return watched.Watched(self.command, environment=self.environment, log=log, cache=self.cache, script=script)
+        self.newest = watched.Watched(
+            self.command, environment=self.environment, log=log, cache=self.cache, script=script
+        )
+        return self.newest
+
+    def came_to_its_end(self) -> list[str]:
+        """What is wrong with a command that ended before a fault could come; a busy machine's latency is not."""
+        assert self.newest is not None
+        code, said = self.newest.end(), last_line(self.newest.said())
+        if self.newest.fell_to_observation:
+            return []
+        return [] if code == 0 or (code == 1 and "latency" in said) else [f"it ended with {code} by itself: {said}"]
 
     def finish(self) -> list[str]:
         """Go on to the end undisturbed; what is wrong with it then."""

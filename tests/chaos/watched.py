@@ -65,6 +65,11 @@ def phase_of(stack: str, *, filling: bool) -> str:
     return "preparing" if "/netsmith/train/" in stack or "/netsmith/models/" in stack else STARTING
 
 
+def is_whole(stack: str) -> bool:
+    """Whether faulthandler came to the end of a stack."""
+    return stack.rstrip().endswith("<module>") and "observed.py" in stack
+
+
 class Watched:
     """One started command.
 
@@ -118,7 +123,7 @@ class Watched:
         until = time.monotonic() + 0.05
         while time.monotonic() < until and self.alive:
             self.stack = self._where.read_text(errors="replace")
-            if self.stack.rstrip().endswith("<module>") and "observed.py" in self.stack:
+            if is_whole(self.stack):
                 filling = any(self._cache.glob("pixels/*.filling"))
                 return phase_of(self.stack, filling=filling)
         return STARTING
@@ -131,6 +136,13 @@ class Watched:
             return False
         caught = re.search(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
         return caught is not None and bool(int(caught[1], 16) >> (signal.SIGUSR1 - 1) & 1)
+
+    @property
+    def fell_to_observation(self) -> bool:
+        """Whether it died of being asked for its stack: faulthandler may come upon a frame that Python is just making.
+        What dies by itself leaves the stack whole that was asked for last."""
+        died = self.process.poll() == -signal.SIGSEGV
+        return died and not is_whole(self._where.read_text(errors="replace"))
 
     def reaches(self, wanted: Callable[[str], bool]) -> bool:
         """Wait for a phase; False where the process ended before."""
