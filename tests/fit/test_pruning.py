@@ -353,6 +353,8 @@ def test_what_was_only_cut_and_refused_is_trained_where_that_is_allowed(
         with pytest.raises(CheckError, match="more than the -100 allowed") as told:
             prune(ground, tmp_path / "out", flags=flags, max_drop=-100.0, resume=True)
         assert (mend in str(told.value)) == said
+    with pytest.raises(InputError, match="was begun with --time or --epochs; type that again"):
+        prune(ground, tmp_path / "out", flags={"threads": 1}, max_drop=100.0, resume=True)
     cut, trained = (row for row in rows_of(tmp_path / "out") if row.stage == "prune")
     assert cut.output != trained.output
     assert [row.stage for row in rows_of(tmp_path / "out")].count("cut") == 1

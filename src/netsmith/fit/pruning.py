@@ -26,7 +26,6 @@ from netsmith.arch.graph import Norm
 from netsmith.arch.layout import Layout, layout_graph
 from netsmith.arch.scale_to import Times
 from netsmith.artifact.bundle import CONFIG, Bundle, artifact_hash
-from netsmith.artifact.runtimes import open_session
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.composing import UNNORMALISED, compose_recipe, last_given, refuse_taught
 from netsmith.fit.cutting import Channels, Cut, LatencyLimit
@@ -97,8 +96,8 @@ def prune_run(job: PruneJob, session: Session, *, measure_s: float = 2.0) -> Res
     refuse_other_network(job, parent.bundle.layout, side=parent.bundle.config.preprocess.size)
     if job.wish is None and last_given(job.layers, "opt") == "muon":
         raise InputError("--opt muon turns zeros of --unstructured into other numbers; take sgd or adamw")
-    open_session(parent.bundle, warn=lambda _: None)  # refuses a graph that cannot run before anything is trained
     network = parent.network()
+    parent.refuse_not_running(lambda _: None)  # before anything is trained; who stands in for it is told later
     cut, budget = cut_of(job, parent, session)
     if not (session.output.is_dir() and any(session.output.iterdir())):  # else it was found possible already
         cut.refuse(network)
@@ -134,6 +133,8 @@ class _Pruning:
                 f"the network in {stage.run.path} was judged by another --max-drop, or without --time or --epochs, and "
                 "kept; go on as it was typed then, or name another folder with -o"
             )
+        if row is not None and anew:
+            self._refuse_to_ask_otherwise(stage, row.output, drawn)
         made = None if row is None or row.output is None or self._trains_now(drawn) else stage.made(row.output)
         if made is None or anew:
             training = self._training(stage)
@@ -158,6 +159,17 @@ class _Pruning:
                     enter_twin(stage, after.record(), judged, how)
         stage.obey(stage.ledger.add(PRUNE, **decided))
 
+    def _refuse_to_ask_otherwise(self, stage: Stage, artifact: str | None, drawn: Mapping[str, Any] | None) -> None:
+        """Refuse to judge anew what was trained as if it were not, and what is compared with another network."""
+        if stage.run.recipe.exists() and not self.job.trains:
+            raise InputError(f"{stage.run.path} was begun with --time or --epochs; type that again beside --resume")
+        there = stage.ledger.newest(BASELINE)
+        if self._trains_now(drawn) and there is not None and there.output is not None and artifact in there.inputs:
+            raise InputError(
+                f"{stage.run.path} holds a network that was trained to be compared with the one that was only cut; "
+                "name another folder with -o"
+            )
+
     def _drawn(self, stage: Stage, artifact: str | None) -> Mapping[str, Any] | None:
         """The newest verdict on an artifact; None where none is recorded."""
         values = (row.value for row in reversed(stage.finisher.plan.rows) if row.kind == VERDICT)
@@ -168,7 +180,8 @@ class _Pruning:
         if drawn is None:
             return True
         same = drawn.get("max_drop", self.job.max_drop) == self.job.max_drop
-        return same and not drawn["missed"] and not self._trains_now(drawn)
+        late = drawn["missed"] and drawn["row"]["verdict"] == "refused"
+        return same and not late and not self._trains_now(drawn)
 
     def _trains_now(self, drawn: Mapping[str, Any] | None) -> bool:
         """Whether what an earlier session judged was only cut, and is to be trained."""

@@ -231,10 +231,19 @@ def joined(world: World) -> Generator[Ranks]:
         yield ranks
     except BaseException as error:
         explained = _explained(error, world, store)
+        _part()
         if explained is error:
             raise
         raise explained from error
     ranks.leave()
+
+
+def _part() -> None:
+    """End the threads of gloo, which abort a process that ends before they do. nccl's wait for what is under way on the
+    devices, which others may never finish; those end with the process."""
+    if dist.is_initialized() and not torch.cuda.is_available():
+        with suppress(RuntimeError):
+            dist.destroy_process_group()
 
 
 def _group(seconds: float) -> dist.ProcessGroup:
