@@ -530,7 +530,10 @@ def test_a_recipe_file_holds_for_all_that_is_trained(
 ) -> None:
     """Under the flags, and but for what the orders decide; rounding has its own use for it."""
     file, jobs = tmp_path / "mine.yaml", list[Any]()
-    file.write_text("model: resnet18\nimg_size: 64\nepochs: 30\nopt: adamw\nlr: 0.002\ndistill_loss: kd\nalpha: 3.0\n")
+    file.write_text(
+        "model: resnet18\nimg_size: 64\ntrain_size: 48\nepochs: 30\nopt: adamw\nlr: 0.002\n"
+        "distill_loss: kd\nalpha: 3.0\n"
+    )
 
     def asked(job: Any, session: Session, **_: Any) -> Result:
         jobs.append(job)
@@ -550,6 +553,31 @@ def test_a_recipe_file_holds_for_all_that_is_trained(
     with pytest.raises(InputError, match=r"mine\.yaml has the unknown key 'learning_rate'"):
         compress(ground, tmp_path / "other", budget, config=file)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.usefixtures("unmeasured", "lossy")
+def test_a_step_that_was_begun_with_fewer_points_goes_on_with_them(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps were once given other points than now, and a step is held to what it was begun with."""
+    out, rounded, points = tmp_path / "out", doing.quantize_run, list[float]()
+    step = RunFolder(out / "stages" / "halve" / "1-halve")
+
+    def stopped(job: QuantizeJob, session: Session) -> Result:
+        if job.precision == "int8":
+            return rounded(job, session)
+        points.append(job.max_drop)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doing, "quantize_run", stopped)
+    budget = Budget(size_bytes=load_bundle(ground / "model").size_bytes * 3 // 5)
+    with pytest.raises(KeyboardInterrupt):
+        compress(ground, out, budget, time_s=0.0)
+    step.path.mkdir(parents=True, exist_ok=True)
+    Plan(step.plan).add("asked", {"--max-drop": 0.5}, at=0, why="as typed")
+    with pytest.raises(KeyboardInterrupt):
+        compress(ground, out, budget, time_s=0.0, resume=True)
+    assert points == [5.0, 0.5]
 
 
 def test_a_model_that_its_runtime_does_not_open_is_told_before_there_is_a_folder(

@@ -27,7 +27,7 @@ from netsmith.arch.select import select
 from netsmith.artifact import verify_run
 from netsmith.artifact.bundle import Preferred, artifact_hash, load_bundle, write_preferred
 from netsmith.artifact.latency import Measurement, ThreadChoice
-from netsmith.artifact.runtimes import REFERENCE, RUNTIMES
+from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, OnnxRuntimeSession
 from netsmith.artifact.verify import Verification, as_document, verify
 from netsmith.compress.prune.choice import path
 from netsmith.compress.prune.spending import Spending
@@ -67,6 +67,15 @@ MEASURED = Measurement(
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 20, "threads": 1, "dtype": "float32"}
 NOISY = 0.1
 """Noise of a measurement from which on a missed latency says nothing."""
+
+
+class Another(OnnxRuntimeSession):
+    """The reference by another name."""
+
+    runtime = "another"
+
+
+ANOTHER = replace(RUNTIMES[REFERENCE], open=lambda model, threads: Another(model, threads=threads))
 
 
 def colours(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -483,7 +492,7 @@ def test_what_is_made_prefers_the_runtime_of_the_whole_network_in_which_it_was_p
     shutil.copy(ground / "data.npz", tmp_path)
     write_preferred(load_bundle(tmp_path / "model"), Preferred(runtime="another", threads=1))
     if runs:
-        monkeypatch.setitem(RUNTIMES, "another", RUNTIMES[REFERENCE])
+        monkeypatch.setitem(RUNTIMES, "another", ANOTHER)
     seen: list[Any] = []
 
     def timed(models: Sequence[Any], *, runtime: Any, threads: Any, **_: Any) -> list[Measurement]:
@@ -588,7 +597,7 @@ def test_a_pruned_network_learns_on_from_the_one_it_came_from(
     """Beside a twin that begins with the same weights, when the teacher is gone; one whose training breaks down judges
     nothing. The runtime is the pruned one's."""
     prune(ground, tmp_path / "cut", flags={"threads": 1})
-    monkeypatch.setitem(RUNTIMES, "another", RUNTIMES[REFERENCE])
+    monkeypatch.setitem(RUNTIMES, "another", ANOTHER)
     write_preferred(load_bundle(tmp_path / "cut"), Preferred(runtime="another", threads=1))
     network, alone = OurTeacher.network, _Lesson._alone
     teachers: list[weakref.ref[Network]] = []

@@ -44,7 +44,7 @@ def test_of_a_run_that_stays_the_same_only_the_rate_is_said() -> None:
         (
             Moment(0.25, 128, head_only=False),
             {"progressive": (0.5, 0.75), "train_size": 192},
-            ["pictures had 128 of 192 pixels, as they have at 25% of training, where that rate is highest"],
+            ["pictures had 128 of 192 pixels, as they have at 25% of training, where all layers begin to learn"],
         ),
     ],
 )
@@ -57,3 +57,15 @@ def test_which_stretch_of_a_run_it_is_for_is_said(moment: Moment, fields: dict[s
         "side": moment.side,
         "head_only": moment.head_only,
     }
+
+
+def test_where_the_schedule_has_come_down_by_then_the_rate_to_give_is_higher_than_the_one_that_was_tried() -> None:
+    """Halfway after the warm-up a cosine to 0 has half of its rate left."""
+    fields: dict[str, Any] = {"sched": "cosine", "warmup": 0.0, "final_lr_ratio": 0.0, "head_first": 0.5}
+    moment = Moment(0.5, None, head_only=False)
+    answer = found(moment, **fields, lr=0.1)
+    assert str(answer).splitlines()[1] == "the recipe's 0.1, of which 50% is left by then, is about the same"
+    assert answer.document()["suggestion"] == 0.05
+    assert answer.document()["suggested_lr"] == pytest.approx(0.1)
+    lower = str(found(moment, **fields, lr=0.05)).splitlines()[1]
+    assert lower == "the recipe's 0.05, of which 50% is left by then, is 2 times lower; give --lr 0.1 to try the other"

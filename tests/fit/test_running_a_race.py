@@ -14,6 +14,7 @@ from netsmith.run.folder import RunFolder
 from netsmith.run.ledger import Ledger
 from netsmith.run.plan import Plan
 from netsmith.search.race import RightAnswers, Standing
+from netsmith.train.shortage import NoMemory
 
 SHARE_RIGHT = {"good": 0.9, "fair": 0.88, "poor": 0.3}
 PACE = 0.01  # seconds per step
@@ -45,9 +46,12 @@ class Stub:
     """A racer around a counter."""
 
     diverging: ClassVar[dict[str, int]] = {}
+    too_large: ClassVar[set[str]] = set()
 
     def __init__(self, entry, track, *, seconds):
         self.entry, self.id = entry, entry.candidate.id
+        if self.id in self.too_large:
+            raise NoMemory("there is no memory for the network")
         self.trainer = Counter(track.clock, diverges=self.diverging.get(self.id))
         self.trainer.plan_time(seconds)
         self.folder = track.finisher.run.candidates / self.id
@@ -79,7 +83,8 @@ def start(tmp_path, monkeypatch):
     monkeypatch.setattr(race_module, "Racer", Stub)
     clock = FakeClock()
 
-    def begin(diverging=None):
+    def begin(diverging=None, too_large=()):
+        monkeypatch.setattr(Stub, "too_large", set(too_large))
         monkeypatch.setattr(Stub, "diverging", diverging or {})
         run = RunFolder(tmp_path)
         finisher = SimpleNamespace(
@@ -126,6 +131,16 @@ def test_one_that_diverges_leaves_the_others_alone(start):
     assert "good" in warnings[0]
     assert "good" not in steps_of(finisher, 1)
     assert not (finisher.run.candidates / "good" / "model").exists()
+
+
+def test_one_that_memory_is_too_small_for_leaves_the_others_alone(start):
+    race, finisher, warnings = start(too_large={"good"})
+    assert race.champion(say=lambda text: None).id == "fair"
+    assert warnings == ["good leaves the race: there is no memory for the network"]
+    assert set(steps_of(finisher, 1)) == {"poor", "fair"}
+    again, _, warnings = start(too_large={"good"})
+    assert again.champion(say=lambda text: None).id == "fair"
+    assert not warnings, "a later session does not try it again"
 
 
 def test_a_winner_that_diverges_is_followed_by_the_next(start):

@@ -1,6 +1,7 @@
 """What a run starts from: which rows of a classifier stay, what is refused, and what a run that goes on is held to."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 from netsmith.arch.names import find_layout
-from netsmith.artifact.bundle import artifact_hash, load_bundle
+from netsmith.artifact.bundle import Preferred, artifact_hash, load_bundle, write_preferred
+from netsmith.artifact.runtimes import REFERENCE, RUNTIMES
 from netsmith.data.items import Dataset, Split, fingerprint
 from netsmith.errors import InputError
 from netsmith.export.network import export_network
@@ -25,6 +27,7 @@ from netsmith.models.build import build, continue_model, load_model
 from netsmith.models.extend import Growth, extend
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
+from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
 from netsmith.run.progress import silent
 from netsmith.run.result import Result
@@ -190,6 +193,24 @@ def test_a_run_that_goes_on_is_held_to_the_artifact_it_began_with(parent: Path, 
     opened(pictures, model=NAME).recipe.save(run.recipe)
     with pytest.raises(InputError, match="was begun without --from"):
         opened(pictures, run, parent=parent)
+
+
+def test_a_runtime_that_does_not_open_what_is_gone_on_with_stands_aside(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before hours of training, whose model would prefer it."""
+
+    def refuses(model: Path | bytes, threads: int) -> Any:
+        raise InputError("it is refused by another")
+
+    said: list[str] = []
+    shutil.copytree(parent, tmp_path / "model")
+    write_preferred(load_bundle(tmp_path / "model"), Preferred(runtime="another", threads=1))
+    monkeypatch.setitem(RUNTIMES, "another", replace(RUNTIMES[REFERENCE], open=refuses))
+    assert open_parent(tmp_path / "model").runtime(Plan(tmp_path / "plan.jsonl"), warn=said.append) == REFERENCE
+    assert said == [
+        f"{tmp_path / 'model'} prefers the runtime 'another', and it is refused by another; {REFERENCE} runs it"
+    ]
 
 
 def test_what_cannot_be_gone_on_with_is_told(parent: Path, pictures: str, tmp_path: Path) -> None:

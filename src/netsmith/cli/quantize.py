@@ -78,7 +78,8 @@ def quantize(
             source's run, at a tenth of its rate, under the flags of a recipe.
         epochs: Passes over the training pictures, in place of --time.
         config: Recipe file in the place of the recipe of the source's run, at a tenth of its rate too; flags stand
-            above it. Its network, side, length and seed do not hold.
+            above it. Its network, sides, length, seed, schedule, averaging, clipping, drops and number format do not
+            hold.
         resume: Go on with an interrupted run in the folder.
         strict: Refuse data of which a picture would be left out.
     """

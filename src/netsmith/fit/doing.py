@@ -26,10 +26,11 @@ from netsmith.fit.reaching import Reaching
 from netsmith.fit.rungs import loses
 from netsmith.fit.single import FREE
 from netsmith.fit.stage import Parent, Stage
-from netsmith.fit.steps import Step, Steps
+from netsmith.fit.steps import FOLDER, Step, Steps
 from netsmith.fit.training_rounded import FIXED
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
+from netsmith.run.plan import Plan
 from netsmith.search.orders import Order
 
 ROUNDING = Order(("quantize",)).step(0)
@@ -38,8 +39,8 @@ INT8_DROP, LOOSEST = 0.5, 5.0
 """Points that int8 may cost at first, and that any rounding may cost at most where the budget asks for it."""
 OWN = frozenset(
     {
-        "model", "pretrained", "parent", "img_size", "drop_rate", "drop_path", "epochs", "time_s", "teachers",
-        "distill_loss", "temperature", "alpha", "beta", "label_weight", "hints", "hint_weight",
+        "model", "pretrained", "parent", "img_size", "train_size", "drop_rate", "drop_path", "epochs", "time_s",
+        "teachers", "distill_loss", "temperature", "alpha", "beta", "label_weight", "hints", "hint_weight",
     }
 )  # fmt: skip
 """Fields of a recipe file that are not the user's to choose here: networks, sides, lengths and lessons are the
@@ -171,7 +172,9 @@ class Doing:
         return points if self._job.max_drop is None else min(points, self._job.max_drop)
 
     def _in_sixteen_bits(self, name: str, source: Path, precision: Literal["float16", "bfloat16"]) -> Step:
-        allowed = self._at_most(LOOSEST)
+        plan = Plan(RunFolder(self._stage.run.path / FOLDER / name).plan)
+        begun = next((row.value for row in plan.rows if row.kind == "asked"), {})
+        allowed = begun.get("--max-drop", self._at_most(LOOSEST))  # which was fewer once
         job = QuantizeJob(
             source=source, precision=precision, max_drop=allowed, budget=self._job.budget, seed=self._job.seed,
             resume=True, measure_s=self._job.measure_s,

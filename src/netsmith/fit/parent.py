@@ -163,8 +163,8 @@ class Parent:
             )
 
     def runtime(self, plan: Plan, *, warn: Callable[[str], None]) -> str:
-        """The runtime that what is made of it prefers: its own where that runs here, by a plan row. Of rounded numbers
-        that is not one that rounds: float weights would be rounded again there.
+        """The runtime that what is made of it prefers: its own where that opens it here, by a plan row. Of rounded
+        numbers that is not one that rounds: float weights would be rounded again there.
 
         Args:
             plan: of what is made.
@@ -178,10 +178,10 @@ class Parent:
         return plan.decide(
             "artifact.runtime",
             at=0,
-            compute=lambda: REFERENCE if rounds else choose_runtime(self.bundle, threads=1, warn=warn)[0],
+            compute=lambda: REFERENCE if rounds else open_session(self.bundle, threads=1, warn=warn).runtime,
             why=f"what it began with is {config.precision} already, and its float weights are gone on with"
             if rounds
-            else "that of the model it began with, where it runs here",
+            else "that of the model it began with, where it opens that here",
         )
 
     def pictures(self, audited: Audit, *, seed: int) -> Dataset:

@@ -1,5 +1,5 @@
 """The race: candidates that fit the budget train in turns for a share of the time, and those that are beaten beyond
-noise go.
+noise go; so do those whose loss is not finite, and those that memory is too small for.
 
 Seconds become steps before they are trained: the steps of every rung are plan rows. A rung's outcome is a ledger row,
 and a resumed run takes decided rungs from there. Training goes on from rung to rung and from the last rung to the end,
@@ -20,7 +20,10 @@ from netsmith.search.race import Decision, Standing, decide, rung_shares
 FIRST_SHARE = 0.15
 """Share of a candidate's time in a rung after which its pace is known well enough to plan the rest."""
 
-NOBODY_LEFT = "the loss of every candidate in the race was not finite; look at the pictures with `netsmith audit`"
+NOBODY_LEFT = (
+    "every candidate has left the race, and the ledger says why; where a loss was not finite, look at the pictures "
+    "with `netsmith audit`, and where memory was too small, give a --budget of fewer params"
+)
 
 
 class Race:
@@ -125,9 +128,15 @@ class Race:
 
     def _run(self, rung: int, running: Sequence[str], *, share: float) -> LedgerRow:
         """Train the running for equal parts of a share of the race's time that is left, compare, record."""
+        from netsmith.train.shortage import NoMemory
+
         ledger = self.track.finisher.ledger
         for id_ in running:  # making one measures how it computes best, which is not to be taken from its training
-            self._racer(id_)
+            if not self._has_diverged(id_):
+                try:
+                    self._racer(id_)
+                except NoMemory as error:
+                    self._diverged(id_, error)
         each = share * (self.race_ends - self.clock.now()) / len(running)
         for id_ in running:
             if not self._has_diverged(id_):

@@ -62,6 +62,9 @@ class Racer:
         entry: what it is.
         track: what it shares with the others.
         seconds: until all training must be over; only its first making in a run looks at it.
+
+    Raises:
+        NoMemory: there is none to train it.
     """
 
     def __init__(self, entry: Entry, track: Track, *, seconds: float) -> None:
@@ -93,7 +96,8 @@ class Racer:
                 metrics=self.folder / "metrics.jsonl",
                 show=show,
                 warn=track.warn,
-            )
+            ),
+            mend="close other programs, or give a --budget of fewer params",
         )
         if self.trainer.resume():
             self.trainer.allow(max(seconds, 1.0))

@@ -39,6 +39,11 @@ class FoundRate:
     test: "RangeTest"
     chart: Path | None
 
+    @property
+    def lr(self) -> float | None:
+        """The `--lr` of a run whose rate at that moment is the suggestion; None where there is none."""
+        return None if self.test.suggestion is None else self.test.suggestion / _share(self.recipe, self.moment)
+
     def document(self) -> dict[str, object]:
         """As one JSON document."""
         test = self.test
@@ -51,6 +56,7 @@ class FoundRate:
             "side": self.moment.side,
             "head_only": self.moment.head_only,
             "suggestion": test.suggestion,
+            "suggested_lr": self.lr,
             "lowest": test.lowest,
             "exploded": test.exploded,
             "rates": list(test.rates),
@@ -62,8 +68,8 @@ class FoundRate:
     def __str__(self) -> str:
         """In words, a line each."""
         told = [_suggestion(self.recipe, self.test)]
-        if self.test.suggestion is not None:
-            told.append(_standing(self.recipe.lr, self.test.suggestion))
+        if self.lr is not None:
+            told.append(_standing(self.recipe.lr, self.lr, share=_share(self.recipe, self.moment)))
         told += _stretch(self.recipe, self.moment)
         return "\n".join([*told, *([f"the curve is in {self.chart}"] if self.chart else [])])
 
@@ -105,11 +111,11 @@ def find_rate(job: TrainJob, session: Session, *, folder: Path | None) -> FoundR
         fingerprint="",
     )
     test = enough_to_begin(lambda: range_test(opened.network, data, recipe, show=session.progress))
-    chart = None
+    moment, chart = Moment.of(recipe, opened.network), None
     if folder is not None:
         chart = folder / CHART
-        write_text(chart, _chart(recipe, test))
-    return FoundRate(recipe, Moment.of(recipe, opened.network), test, chart)
+        write_text(chart, _chart(recipe, test, moment))
+    return FoundRate(recipe, moment, test, chart)
 
 
 def _suggestion(recipe: Recipe, test: "RangeTest") -> str:
@@ -126,12 +132,20 @@ def _suggestion(recipe: Recipe, test: "RangeTest") -> str:
     )
 
 
-def _standing(rate: float, suggestion: float) -> str:
-    ratio = rate / suggestion
+def _share(recipe: Recipe, moment: "Moment") -> float:
+    """Of the recipe's rate, what its schedule takes at that moment."""
+    from netsmith.train.schedules import rate_factor
+
+    return rate_factor(recipe, moment.progress)
+
+
+def _standing(rate: float, suggestion: float, *, share: float) -> str:
+    """How the recipe's rate compares with the one that becomes what was found."""
+    ratio, left = rate / suggestion, f", of which {share:.0%} is left by then," if share < 0.995 else ""
     if 1 / ALIKE < ratio < ALIKE:
-        return f"the recipe's {rate:g} is about the same"
+        return f"the recipe's {rate:g}{left} is about the same"
     times = f"{ratio:.2g} times as high" if ratio > 1 else f"{1 / ratio:.2g} times lower"
-    return f"the recipe's {rate:g} is {times}; give --lr {suggestion:.2g} to try the other"
+    return f"the recipe's {rate:g}{left} is {times}; give --lr {suggestion:.2g} to try the other"
 
 
 def _stretch(recipe: Recipe, moment: "Moment") -> list[str]:
@@ -147,18 +161,19 @@ def _stretch(recipe: Recipe, moment: "Moment") -> list[str]:
     if moment.side is not None:
         told.append(
             f"pictures had {moment.side} of {recipe.train_size or recipe.img_size} pixels, as they have at "
-            f"{moment.progress:.0%} of training, where that rate is highest"
+            f"{moment.progress:.0%} of training, where "
+            + ("all layers begin to learn" if moment.progress > recipe.warmup else "that rate is highest")
         )
     return told
 
 
-def _chart(recipe: Recipe, test: "RangeTest") -> str:
+def _chart(recipe: Recipe, test: "RangeTest", moment: "Moment") -> str:
     bottom = int(np.argmin(test.smoothed))
     top = 1.2 * max(test.smoothed[: bottom + 1])
     above = next((place for place in range(bottom, len(test.rates)) if test.smoothed[place] > top), len(test.rates))
     rates = test.rates[:above]  # what explodes would flatten all else
     low, high = min(test.smoothed), top
-    marks = [("the recipe's rate", recipe.lr, 2)]
+    marks = [("the recipe's rate", recipe.lr * _share(recipe, moment), 2)]
     if test.suggestion is not None:
         marks.append(("steepest fall", test.suggestion, 3))
     return standalone(

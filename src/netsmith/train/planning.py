@@ -111,7 +111,7 @@ class Planner:
         return best.way
 
     def _why(self) -> str:
-        return "the fastest measured here" if self.timed else "the recipe, or the default here"
+        return "the fastest of what could be measured here" if self.timed else "the recipe, or the default here"
 
     def first_length(self, steps_of_epochs: Callable[[], int], *, threads: int, measure: Measure[int]) -> None:
         """The number of steps before the first: that of the epochs, or what the time allows at the measured pace."""
@@ -123,7 +123,11 @@ class Planner:
                 self.pacing.per_step = measure([threads], self._measuring_seconds())[0].seconds
             return self.pacing.total_steps(0, progress=0.0, evaluations=EVALUATIONS - 1)
 
-        self._lengthen(0, compute, why="the time at the pace measured" if self.timed else "the epochs of the recipe")
+        self._lengthen(
+            0,
+            compute,
+            why="the time at the pace measured, where one could be" if self.timed else "the epochs of the recipe",
+        )
 
     def at_marks(self, step: int) -> None:
         """At a mark of progress in a timed run: plan again how many steps the time that is left allows.

@@ -76,14 +76,14 @@ def enough_memory(
         raise NoMemory(f"there is no memory for {of} ({first_line(error)}); {mend}") from error
 
 
-def enough_to_begin(make: Callable[[], Result]) -> Result:
+def enough_to_begin(make: Callable[[], Result], *, mend: str = "take a smaller --model or --img-size") -> Result:
     """What `make` gives of all that a training holds before its first update.
+
+    Args:
+        make: makes it.
+        mend: what the user can do about a lack of memory.
 
     Raises:
         NoMemory: memory ran out.
     """
-    return enough_memory(
-        make,
-        of="the network and what is held beside it to train it",
-        mend="take a smaller --model or --img-size",
-    )
+    return enough_memory(make, of="the network and what is held beside it to train it", mend=mend)
