@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netsmith.report.markup import escape, name, raw, table, tag, visible
-from netsmith.report.wording import between, bounds, brief, budget_cells, count, figures, moment, p_value, percent, size
+from netsmith.report.wording import (
+    between,
+    bounds,
+    brief,
+    budget_cells,
+    count,
+    figures,
+    moment,
+    p_value,
+    percent,
+    size,
+    within,
+)
 from netsmith.run.budget import BudgetRow
 from netsmith.run.metrics import wilson
 
@@ -86,6 +98,7 @@ def test_units() -> None:
     assert (p_value(0.0213), p_value(1e-9)) == ("p = 0.021", "p < 0.0001")
     assert moment("2026-11-22T06:00:00.123Z") == "2026-11-22 06:00:00 UTC"
     assert moment("yesterday") == "yesterday"
+    assert [within(title) for title in ("Latency", "MACs", "")] == ["latency", "MACs", ""]
     assert brief({"a": [1, 2.5, None], "b": "x\ny"}) == "a: 1, 2.5, None, b: x\\ny"
 
 

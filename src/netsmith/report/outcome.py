@@ -19,6 +19,7 @@ from netsmith.report.wording import (
     percent,
     plural,
     size,
+    within,
 )
 from netsmith.run.ledger import own_rows
 from netsmith.run.metrics import Interval
@@ -37,7 +38,7 @@ def verdict(evidence: Evidence) -> Markup:
     parts: list[Content] = [tag("strong", tag("bdi", result.final.model)), " ", _accuracy(result)]
     if result.budget:
         cells = (budget_cells(row) for row in result.budget)
-        rows = ", ".join(f"{title[:1].lower()}{title[1:]} {measured} of {limit}" for title, limit, measured in cells)
+        rows = ", ".join(f"{within(title)} {measured} of {limit}" for title, limit, measured in cells)
         parts += [" and ", tag("strong", "meets" if met else "does not meet"), f" the budget ({rows})."]
     else:
         parts.append("; no budget was given.")

@@ -86,6 +86,11 @@ def budget_cells(row: BudgetRow) -> tuple[str, str, str]:
     return title, limit, shown
 
 
+def within(title: str) -> str:
+    """A title within a sentence: "Latency" as "latency", "MACs" as it is."""
+    return f"{title[:1].lower()}{title[1:]}" if title[1:2].islower() else title
+
+
 def p_value(p: float) -> str:
     """Such as "p = 0.021"; below 0.0001 the digits mean nothing."""
     return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
