@@ -48,6 +48,11 @@ def last_line(error: BaseException) -> str:
     return (_lines(error) or [type(error).__name__])[-1]
 
 
+def cause(error: BaseException) -> str:
+    """What happened, of a message of ours: without the mend, which stands behind the first semicolon."""
+    return last_line(error).partition("; ")[0]
+
+
 def _lines(error: BaseException) -> list[str]:
     return [line.strip()[:300] for line in str(error).strip().splitlines()]
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netsmith.artifact.bundle import Bundle, Precision, external_files, external_names
-from netsmith.errors import InputError, first_line, near
+from netsmith.errors import InputError, cause, first_line, near
 from netsmith.run.machine import MOST_THREADS, machine
 
 Warn = Callable[[str], None]
@@ -253,8 +253,7 @@ def open_session(
         if runtime is not None or name == REFERENCE:
             raise
         session = open_model(bundle.model_path, threads=count)
-        why = str(error).partition("; ")[0]  # without the mend, of which there is no need
-        say(f"{bundle.folder} prefers the runtime {name!r}, and {why}; {REFERENCE} runs it")
+        say(f"{bundle.folder} prefers the runtime {name!r}, and {cause(error)}; {REFERENCE} runs it")
         name = REFERENCE
     if session.threads != count:
         say(f"{name} computes with {session.threads} of {count} threads, all that this machine gives it")

@@ -20,7 +20,8 @@ from netsmith.fit.composing import given_layers
 from netsmith.fit.cutting import Wish
 from netsmith.fit.distilling import DistillJob, distill_run
 from netsmith.fit.job import TrainJob
-from netsmith.fit.pruning import PruneJob, prune_run, rate_after_cut
+from netsmith.fit.prune_job import PruneJob
+from netsmith.fit.pruning import prune_run, rate_after_cut
 from netsmith.fit.quantizing import QuantizeJob, quantize_run
 from netsmith.fit.reaching import Reaching
 from netsmith.fit.rungs import loses

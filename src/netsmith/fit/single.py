@@ -21,7 +21,7 @@ from netsmith.arch.names import is_layout_file
 from netsmith.artifact.bundle import Bundle, artifact_hash
 from netsmith.artifact.runtimes import REFERENCE
 from netsmith.data.items import Dataset
-from netsmith.errors import CheckError, InputError, last_line
+from netsmith.errors import CheckError, InputError, cause
 from netsmith.fit.composing import given_layers, refuse_taught
 from netsmith.fit.explaining import what_it_shows
 from netsmith.fit.finish import Finisher, reported
@@ -322,7 +322,7 @@ class AtWork:
                     raise InputError(f"{parent.path} is another model now")
                 before, after = _judged(stage, parent.bundle, bundle)
             except BROKEN as error:
-                alone = f"{parent.path} could not be judged beside it: {_cause(error)}"
+                alone = f"{parent.path} could not be judged beside it: {cause(error)}"
                 session.warn(alone)
                 return replace(training, alone=alone)
             row = training.enter_beside(ledger, before, after, name=str(parent.path), doubtful=doubtful)
@@ -336,13 +336,8 @@ def _judged(stage: Stage, before: Bundle, after: Bundle) -> tuple[Judged, ...]:
     try:
         return stage.judge(before, after)
     except CheckError as error:
-        stage.session.warn(f"{_cause(error)}; it is tried once more")
+        stage.session.warn(f"{cause(error)}; it is tried once more")
         return stage.judge(before, after)
-
-
-def _cause(error: Exception) -> str:
-    """What happened, without the advice, which is for who can still go on."""
-    return last_line(error).partition("; ")[0]
 
 
 def comparable(opened: Opened, session: Session, *, classes: tuple[str, ...]) -> Parent | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from netsmith.errors import cause
 from netsmith.run.clock import Clock
 from netsmith.run.recipe import Recipe
 from netsmith.train.depthwise import Float32Parts, kinds_of
@@ -75,7 +76,7 @@ def choose(
             try:
                 return measure(ways, seconds)
             except NoMemory as error:
-                why = str(error).partition("; ")[0]
+                why = cause(error)
             release(device)
             if len(ways) > 1 and not said:
                 said.append(why)
