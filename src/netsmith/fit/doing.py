@@ -26,7 +26,7 @@ from netsmith.fit.quantizing import QuantizeJob, quantize_run
 from netsmith.fit.reaching import Reaching
 from netsmith.fit.rungs import loses
 from netsmith.fit.single import FREE
-from netsmith.fit.stage import Parent, Stage
+from netsmith.fit.stage import Parent, Stage, begun_with
 from netsmith.fit.steps import FOLDER, Step, Steps
 from netsmith.fit.training_rounded import FIXED
 from netsmith.run.budget import Budget
@@ -174,8 +174,7 @@ class Doing:
 
     def _in_sixteen_bits(self, name: str, source: Path, precision: Literal["float16", "bfloat16"]) -> Step:
         plan = Plan(RunFolder(self._stage.run.path / FOLDER / name).plan)
-        begun = next((row.value for row in plan.rows if row.kind == "asked"), {})
-        allowed = begun.get("--max-drop", self._at_most(LOOSEST))  # which was fewer once
+        allowed = begun_with(plan).get("--max-drop", self._at_most(LOOSEST))  # which was fewer once
         job = QuantizeJob(
             source=source, precision=precision, max_drop=allowed, budget=self._job.budget, seed=self._job.seed,
             resume=True, measure_s=self._job.measure_s,

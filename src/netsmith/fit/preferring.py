@@ -25,6 +25,7 @@ from netsmith.fit.explaining import explain
 from netsmith.fit.finish import ATTEMPTS, verified
 from netsmith.fit.judged import as_latency
 from netsmith.fit.rungs import headline
+from netsmith.fit.stage import begun_with
 from netsmith.fit.steps import FOLDER
 from netsmith.run.budget import BudgetRow
 from netsmith.run.clock import SystemClock
@@ -173,8 +174,7 @@ def _asked(run: RunFolder, row: LedgerRow) -> float | None:
     """Points that `quantize` was allowed to lose, of a run whose rows do not say it: by the plan of the step or the
     run, where that is still there."""
     folder = RunFolder(run.path / FOLDER / row.after["step"]) if "step" in row.after else run
-    asked = next((each.value for each in Plan(folder.plan).rows if each.kind == "asked"), {})
-    return asked.get("--max-drop")
+    return begun_with(Plan(folder.plan)).get("--max-drop")
 
 
 def _refuse(choice: Choice, folder: Path) -> None:

@@ -32,7 +32,7 @@ from netsmith.fit.parent import open_parent
 from netsmith.fit.rounding import Rounder
 from netsmith.fit.rungs import RUNG, STAGE, enter_breakdown, nearest, settled, standing, tried
 from netsmith.fit.session import Session
-from netsmith.fit.stage import Stage, run_stage
+from netsmith.fit.stage import Stage, begun_with, run_stage
 from netsmith.fit.training_rounded import obstacle
 from netsmith.run.budget import Budget
 from netsmith.run.ledger import LedgerRow
@@ -136,8 +136,7 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
 def _as_begun(job: QuantizeJob, stage: Stage) -> QuantizeJob:
     """The job; where no precision is given and the run was begun with int8, which once was all that a ladder made, with
     that."""
-    begun = next((row.value for row in stage.finisher.plan.rows if row.kind == "asked"), {})
-    if job.precision is not None or begun.get("--precision") != "int8":
+    if job.precision is not None or begun_with(stage.finisher.plan).get("--precision") != "int8":
         return job
     stage.session.say(f"{stage.run.path} was begun with --precision int8, and goes on so: int8 or nothing")
     return replace(job, precision="int8")

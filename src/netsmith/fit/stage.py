@@ -52,6 +52,8 @@ __all__ = ["Parent", "Stage", "made_in", "open_parent", "run_stage"]
 
 OPENING_S = 15.0
 """For opening one model on a busy machine."""
+ASKED = "asked"
+"""Row of the plan: what a stage was begun with, as typed."""
 BROKEN = (InputError, CheckError, RuntimeError, ImportError)
 """What a runtime ends in that refuses a graph, dies, does not answer in time, or is installed and cannot be loaded."""
 MEMORY_RUNS = 8
@@ -104,7 +106,7 @@ class Stage:
         Raises:
             InputError: the run was begun with another value.
         """
-        begun = self.finisher.plan.decide("asked", at=0, compute=lambda: dict(asked), why="as typed")
+        begun = self.finisher.plan.decide(ASKED, at=0, compute=lambda: dict(asked), why="as typed")
         for flag, value in asked.items():
             if (first := begun.get(flag)) != value:
                 was = f"no {flag}" if first is None else f"{flag} {first}"
@@ -262,6 +264,11 @@ class Stage:
             assert artifact_hash(shipped.folder) == artifact_hash(bundle.folder), "what was judged is what is shipped"
         shutil.rmtree(self.run.candidates, ignore_errors=True)
         return self.finisher.complete(shipped)
+
+
+def begun_with(plan: Plan) -> Mapping[str, Any]:
+    """What a stage was asked for when it was begun, flag -> value, as `Stage.hold_to` recorded it; else empty."""
+    return next((row.value for row in plan.rows if row.kind == ASKED), {})
 
 
 def made_in(run: RunFolder, artifact: str) -> Bundle | None:
