@@ -39,6 +39,17 @@ def test_cores_are_those_the_process_may_use(tmp_path, monkeypatch):
     assert fake(tmp_path, monkeypatch, quota="50000 100000").cores_usable == 1
 
 
+def test_processors_that_are_named_alike_are_told_apart(tmp_path, monkeypatch):
+    here = fake(tmp_path, monkeypatch)
+    path = tmp_path / "proc/cpuinfo"
+    plain = path.read_text()
+    for model, named in (("17", "Example 9000 (family 25, model 17)"), ("2", "Example 9000 (family 25, model 2)")):
+        path.write_text(plain.replace("model name", f"cpu family\t: 25\nmodel\t\t: {model}\nmodel name"))
+        found = Machine.here(root=tmp_path)
+        assert found.cpu == named
+        assert found.key != here.key
+
+
 def test_key_changes_with_what_changes_timings_only(tmp_path, monkeypatch):
     here = fake(tmp_path, monkeypatch)
     assert here.key == here.model_copy(update={"memory_bytes": 1, "os": "Other"}).key

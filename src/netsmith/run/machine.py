@@ -31,7 +31,8 @@ class Machine(BaseModel):
     """What measurements depend on.
 
     Attributes:
-        cpu: model name of the processor.
+        cpu: model name of the processor, with the numbers of its family and model where the system tells them: virtual
+            machines may name all of a maker's alike, and one of them has twice the speed of another.
         arch: instruction set, such as "x86_64".
         cores_physical: physical cores among those this process may run on.
         cores_logical: logical cores this process may run on.
@@ -60,7 +61,7 @@ class Machine(BaseModel):
         first = info[0] if info else {}
         flags = set((first.get("flags") or first.get("Features") or "").split())
         return cls(
-            cpu=first.get("model name") or platform.processor() or platform.machine(),
+            cpu=_name(first) or platform.processor() or platform.machine(),
             arch=platform.machine(),
             cores_physical=_physical(info, allowed) or len(allowed),
             cores_logical=len(allowed),
@@ -108,6 +109,12 @@ def _cpuinfo(path: Path) -> list[dict[str, str]]:
     pairs = [[line.partition(":") for line in block.splitlines()] for block in blocks]
     cores = [{key.strip(): value.strip() for key, _, value in block} for block in pairs]
     return [core for core in cores if "processor" in core]
+
+
+def _name(core: dict[str, str]) -> str:
+    """Of the processor; "" where the system does not tell."""
+    name, family, model = core.get("model name", ""), core.get("cpu family"), core.get("model")
+    return f"{name} (family {family}, model {model})" if name and family and model else name
 
 
 def _physical(info: list[dict[str, str]], allowed: set[int]) -> int:
