@@ -15,6 +15,7 @@ machine if the times are to mean something (accuracy does not depend on it: the 
 
 import argparse
 import io
+import os
 import sys
 import time
 import zipfile
@@ -31,6 +32,7 @@ from results import RESULTS, append, made, of_run, origin, right, run
 from netsmith.data import masters, shrink
 from netsmith.data.prepare import as_pixels
 from netsmith.run.metrics import mcnemar
+from netsmith.run.waiting import waiting
 
 Shrink = Callable[..., NDArray[np.uint8]]
 WAYS: dict[str, tuple[bool, Callable[[], AbstractContextManager[object]]]] = {
@@ -117,7 +119,7 @@ def train(data: Path, output: Path, *, epochs: int, seeds: int, threads: int | N
                        *(["--threads", str(threads)] if threads else [])]  # fmt: skip
             environment = {
                 "NETSMITH_CACHE": str(output / f"cache-{way}"),  # a cache does not say how it was decoded
-                "OMP_WAIT_POLICY": "PASSIVE",  # as the command line sets it
+                **waiting(os.environ),  # as the command line sets it
             }
             found = of_run(run(command, folder, program=(__file__, "--child", way), **environment))
             rows.append(common | made(folder) | found | {

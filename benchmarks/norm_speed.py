@@ -13,7 +13,9 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line sets it, before torch is there
+from netsmith.run.waiting import waiting
+
+os.environ.update(waiting(os.environ))  # as the command line does, before torch is there
 
 import torch
 from results import RESULTS, Row, append, origin

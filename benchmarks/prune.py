@@ -50,6 +50,7 @@ from netsmith.compress.prune.pools import find_pools
 from netsmith.run.files import write_json
 from netsmith.run.metrics import Interval
 from netsmith.run.plan import Plan
+from netsmith.run.waiting import waiting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -146,7 +147,7 @@ def reference_row(options: argparse.Namespace, cell: str, seed: int) -> Row:
         command = [sys.executable, str(HERE), "--child", cell, "--seeds", str(seed), "--data", str(options.data), "-o"]
         command += [str(options.output), "--time", options.time]
         print("$", cell, "seed", seed, flush=True)
-        subprocess.run(command, check=True, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"})  # as netsmith's has it
+        subprocess.run(command, check=True, env=os.environ | waiting(os.environ))  # as netsmith's has it
     row: Row = json.loads(answer.read_text())
     return {
         **made(folder),

@@ -58,6 +58,7 @@ from netsmith.run.clock import SystemClock
 from netsmith.run.files import write_bytes
 from netsmith.run.plan import Plan
 from netsmith.run.preprocess import Preprocess
+from netsmith.run.waiting import waiting
 from netsmith.train.evaluate import evaluate_network
 from netsmith.train.feed import TrainingData
 from netsmith.train.schedules import learning_rate
@@ -191,7 +192,7 @@ def result(job: Job, options: argparse.Namespace) -> dict[str, Any]:
         command += ["--data", str(options.data), "--work", str(options.work)]
         environment = dict(os.environ)
         if job.engine == "netsmith":
-            environment |= {"OMP_WAIT_POLICY": "PASSIVE"}  # as the command line sets it
+            environment |= waiting(environment)  # as the command line sets it
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{job} failed:\n{done.stderr[-3000:]}")

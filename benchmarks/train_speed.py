@@ -52,6 +52,8 @@ from train_subjects import (
     timm_script,
 )
 
+from netsmith.run.waiting import waiting
+
 HERE = Path(__file__).resolve()
 WORKERS = (0, 1, 2)
 REPEATS = 5
@@ -65,7 +67,7 @@ def child(task: str, subject: str, seed: int, options: argparse.Namespace, worke
     command += ["--timm-train", str(options.timm_train)] if options.timm_train else []
     environment = dict(os.environ)
     if subject in OURS:
-        environment |= {"OMP_WAIT_POLICY": "PASSIVE"}  # as the command line sets it
+        environment |= waiting(environment)  # as the command line sets it
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{task}, {subject} failed:\n{done.stderr[-3000:]}")

@@ -28,7 +28,7 @@ VERB = textwrap.dedent(
             except KeyboardInterrupt:
                 raise KeyboardInterrupt("go on with --resume") from None
         if what == "threads":
-            print(os.environ["OMP_WAIT_POLICY"])
+            print(*(os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")))
         if what == "much":
             for line in range(1_000_000):
                 print(line)
@@ -81,12 +81,20 @@ def test_exit_codes(start, what, code, said):
     assert (process.returncode, out, err) == (code, "", said)
 
 
-@pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_that_wait_leave_their_core_unless_told_otherwise(start, monkeypatch, given, found):
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, "PASSIVE 5000"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None"),
+        ({"GOMP_SPINCOUNT": "7"}, "None 7"),
+    ],
+)
+def test_threads_that_wait_soon_leave_their_core_unless_told_otherwise(start, monkeypatch, given, found):
     """Set before a verb imports torch, which reads it once."""
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if given is not None:
-        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     out, err = start("threads").communicate(timeout=60)
     assert (out, err) == (f"{found}\n", "")
 

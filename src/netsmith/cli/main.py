@@ -39,6 +39,7 @@ from netsmith import __version__
 from netsmith.cli.console import tell
 from netsmith.errors import CheckError, InputError, near
 from netsmith.run.files import FULL_DISK
+from netsmith.run.waiting import waiting
 from netsmith.run.world import refuse_several
 
 
@@ -177,9 +178,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the command."""
-    # Threads that wait in a loop for each other make torch many times slower as soon as anything else wants a core, and
-    # something does: the thread that prepares batches. Read when torch is first imported, here and in child processes.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.update(waiting(os.environ))
     code = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         try:
