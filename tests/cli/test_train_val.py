@@ -158,6 +158,22 @@ def test_mistakes_are_one_sentence_and_write_nothing(
     assert not (tmp_path / "mistake").exists()
 
 
+def test_a_network_that_no_memory_holds_is_one_sentence_and_begins_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def short(_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr("netsmith.models.build._allocate", short)
+    out = tmp_path / "run"
+    assert run(["train", *ONE_EPOCH, "-o", str(out), "-q"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("netsmith: there is no memory for the network and what is held beside it to train it (")
+    assert "; take a smaller --model or --img-size" in err
+    assert len(err.strip().splitlines()) == 1
+    assert not out.exists()
+
+
 def test_a_folder_that_holds_a_run_is_not_overwritten(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sha256_file(finished / "results.json")
     for more in ([], ["--resume"]):

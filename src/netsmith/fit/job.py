@@ -92,14 +92,16 @@ def trainable(recipe: Recipe, make: "Callable[[], Network]") -> "Network":
 
     Raises:
         InputError: the recipe asks for what this machine or the network does not have.
+        CheckError: there is no memory for the network.
     """
     # Lazily: torch takes seconds to import, and mistakes are to be told before.
     from netsmith.train.requirements import choose_device, refuse_with_sharded, smallest_part
+    from netsmith.train.shortage import enough_to_begin
 
     processes = World.here().size
     choose_device(recipe)
     refuse_with_sharded(recipe, processes=processes)
-    network = make()
+    network = enough_to_begin(make)
     smallest_part(network, recipe, recipe.batch_size, processes=processes)
     return network
 
