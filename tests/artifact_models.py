@@ -18,7 +18,7 @@ from netsmith.artifact.golden import make_golden, synthetic_examples
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.predictions import Predictions
 from netsmith.artifact.runtimes import open_model, open_session
-from netsmith.data.items import Dataset, Item, content_key
+from netsmith.data.audit import audit
 from netsmith.data.prepare import prepare
 from netsmith.data.record import to_data_json
 from netsmith.data.sources import open_source
@@ -123,18 +123,13 @@ def write_colour_run(root: Path, *, latency: Measurement, budget: str = "latency
                 shown = list(COLOURS)[(index + (number % 4 == 3)) % 3]
                 seed = int.from_bytes(hashlib.sha256(f"{split} {colour} {number}".encode()).digest()[:4], "little")
                 (folder / f"{number}.png").write_bytes(colour_picture(shown, seed=seed))
-    source = open_source(root / "data")
-    items = [
-        Item(key := content_key(source.reader.read(entry.name)), entry.labels, entry.split, entry.name, key, 8, 8)
-        for entry in source.entries
-    ]
-    dataset = Dataset(source.classes, tuple(items), source.name, source.reader)
+    dataset = audit(open_source(root / "data")).dataset
     # Folders come in the order of their names, the model's outputs in that of the colours.
-    order = [next(i for i, label in enumerate(LABELS) if label.replace("\n", " ") == name) for name in source.classes]
+    order = [next(i for i, label in enumerate(LABELS) if label.replace("\n", " ") == name) for name in dataset.classes]
     bundle = write_colours(
         root / "run" / "model",
         model=colour_model(order=order),
-        labels=source.classes,
+        labels=dataset.classes,
         provenance=Provenance(data=dataset.fingerprint),
     )
     run = RunFolder(root / "run")

@@ -18,18 +18,17 @@ from netsmith.artifact.bundle import artifact_hash, load_bundle
 from netsmith.artifact.verify import as_document, verify
 from netsmith.cli.main import run
 from netsmith.data.audit import audit
+from netsmith.data.lineage import add_lineage, read_lineage
 from netsmith.data.prepare import prepare
 from netsmith.data.sources import open_source
 from netsmith.data.splits import split
 from netsmith.data.unlabelled import refuse_useless, with_unlabelled
-from netsmith.data.unlabelled_record import add_unlabelled, read_unlabelled
 from netsmith.errors import InputError
 from netsmith.export.network import export_network
 from netsmith.fit import single
 from netsmith.fit.compressing import _keep_record
 from netsmith.fit.finish import Finisher
-from netsmith.fit.parent import open_parent
-from netsmith.fit.session import Session
+from netsmith.fit.parent import open_parent, record_lineage
 from netsmith.fit.trying import Finalist
 from netsmith.models.build import build
 from netsmith.run.clock import FakeClock, SystemClock
@@ -134,9 +133,10 @@ def test_a_student_is_kept_beside_its_twin_and_tells_whom_it_learned_from(
     config = load_bundle(out).config
     assert set(config.files) == {"model.onnx", "golden.npz", "model.safetensors"}
     assert config.provenance.doubtful, "the teacher does not say what it was trained on"
-    told, seen = row.after["unlabelled"], read_unlabelled(out / "unlabelled.json")
+    told, seen = row.after["unlabelled"], read_lineage(out / "lineage.json")
     assert told == {"folder": str(few / "more"), "pictures": len(seen), "left_out": 1000 - len(seen)}
     assert len(seen) > 900
+    assert set(seen.values()) == {"train"}
     assert f"{len(seen):,} pictures of {few / 'more'} trained on" in (out / "report.html").read_text()
     _are_for_training_once_labelled(out, digits, few, tmp_path)
 
@@ -151,24 +151,23 @@ def _are_for_training_once_labelled(
         everything = {"images": [found["images"], images[at]], "labels": [found["labels"], labels[at]]}
     path = tmp_path / "labelled.npz"
     np.savez(path, **{name: np.concatenate(both) for name, both in everything.items()})
-    audited, later, session = audit(open_source(path)), tmp_path / "later", SimpleNamespace(clock=FakeClock())
+    audited, later = audit(open_source(path)), tmp_path / "later"
     shutil.copytree(run, later)
-    (later / "unlabelled.json").unlink()
-    (later / "ledger.jsonl").unlink()
-    open_parent(run).continued(RunFolder(later), cast(Session, session))
+    (later / "lineage.json").unlink()
+    record_lineage(RunFolder(later), audit(open_source(few / "few.npz")).dataset, [open_parent(run)])
     winner = cast(Finalist, SimpleNamespace(trained=RunFolder(run)))
     chosen = RunFolder(tmp_path / "chosen")
     chosen.path.mkdir()
-    add_unlabelled(chosen.unlabelled, {"0" * 64})
+    add_lineage(chosen.lineage, {"0" * 64: "val"})
     _keep_record(winner, chosen)
-    seen = read_unlabelled(run / "unlabelled.json")
-    assert read_unlabelled(chosen.unlabelled) == seen | {"0" * 64}
+    seen = read_lineage(run / "lineage.json")
+    assert read_lineage(chosen.lineage) == {**seen, "0" * 64: "val"}
     for folder in (run, later):
         parted = open_parent(folder).pictures(audited, seed=1).items
         assert {item.split for item in parted} == {"train", "val", "test"}
         assert {item.split for item in parted if item.group in seen} == {"train"}
-    (later / "unlabelled.json").write_text('{"format": 1, "groups": ["x"]}')
-    with pytest.raises(InputError, match=r"unlabelled\.json cannot be read"):
+    (later / "lineage.json").write_text('{"format": 1, "splits": {"train": ["x"]}}')
+    with pytest.raises(InputError, match=r"lineage\.json cannot be read"):
         open_parent(later).splits()
 
 
@@ -280,7 +279,8 @@ def test_pictures_without_labels_are_those_that_the_data_does_not_hold(tmp_path:
     (more / "broken.png").write_bytes(b"nothing")
     said: list[str] = []
     dataset = split(audit(open_source(labelled)).dataset, seed=0)
-    found = with_unlabelled(dataset, tmp_path / "more", say=said.append)
+    found, left_out = with_unlabelled(dataset, tmp_path / "more", say=said.append)
+    assert left_out == 4
     assert found.items[:10] == dataset.items
     assert [Path(item.name).name for item in found.items[10:]] == ["2.bmp", "3.bmp"]
     assert found.targets(found.items[9:]).tolist() == [dataset.items[9].label, -1, -1]

@@ -4,15 +4,17 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
-from artifact_models import colour_model, write_colour_run
+from artifact_models import colour_model, colour_picture, write_colour_run
 
 from netsmith.artifact.bundle import Preferred, Provenance, artifact_hash, write_bundle
 from netsmith.artifact.golden import make_golden
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.runtimes import REFERENCE, open_model
+from netsmith.data.lineage import read_lineage
 from netsmith.data.record import from_data_json
 from netsmith.errors import CheckError, InputError
 from netsmith.fit import stage as stage_frame
@@ -159,6 +161,42 @@ def test_a_model_without_its_run_may_have_seen_what_validates(ground, tmp_path):
     assert said[2].startswith(f"{made} descends from a model whose training pictures are not known: some that validate")
     opened(tmp_path / "known" / "candidates" / "other", "heir", pictures)
     assert len(said) == 3
+
+
+def test_what_a_model_knew_stays_known_behind_runs_on_other_pictures(ground, tmp_path):
+    """Its run may be gone by then; a run whose pictures are the same has nothing to write down."""
+    mixed, others = tmp_path / "mixed", tmp_path / "others"
+    for path in (ground / "data").rglob("*.png"):
+        side, name = path.relative_to(ground / "data").parts[:2]
+        (mixed / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, mixed / name / f"{side}-{path.name}")
+        (others / name).mkdir(parents=True, exist_ok=True)
+        new = colour_picture("red", seed=crc32(f"{side} {name} {path.name}".encode()))
+        (others / name / f"{side}-{path.name}").write_bytes(new)
+
+    def stopped(stage: Stage) -> Result:
+        other(stage, (0, 1, 2))
+        raise KeyboardInterrupt
+
+    def opened(source: Path, out: str, data: Path) -> Path:
+        with pytest.raises(KeyboardInterrupt):
+            run_stage("prune", open_parent(source), typed(ground, tmp_path / out, str(data)), stopped)
+        return tmp_path / out / "candidates" / "other"
+
+    first = shutil.copytree(ground / "run", tmp_path / "first")
+    child = opened(first, "child", others)
+    shutil.rmtree(first)
+    grandchild = opened(opened(child, "again", others), "grandchild", mixed)
+    for run in ("child", "again"):
+        recorded = read_lineage(tmp_path / run / "lineage.json")
+        assert len(recorded) == len(list(mixed.rglob("*.png")))
+    rows = json.loads((tmp_path / "grandchild" / "data.json").read_text())["items"].values()
+    assert {(row["split"], Path(row["name"]).name.split("-")[0]) for row in rows} == {
+        (side, side) for side in ("train", "val", "test")
+    }
+    assert set(open_parent(grandchild).splits()) > {row["group"] for row in rows}, "and those of others"
+    opened(ground / "run", "alike", ground / "data")
+    assert not (tmp_path / "alike" / "lineage.json").exists()
 
 
 def test_bad_input_is_one_sentence_and_nothing_is_written(ground, tmp_path):

@@ -42,8 +42,8 @@ class Beside:
 
 def with_unlabelled(
     dataset: Dataset, folder: Path, *, say: Callable[[str], None], progress: Progress | None = None
-) -> Dataset:
-    """The data set with more pictures to train on, which have no label.
+) -> tuple[Dataset, int]:
+    """The data set with more pictures to train on, which have no label, and how many of the folder are left out.
 
     Args:
         dataset: with its splits; pictures of one class each.
@@ -54,7 +54,7 @@ def with_unlabelled(
     Raises:
         InputError: no such folder, or no usable picture in it.
     """
-    names = pictures_below(folder)
+    names = _pictures_below(folder)
     reader = Beside(dataset.reader, frozenset(names))
     found: list[Item | Unused] = []
     for done, each in enumerate(_looked_at(dataset, folder, names, reader), start=1):
@@ -66,7 +66,7 @@ def with_unlabelled(
         raise _useless(dataset, folder, found)
     left = _left_out(dataset, found)
     say(f"{folder}: {len(items):,} pictures without a label to learn from" + (f"; left out: {left}" if left else ""))
-    return replace(dataset, items=(*dataset.items, *items), reader=reader)
+    return replace(dataset, items=(*dataset.items, *items), reader=reader), len(names) - len(items)
 
 
 def refuse_useless(dataset: Dataset, folder: Path) -> None:
@@ -78,7 +78,7 @@ def refuse_useless(dataset: Dataset, folder: Path) -> None:
     Raises:
         InputError: no such folder, or no usable picture in it.
     """
-    names = pictures_below(folder)
+    names = _pictures_below(folder)
     found: list[Unused] = []
     for each in _looked_at(dataset, folder, names, Beside(dataset.reader, frozenset(names))):
         if isinstance(each, Item):
@@ -116,7 +116,7 @@ def _useless(dataset: Dataset, folder: Path, found: Sequence[Item | Unused]) -> 
     )
 
 
-def pictures_below(folder: Path) -> list[str]:
+def _pictures_below(folder: Path) -> list[str]:
     """Absolute paths of the pictures in a folder and below, by their extensions; hidden ones are left out.
 
     Raises:

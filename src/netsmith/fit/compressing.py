@@ -15,8 +15,8 @@ from typing import NoReturn
 
 from netsmith.artifact.bundle import WEIGHTS, Bundle, artifact_hash, external_files, load_bundle
 from netsmith.data.audit import Audit
+from netsmith.data.lineage import add_lineage, read_lineage
 from netsmith.data.unlabelled import refuse_useless
-from netsmith.data.unlabelled_record import add_unlabelled, read_unlabelled
 from netsmith.errors import CheckError, InputError
 from netsmith.fit.composing import FLAGS, compose_recipe
 from netsmith.fit.distilling import refuse_unlabelled
@@ -215,7 +215,7 @@ def _keep_record(winner: Finalist, run: RunFolder) -> None:
     for path in (winner.trained.recipe, winner.trained.metrics, winner.trained.gradients):
         if path.exists():
             write_bytes(run.path / path.name, path.read_bytes())
-    add_unlabelled(run.unlabelled, read_unlabelled(winner.trained.unlabelled))
+    add_lineage(run.lineage, read_lineage(winner.trained.lineage))
 
 
 def _made(stage: Stage, artifact: str) -> Bundle:

@@ -21,9 +21,9 @@ from netsmith.arch.cost import cost
 from netsmith.arch.layout import Layout, at_size
 from netsmith.artifact.bundle import Bundle
 from netsmith.data.items import Dataset
+from netsmith.data.lineage import add_lineage
 from netsmith.data.masters import Masters
-from netsmith.data.unlabelled import pictures_below, refuse_useless, with_unlabelled
-from netsmith.data.unlabelled_record import add_unlabelled
+from netsmith.data.unlabelled import refuse_useless, with_unlabelled
 from netsmith.errors import CheckError, Diverged, InputError
 from netsmith.fit.job import Opened, TrainJob
 from netsmith.fit.judged import Found, verdict
@@ -267,15 +267,14 @@ class _Lesson:
         dataset, folder = at.finisher.dataset, self._job.unlabelled
         if folder is None:
             return dataset
-        whole = with_unlabelled(
+        whole, left_out = with_unlabelled(
             dataset,
             folder,
             say=self._session.say,
             progress=lambda done, total: self._session.progress("reading", done, total),
         )
         found = whole.items[len(dataset.items) :]
-        add_unlabelled(at.run.unlabelled, {item.group for item in found})
-        left_out = len(pictures_below(folder)) - len(found)
+        add_lineage(at.run.lineage, {item.group: "train" for item in found})
         self._more = {"unlabelled": {"folder": str(folder), "pictures": len(found), "left_out": left_out}}
         return whole
 

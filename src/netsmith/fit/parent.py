@@ -20,9 +20,9 @@ from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, Warn, choose_runtime
 from netsmith.artifact.validate import refuse_other_task, run_of
 from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset, listed
+from netsmith.data.lineage import add_lineage, most_used, read_lineage
 from netsmith.data.record import read_data_json
 from netsmith.data.splits import split
-from netsmith.data.unlabelled_record import add_unlabelled, read_unlabelled
 from netsmith.errors import InputError
 from netsmith.fit.session import Session
 from netsmith.run.folder import RunFolder
@@ -31,9 +31,6 @@ from netsmith.run.plan import Plan
 
 if TYPE_CHECKING:
     from netsmith.models.network import Network
-
-USED: Sequence[Split] = ("train", "val", "test")
-"""What a picture was used for, the most first."""
 
 
 @dataclass(frozen=True)
@@ -63,22 +60,15 @@ class Parent:
         return read_data_json(self._record(self.run), where=str(self.run.data)).source
 
     def splits(self) -> dict[str, Split]:
-        """The split that its run had each group of equal pictures in, those that it was trained on without a label
-        too; empty where it has no run."""
+        """The split that its run had each group of equal pictures in, or the runs of those that it comes from, pictures
+        without a label among them; empty where it has no run."""
         if self.run is None or not self.run.data.exists():
             return {}
         rows = read_data_json(self._record(self.run), where=str(self.run.data)).items.values()
-        return {**{row.group: row.split for row in rows}, **dict.fromkeys(self.unlabelled, "train")}
-
-    @property
-    def unlabelled(self) -> frozenset[str]:
-        """Groups of pictures that it, or what it comes from, was trained on without a label."""
-        return frozenset() if self.run is None else read_unlabelled(self.run.unlabelled)
+        return most_used({row.group: row.split for row in rows}, read_lineage(self.run.lineage))
 
     def continued(self, run: RunFolder, session: Session) -> Ledger:
-        """The ledger of a run that begins with it: its own run's rows first. What it learned without a label is what
-        that run's model did."""
-        add_unlabelled(run.unlabelled, self.unlabelled)
+        """The ledger of a run that begins with it: its own run's rows first."""
         return Ledger.continued(
             run.ledger,
             self.rows(session),
@@ -266,11 +256,7 @@ def keeping_splits(dataset: Dataset, parents: Sequence[Parent], *, seed: int) ->
     Raises:
         InputError: nothing is left to train on, of a class or at all, or to validate on.
     """
-    known: dict[str, Split] = {}
-    for parent in parents:
-        for group, side in parent.splits().items():
-            before = known.get(group, side)
-            known[group] = before if USED.index(before) < USED.index(side) else side
+    known = most_used(*(parent.splits() for parent in parents))
     here = [item for item in dataset.items if item.group in known]
     told = sum(item.split != known[item.group] for item in here)
     if len(here) < len(dataset.items):
@@ -288,6 +274,22 @@ def keeping_splits(dataset: Dataset, parents: Sequence[Parent], *, seed: int) ->
         )
     notes = [f"{told:,} pictures keep the split that they had in {names}"] if told else []
     return replace(dataset, items=items, notes=(*dataset.notes, *notes))
+
+
+def record_lineage(run: RunFolder, dataset: Dataset, parents: Sequence[Parent]) -> None:
+    """Write down what models knew that is not among a run's own pictures: its model knows it too.
+
+    Args:
+        run: that goes on with the models, or learns from them.
+        dataset: its pictures, from `keeping_splits`.
+        parents: the models.
+
+    Raises:
+        InputError: a record cannot be read.
+    """
+    here = {item.group for item in dataset.items}
+    known = most_used(*(parent.splits() for parent in parents))
+    add_lineage(run.lineage, {group: side for group, side in known.items() if group not in here})
 
 
 def open_parent(path: Path) -> Parent:

@@ -29,7 +29,7 @@ from netsmith.fit.job import Opened, TrainJob, open_job
 from netsmith.fit.judged import Judged
 from netsmith.fit.named import replaced
 from netsmith.fit.opening import record_split, refuse_inside, training_pictures
-from netsmith.fit.parent import Parent, open_parent
+from netsmith.fit.parent import Parent, open_parent, record_lineage
 from netsmith.fit.session import Session, commands
 from netsmith.fit.stage import BROKEN, Stage
 from netsmith.fit.starting import Continued
@@ -180,6 +180,7 @@ def _begin(job: TrainJob, session: Session, run: RunFolder, ledger: Ledger, open
     if told := advice(opened.audited, recipe.class_balance):
         session.say(told)
     dataset = record_split(opened.audited, seed=recipe.seed, run=run, ledger=ledger, dataset=opened.dataset)
+    record_lineage(run, dataset, opened.parents)
     for note in dataset.notes:
         if note not in opened.audited.dataset.notes:  # which the summary told
             session.say(f"note: {note}")

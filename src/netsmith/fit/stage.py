@@ -40,7 +40,7 @@ from netsmith.errors import CheckError, InputError
 from netsmith.fit.finish import Finisher, reported
 from netsmith.fit.judged import Found, Judged, enter
 from netsmith.fit.opening import record_split, refuse_inside
-from netsmith.fit.parent import Parent, open_parent
+from netsmith.fit.parent import Parent, open_parent, record_lineage
 from netsmith.fit.session import Session, commands
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
@@ -327,9 +327,11 @@ def run_stage(
         doubt = parent.doubt(dataset)
         if doubt and not session.is_step:
             session.warn(doubt)
+        dataset = record_split(audited, seed=seed, run=run, ledger=ledger, dataset=dataset)
+        record_lineage(run, dataset, [parent])
         finisher = Finisher(
             run=run,
-            dataset=record_split(audited, seed=seed, run=run, ledger=ledger, dataset=dataset),
+            dataset=dataset,
             budget=budget or Budget(),
             plan=Plan(run.plan),
             ledger=ledger,

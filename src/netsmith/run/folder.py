@@ -255,9 +255,9 @@ class RunFolder:
         return self.path / "data.json"
 
     @property
-    def unlabelled(self) -> Path:
-        """`unlabelled.json`: hashes of pictures without a label that were trained on, where there are any."""
-        return self.path / "unlabelled.json"
+    def lineage(self) -> Path:
+        """`lineage.json`: hashes of pictures outside of `data.json` that the model or its ancestors knew, if any."""
+        return self.path / "lineage.json"
 
     def predictions(self, split: Literal["val", "test"]) -> Path:
         """`predictions/SPLIT.npz`: hash, target and logits per item."""
