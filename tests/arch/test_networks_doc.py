@@ -9,6 +9,7 @@ from netsmith.arch.cost import cost
 from netsmith.arch.layout import Layout
 from netsmith.arch.names import MODELS, find_layout
 from netsmith.arch.published import PUBLISHED
+from netsmith.arch.scale import RULES
 from netsmith.arch.spec import Spec
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -24,6 +25,17 @@ def test_the_tables_of_networks_are_the_codes():
         assert int(side) == found.resolution[0]
         shown = f"{known.dataset} {' / '.join(f'{top1:.2f}' for top1 in known.top1)}" if known else ""
         assert accuracy.strip() == shown
+
+
+def test_the_table_of_rules_is_the_codes():
+    text = (DOCS / "networks.md").read_text(encoding="utf-8")
+    for name in ("compound", "fast"):
+        row = re.search(rf"^\| `{name}` \| s\^([\d.]+) \| s\^([\d.]+) \| s\^([\d.]+) \|", text, re.MULTILINE)
+        assert row is not None, name
+        found = RULES[name]
+        assert [float(each) for each in row.groups()] == [
+            round(found.depth, 3), round(found.width, 3), round(found.resolution, 3),
+        ]  # fmt: skip
 
 
 def test_the_examples_run():

@@ -1,5 +1,6 @@
 """Which run a model belongs to when it is scored, and that its test pictures stay sealed until it is finished."""
 
+import json
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ from test_verify import MEASURED
 
 from netsmith.artifact.validate import validate
 from netsmith.errors import InputError
+from netsmith.run.files import write_json
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +37,16 @@ def test_a_copy_outside_of_any_run_is_of_none(unfinished, tmp_path):
     shutil.copytree(unfinished / "run" / "model", tmp_path / "model")
     with pytest.raises(InputError, match="without its run"):
         validate(tmp_path / "model")
+
+
+def test_pictures_of_a_run_that_are_elsewhere_now_can_be_given(unfinished, tmp_path, monkeypatch):
+    """The run knows them by the path that was typed, which from another folder leads nowhere."""
+    shutil.copytree(unfinished / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    record = json.loads((tmp_path / "run" / "data.json").read_text())
+    write_json(tmp_path / "run" / "data.json", {**record, "source": "data"})
+    with pytest.raises(InputError, match="was made from data, and there is no .* here; give its pictures with --data"):
+        validate(tmp_path / "run")
+    assert validate(tmp_path / "run", data=str(unfinished / "data")).split == "val"
+    monkeypatch.chdir(unfinished)
+    assert validate(tmp_path / "run").split == "val"

@@ -15,8 +15,10 @@ from netsmith.artifact.verify import as_document, verify, verify_fresh
 from netsmith.artifact.verify_run import latency_holds
 from netsmith.data.items import fingerprint
 from netsmith.errors import InputError
+from netsmith.run.clock import FakeClock
 from netsmith.run.files import write_json
 from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger
 from netsmith.run.result import Latency
 
 MEASURED = Measurement(
@@ -413,6 +415,10 @@ def test_what_is_neither_run_nor_artifact_is_refused(tmp_path):
         verify(tmp_path)
     write_json(tmp_path / "run.json", {"format": 1, "command": ["fit"]})
     with pytest.raises(InputError, match="did not finish"):
+        verify(tmp_path)
+    write_json(tmp_path / "run.json", {"format": 1, "command": ["prune", "runs/r18"]})
+    Ledger(tmp_path / "ledger.jsonl", clock=FakeClock()).add("prune", verdict="refused", reason="it loses too much")
+    with pytest.raises(InputError, match="a prune that was refused and ships no model; .*ledger.jsonl says why"):
         verify(tmp_path)
 
 

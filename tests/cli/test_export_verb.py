@@ -167,7 +167,7 @@ def test_a_run_without_model_or_checkpoint_says_so(trained: Path, capsys: pytest
     assert "holds no checkpoint" in capsys.readouterr().err
     (trained / "model").rename(trained / "elsewhere")
     assert run(["export", "run", "-o", "new", "--checkpoint", "last"]) == 2
-    assert "run has no model/" in capsys.readouterr().err
+    assert "run has no model/ yet to take labels and preprocessing from; wait for it, or" in capsys.readouterr().err
 
 
 def test_overwriting_replaces_an_artifact(trained: Path) -> None:

@@ -263,7 +263,7 @@ def test_digits() -> None:
 
 def test_digits_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(InputError, match=r"pip install netsmith\[train\]"):
+    with pytest.raises(InputError, match=r"pip install 'netsmith\[train\]'"):
         open_source("digits")
 
 

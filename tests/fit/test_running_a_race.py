@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from netsmith.errors import CheckError
+from netsmith.errors import CheckError, Diverged
 from netsmith.fit import race as race_module
 from netsmith.fit.race import Race
 from netsmith.run.clock import FakeClock
@@ -33,7 +33,7 @@ class Counter:
         self.step = max(self.step, until)
         self.epoch = self.step / 10
         if self.diverges is not None and self.step >= self.diverges:
-            raise CheckError(f"the loss is not finite at step {self.diverges}")
+            raise Diverged(f"the loss is not finite at step {self.diverges}", "try a smaller --lr")
 
     def plan_time(self, seconds):
         self.total_steps = self.step + round(seconds / PACE)
@@ -51,7 +51,7 @@ class Stub:
     def __init__(self, entry, track, *, seconds):
         self.entry, self.id = entry, entry.candidate.id
         if self.id in self.too_large:
-            raise NoMemory("there is no memory for the network")
+            raise NoMemory("there is no memory for the network; take a smaller --model")
         self.trainer = Counter(track.clock, diverges=self.diverging.get(self.id))
         self.trainer.plan_time(seconds)
         self.folder = track.finisher.run.candidates / self.id
@@ -128,7 +128,7 @@ def test_racers_get_equal_time_and_the_beaten_go(start):
 def test_one_that_diverges_leaves_the_others_alone(start):
     race, finisher, warnings = start(diverging={"good": 5})
     assert race.champion(say=lambda text: None).id == "fair"
-    assert "good" in warnings[0]
+    assert warnings == ["good leaves the race: the loss is not finite at step 5"], "a fit has no --lr to mend it by"
     assert "good" not in steps_of(finisher, 1)
     assert not (finisher.run.candidates / "good" / "model").exists()
 

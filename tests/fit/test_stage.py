@@ -199,6 +199,15 @@ def test_what_a_model_knew_stays_known_behind_runs_on_other_pictures(ground, tmp
     assert not (tmp_path / "alike" / "lineage.json").exists()
 
 
+def test_pictures_of_a_run_that_are_elsewhere_now_are_asked_for(ground, tmp_path):
+    moved = shutil.copytree(ground / "run", tmp_path / "moved")
+    record = json.loads((moved / "data.json").read_text())
+    (moved / "data.json").write_text(json.dumps({**record, "source": "photos/of/then"}))
+    with pytest.raises(InputError, match="was made from photos/of/then, .* give its pictures with --data"):
+        run_stage("prune", open_parent(moved), typed(ground, tmp_path / "out"), lambda stage: pytest.fail("begun"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_bad_input_is_one_sentence_and_nothing_is_written(ground, tmp_path):
     shutil.copytree(ground / "data", tmp_path / "more")
     for side in ("train", "val", "test"):

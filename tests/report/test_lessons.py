@@ -40,6 +40,7 @@ def said(
     gradients: tuple[GradientRow, ...] = (),
     rewinds: int = 0,
     recipe: dict[str, Any] | None = None,
+    verb: str = "train",
 ) -> list[tuple[str, str]]:
     losses = losses or [2.3 * math.exp(-place / 8) + 0.7 for place in range(50)]
     count = len(losses)
@@ -63,6 +64,7 @@ def said(
         marks=tuple(marks),
         gradients=gradients,
         plan=plan,
+        command=[verb, *evidence.command[1:]],
         recipe=evidence.recipe.model_copy(update=recipe or {}),
     )
     return [(each.kind, each.text) for each in lessons(made, pictures=n)]
@@ -130,6 +132,16 @@ def test_rates_too_high_and_too_low(evidence: Evidence) -> None:
     assert kind == "nothing learned"
     # A bump that mended itself is no fault.
     assert said(evidence, train=0.97, val=0.95, losses=[2.3, 1.0, 2.6, *[0.9] * 47]) == []
+
+
+def test_what_to_try_is_what_the_verb_has(evidence: Evidence) -> None:
+    """`fit` takes none of the flags but --time, and `distill` no --pretrained: whoever types them is refused."""
+    flat = [1.5] * 10 + [1.0] * 40
+    [(_, text)] = said(evidence, train=0.7, val=0.69, losses=flat, epochs=3.0, verb="fit")
+    assert text.endswith("netsmith train has the others: its -c takes the recipe.yaml of this run")
+    [(_, text)] = said(evidence, train=0.7, val=0.69, losses=flat, epochs=3.0, verb="distill")
+    assert text.endswith("try --epochs 10 or as much more --time")
+    assert said(evidence, train=0.97, val=0.95, verb="fit") == []
 
 
 def test_gradients_that_vanish_and_explode_are_told_and_others_are_not() -> None:

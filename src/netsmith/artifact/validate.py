@@ -17,7 +17,7 @@ from netsmith.data.cache import prepared
 from netsmith.data.items import Dataset, Item, Targets, listed, targets_of
 from netsmith.data.items import Progress as Counting
 from netsmith.data.record import from_data_json, read_data_json
-from netsmith.data.sources import open_source
+from netsmith.data.sources import open_source, refuse_elsewhere
 from netsmith.errors import InputError
 from netsmith.run.folder import RunFolder
 from netsmith.run.progress import Progress, silent
@@ -77,6 +77,8 @@ def validate(
         raise InputError(f"{path} is a model without its run; say with --data on which pictures")
     record = json.loads(run.data.read_text(encoding="utf-8")) if run is not None and run.data.exists() else None
     source = data if data is not None else read_data_json(record, where=str(run.data)).source if run else ""
+    if run is not None and data is None:
+        refuse_elsewhere(source, of=run.path)
     audited = audit(open_source(source), progress=_counted(progress, "reading"))
     dataset = audited.dataset
     ours = run is not None and record is not None and _same_pictures(record, dataset)

@@ -24,7 +24,9 @@ from netsmith.artifact.latency import refuse_seconds
 from netsmith.artifact.runtimes import Session, open_session, precision_in, refuse_runtime
 from netsmith.data.prepare import prepare
 from netsmith.errors import InputError
+from netsmith.run.clock import SystemClock
 from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger
 from netsmith.run.progress import Progress, silent
 
 Value = str | float | int | None
@@ -123,7 +125,7 @@ def verify(
 
     run = RunFolder(path)
     if run.marker.exists() and not run.finished:
-        raise InputError(f"{path} holds a run that did not finish; go on with --resume, then verify it")
+        raise InputError(_without_result(run))
     folder = run.model if run.finished else find_artifact(path)
     if runtime is not None:
         refuse_runtime(runtime)
@@ -133,6 +135,15 @@ def verify(
 
         check_run(run, bundle, session, report, asked=runtime is not None, seconds=seconds, progress=progress)
     return Verification(str(path), tuple(checks))
+
+
+def _without_result(run: RunFolder) -> str:
+    """Why a run cannot be verified, and what can be done about it."""
+    verb = "".join(run.command[:1])
+    row = Ledger(run.ledger, clock=SystemClock()).newest(verb) if verb else None
+    if row is not None and row.verdict == "refused":
+        return f"{run.path} holds a {verb} that was refused and ships no model; {run.ledger} says why"
+    return f"{run.path} holds a run that did not finish; go on with --resume, then verify it"
 
 
 def check_artifact(folder: Path, report: Report, *, runtime: str | None = None) -> tuple[Bundle | None, Session | None]:

@@ -26,7 +26,7 @@ Examples:
   netsmith export runs/pets-int8 -o whole --float
                             what was quantized, in float again, to go on with
   netsmith export runs/pets -o newest --checkpoint last
-                            what training holds now, also while it goes on
+                            what a fit holds now, also while it goes on
   netsmith export efficientnet_b0.v1 -o b0
                             a network with published weights: ImageNet's classes
   netsmith export runs/pets -o pets.safetensors --format torchvision
@@ -61,7 +61,8 @@ def export(
     Args:
         source: Folder of a run or of an artifact, or the name of a network: untrained, or NAME.TAG with its weights.
         out: Folder to write, or file with another --format; never replaced without --overwrite.
-        checkpoint: Of a run: its model, or the newest checkpoint (of a fit: that of the candidate in front).
+        checkpoint: Of a run that has a model: that, or the newest checkpoint (of a fit that of the candidate in front).
+            A fit has one from the first rung of its race on, a train at its end.
         golden: Keep the examples that ship with the model, or replace them by generated pictures.
         no_weights: Leave the float weights out.
         float_: Of a quantized model: the network before it was rounded, from the float weights that ship with it.
@@ -207,7 +208,10 @@ def _newest(source: Path, folder: Path, choices: _Choices, console: Console) -> 
     if not run.marker.is_file():
         raise InputError(f"{source} is not the folder of a run; --checkpoint last needs one")
     if not run.model.is_dir():
-        raise InputError(f"{source} has no model/ to take labels and preprocessing from; go on with --resume")
+        raise InputError(
+            f"{source} has no model/ yet to take labels and preprocessing from; wait for it, or go on with --resume "
+            "where the run was interrupted"
+        )
     described = load_bundle(run.model)
     network = restore_network(_checkpoints(run, described), described.layout, warn=console.warn)
     return _of_network(network, described, folder, choices, console, preferred=described.config.preferred)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 Examples:
 
-  netsmith import-weights resnet20.th --model resnet20_cifar --num-classes 10
+  netsmith import-weights resnet20.th --model resnet20_cifar --num-classes 10 \\
       -o model --labels plane,car,bird,cat,deer,dog,frog,horse,ship,truck
                             a CIFAR-10 network with names for its classes
-  netsmith import-weights b0.safetensors --model efficientnet_b0 -o b0
+  netsmith import-weights b0.safetensors --model efficientnet_b0 -o b0 \\
       --crop 0.875 --interpolation bicubic --labels imagenet.txt
                             ImageNet weights of torchvision or timm
 """

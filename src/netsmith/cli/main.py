@@ -83,6 +83,9 @@ EXAMPLES = """\
 Examples:
 
   netsmith audit photos/     what is in a folder of photos, and what is wrong
+  netsmith fit photos/ --budget latency=5ms,size=4MB --time 30m -o runs/photos
+                             the most accurate classifier that fits
+  netsmith predict runs/photos new.jpg
 
 Help on one verb: netsmith VERB --help
 """
@@ -169,7 +172,7 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(
             2,
             f"no space is left on the disk{where} ({error.strerror}); free some and type the command again, a run "
-            "that was begun goes on (train: with --resume)",
+            "that was begun goes on (all but fit: with --resume)",
         )
     finally:
         signal.signal(signal.SIGTERM, previous)

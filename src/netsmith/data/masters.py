@@ -140,7 +140,7 @@ def masters(
             what = str(error).rpartition(";")[0]
             raise InputError(
                 f"{what}, and training needs it: put it back as it was and type the command again, a run that was "
-                "begun goes on (train: with --resume)"
+                "begun goes on (all but fit: with --resume)"
             ) from None
 
     def opened() -> Store | Filling:

@@ -55,6 +55,23 @@ def open_source(path: str | Path, *, scratch: Path | None = None) -> Source:
         raise InputError(f"{path} cannot be read ({error.strerror}); change its permissions") from None
 
 
+def refuse_elsewhere(source: str, *, of: Path) -> None:
+    """Refuse the pictures of a run where the path that was typed for them leads nowhere from here.
+
+    Args:
+        source: as the run's `data.json` has it.
+        of: the run.
+
+    Raises:
+        InputError: there is no such file or folder. Whoever opens a pattern of shards says what it lacks.
+    """
+    if source != "digits" and not is_pattern(source) and not os.path.exists(source):
+        raise InputError(
+            f"{of} was made from {printable(source)}, and there is no such file or folder here; give its pictures with "
+            "--data, or type the command in the folder where that path was typed"
+        )
+
+
 def _open_file(path: Path, scratch: Path, limits: Limits) -> Source:
     if path.suffix.lower() == ".npz":
         return open_npz(path, limits=limits)

@@ -76,7 +76,7 @@ def _load_digits() -> tuple[Pixels, list[int]]:
     try:
         datasets = importlib.import_module("sklearn.datasets")
     except ImportError:
-        raise InputError("the data set 'digits' comes with scikit-learn: pip install netsmith[train]") from None
+        raise InputError("the data set 'digits' comes with scikit-learn: pip install 'netsmith[train]'") from None
     digits = datasets.load_digits()
     return np.rint(digits.images * (255 / 16)).astype(np.uint8), [int(label) for label in digits.target]
 

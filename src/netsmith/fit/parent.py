@@ -22,6 +22,7 @@ from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset, listed
 from netsmith.data.lineage import add_lineage, most_used, read_lineage
 from netsmith.data.record import read_data_json
+from netsmith.data.sources import refuse_elsewhere
 from netsmith.data.splits import split
 from netsmith.errors import InputError
 from netsmith.fit.session import Session
@@ -54,10 +55,16 @@ class Parent:
 
     @property
     def source(self) -> str:
-        """Where the pictures of its run are; "" where it has none."""
+        """Where the pictures of its run are; "" where it has none.
+
+        Raises:
+            InputError: they are not there, seen from here.
+        """
         if self.run is None or not self.run.data.exists():
             return ""
-        return read_data_json(self._record(self.run), where=str(self.run.data)).source
+        source = read_data_json(self._record(self.run), where=str(self.run.data)).source
+        refuse_elsewhere(source, of=self.run.path)
+        return source
 
     def splits(self) -> dict[str, Split]:
         """The split that its run had each group of equal pictures in, or the runs of those that it comes from, pictures

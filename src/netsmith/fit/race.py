@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from netsmith.errors import CheckError
+from netsmith.errors import CheckError, cause
 from netsmith.fit.field import Entry
 from netsmith.fit.racers import Racer, Track
 from netsmith.run.ledger import LedgerRow
@@ -96,8 +96,9 @@ class Race:
             return racer
 
     def _diverged(self, id_: str, error: CheckError) -> None:
-        self.track.warn(f"{id_} leaves the race: {error}")
-        self.track.finisher.ledger.add("diverged", verdict="refused", reason=str(error), after={"id": id_})
+        why = cause(error)  # the mends are flags that a fit does not have
+        self.track.warn(f"{id_} leaves the race: {why}")
+        self.track.finisher.ledger.add("diverged", verdict="refused", reason=why, after={"id": id_})
 
     def _has_diverged(self, id_: str) -> bool:
         rows = self.track.finisher.ledger.rows

@@ -7,11 +7,12 @@ Choices made on purpose:
 - Nothing is said that chance explains: shares are compared by the interval of their difference (Newcombe 1998, method
   10, from Wilson's intervals), and a difference below five points is not worth a word.
 - A rate is called too high or too low only where the network also fits badly: a bump that mended itself is no fault.
+- What to try is what the verb has: `fit` is told where the flags are that it does not have.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Literal
 
@@ -33,6 +34,9 @@ STILL_FALLING = 0.03  # share by which the loss of the last fifth lies below the
 ROSE = 1.25  # times the lowest loss before
 LEARNED = 0.03  # share of its first loss that a training which learned anything took off
 MOVED = 0.1  # share of their own norm by which updates, all in one direction, could have moved the weights
+ELSEWHERE = (
+    "; of such flags fit has --time alone, and netsmith train has the others: its -c takes the recipe.yaml of this run"
+)
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,17 @@ def lessons(evidence: Evidence, *, pictures: int | None) -> list[Lesson]:
         evidence: of the run.
         pictures: validation pictures, None where no file says.
     """
+    found = _found(evidence, pictures=pictures)
+    if evidence.command[:1] != ["fit"]:
+        return found
+    return [replace(each, text=each.text + ELSEWHERE) if "--" in each.text else each for each in found]
+
+
+def _found(evidence: Evidence, *, pictures: int | None) -> list[Lesson]:
     found: list[Lesson] = []
     if words := in_words(evidence.gradients):
         found.append(Lesson("gradients", words))
-    recipe, marks = evidence.recipe, evidence.marks
+    recipe, marks, weights = evidence.recipe, evidence.marks, _weights(evidence)
     sample = next((mark.train for mark in reversed(marks) if mark.train is not None), None)
     val = next((mark.val for mark in reversed(marks) if mark.val is not None), None)
     if marks and marks[-1].progress >= 1.0 and marks[-1].epoch is not None and 0.0 < marks[-1].epoch < 1.0:
@@ -69,11 +80,11 @@ def lessons(evidence: Evidence, *, pictures: int | None) -> list[Lesson]:
     unseen = wilson(round(val.top1 * pictures), pictures)
     gap = difference(seen, unseen)
     if gap.low > GAP:
-        return [*found, _overfitting(seen, unseen, marks, recipe)]
+        return [*found, _overfitting(seen, unseen, marks, recipe, weights)]
     if seen.high < FITTED:
         rewinds = sum(row.kind == "lr_factor" for row in evidence.plan)
         rate = _rate(seen, marks, evidence.gradients, recipe, rewinds=rewinds)
-        return [*found, rate or _underfitting(seen, unseen, marks, recipe)]
+        return [*found, rate or _underfitting(seen, unseen, marks, recipe, weights)]
     return found
 
 
@@ -101,7 +112,9 @@ def _answers(seen: Interval, unseen: Interval) -> str:
     )
 
 
-def _overfitting(seen: Interval, unseen: Interval, marks: Sequence[Mark], recipe: Recipe | None) -> Lesson:
+def _overfitting(
+    seen: Interval, unseen: Interval, marks: Sequence[Mark], recipe: Recipe | None, weights: Sequence[str]
+) -> Lesson:
     losses = [(mark, mark.val.loss) for mark in marks if mark.val is not None and mark.val.loss is not None]
     rose = ""
     if losses:
@@ -115,23 +128,23 @@ def _overfitting(seen: Interval, unseen: Interval, marks: Sequence[Mark], recipe
         ways.append("--auto-augment trivialaugment")
     if recipe is None or not (recipe.mixup or recipe.cutmix):
         ways.append("--mixup 0.2")
-    ways += _weights(recipe)
-    ways += ["a smaller network", "more pictures"]
+    ways += [*weights, "a smaller network", "more pictures"]
     return Lesson(
         "overfitting",
         f"overfitting: the network gets right {_answers(seen, unseen)}{rose}; try {_or(ways)}",
     )
 
 
-def _underfitting(seen: Interval, unseen: Interval, marks: Sequence[Mark], recipe: Recipe | None) -> Lesson:
+def _underfitting(
+    seen: Interval, unseen: Interval, marks: Sequence[Mark], recipe: Recipe | None, weights: Sequence[str]
+) -> Lesson:
     epochs = next((mark.epoch for mark in reversed(marks) if mark.epoch is not None), None)
     before, after = _fifths(marks)
     falling = before is not None and after is not None and after < (1 - STILL_FALLING) * before
     what = f"underfitting: the network gets right only {_answers(seen, unseen)}"
     if epochs is not None and (epochs < SHORT_EPOCHS or falling):
         fell = f", and the loss still fell from {figures(before or 0)} to {figures(after or 0)}" if falling else ""
-        ways = [f"--epochs {_more(epochs)} or as much more --time"]
-        ways += _weights(recipe)
+        ways = [f"--epochs {_more(epochs)} or as much more --time", *weights]
         return Lesson("too short", f"{what}; {figures(epochs)} epochs are short{fell}; try {_or(ways)}")
     ways = []
     if recipe is not None:
@@ -145,7 +158,7 @@ def _underfitting(seen: Interval, unseen: Interval, marks: Sequence[Mark], recip
         ]
         if used := [flag for flag, so in strong if so]:
             ways.append(f"less of {_or(used)}")
-    ways += ["a larger network", "another --lr (--find-lr suggests one)"]
+    ways += ["a larger network", "another --lr (netsmith train --find-lr suggests one)"]
     return Lesson("underfitting", f"{what}; try {_or(ways)}, and look at the labels")
 
 
@@ -177,21 +190,22 @@ def _rate(
         return Lesson(
             "rate too high",
             f"{lr} is too high: the training loss rose from {figures(low)} at step {low_at.step:,} to {figures(high)} "
-            f"at step {high_at.step:,}, and {fits}; try --lr {recipe.lr / 4:.1g}, --clip-grad 1, or --find-lr, which "
-            "suggests one",
+            f"at step {high_at.step:,}, and {fits}; try --lr {recipe.lr / 4:.1g}, --clip-grad 1, or netsmith train "
+            "--find-lr, which suggests one",
         )
     moved = _moved(marks, gradients, recipe)
     if moved is not None and moved < MOVED:
         return Lesson(
             "rate too low",
             f"{lr} is too low: all {marks[-1].step:,} updates together could change the weights by {percent(moved)} of "
-            f"their size at most, and {fits}; try --lr {10 * recipe.lr:.1g}, or --find-lr, which suggests one",
+            f"their size at most, and {fits}; try --lr {10 * recipe.lr:.1g}, or netsmith train --find-lr, which "
+            "suggests one",
         )
     if last > (1 - LEARNED) * first:
         return Lesson(
             "nothing learned",
             f"next to nothing was learned: the training loss went from {figures(first)} to {figures(last)}, and "
-            f"{fits}; --find-lr shows which learning rates this network learns at",
+            f"{fits}; netsmith train --find-lr shows which learning rates this network learns at",
         )
     return None
 
@@ -213,9 +227,10 @@ def _fifths(marks: Sequence[Mark]) -> tuple[float | None, float | None]:
     return (fmean(before) if before else None), (fmean(last) if last else None)
 
 
-def _weights(recipe: Recipe | None) -> list[str]:
-    """Published weights as a way, where the network has some and did not begin with them."""
-    found = recipe is not None and recipe.from_scratch and has_weights(recipe.model)
+def _weights(evidence: Evidence) -> list[str]:
+    """Published weights as a way, where the network has some and did not begin with them; for verbs that can."""
+    recipe, trains = evidence.recipe, evidence.command[:1] in (["train"], ["fit"])
+    found = trains and recipe is not None and recipe.from_scratch and has_weights(recipe.model)
     return ["--pretrained weights"] if found else []
 
 
