@@ -9,7 +9,7 @@ equal peers of two budgets are trained once. Photos overlap ImageNet; nothing he
 
 Rows go to benchmarks/results.csv: test and validation top-1 with intervals, latency, size; McNemar's p-value of fit
 against the better peer on the same test pictures; and whether a winner that fits another budget beats that budget's
-winner on validation.
+winner on validation. How long each fit was at work, by the times its own rows record, is printed.
 """
 
 import argparse
@@ -22,8 +22,12 @@ from netsmith.arch.names import find_layout
 from netsmith.artifact.measure import measure_many
 from netsmith.export.probe import probe_onnx
 from netsmith.fit.field import HEADROOM
+from netsmith.fit.session import spent_before
 from netsmith.fit.stopwatch import config_bytes
 from netsmith.run.budget import Budget
+from netsmith.run.clock import SystemClock
+from netsmith.run.folder import RunFolder
+from netsmith.run.ledger import Ledger
 from netsmith.run.machine import machine
 from netsmith.run.metrics import mcnemar
 from netsmith.run.preprocess import Preprocess
@@ -95,6 +99,7 @@ def main() -> None:
     for found in written:
         print({key: found[key] for key in SHOWN})
     for text, (folder, result) in winners.items():
+        print(f"fit to {text} took {worked(folder):.0f} s of {60 * options.minutes:.0f} s")
         for other, (elsewhere, rival) in winners.items():
             measured = {
                 "latency_ms": rival.final.latency_ms.high, "size_bytes": rival.final.size_bytes,
@@ -105,6 +110,12 @@ def main() -> None:
                 p = mcnemar(right(folder, "val"), right(elsewhere, "val"))
                 word = "BEATS" if beaten else "does not beat"
                 print(f"the winner of {other} fits {text} and {word} its winner on validation, McNemar p {p:.3g}")
+
+
+def worked(folder: Path) -> float:
+    """Seconds between the first and the last time that a run records, those between its sessions left out."""
+    found = RunFolder(folder)
+    return spent_before(found, Ledger(found.ledger, clock=SystemClock()))
 
 
 def row(common, text, subject, result, folder, command, rows) -> dict:

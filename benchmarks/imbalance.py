@@ -10,7 +10,7 @@ Both sets are made of imagenette224, are trained by `netsmith train` with its de
 - `pairs`: the middle halves of two photos side by side, 224 pixels square, and a table of the labels of both. Training
   photos are in two pictures each, with different partners, and none of training validates. Judged by mean average
   precision beside that of chance, the share of pictures that have a label; and by the share of pictures whose labels
-  are all right, at the artifact's thresholds, beside the most frequent answer of training given to all.
+  are all right, at the artifact's thresholds, beside the most frequent answer of validation given to all.
 
 Rows go to benchmarks/results.csv, one per run and one per way. A finished run is not repeated and a stopped one gone
 on with; one of other `--epochs` is refused. Accuracy does not depend on what else the machine does; about 25 minutes of

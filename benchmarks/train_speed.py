@@ -11,6 +11,9 @@ Subjects, all with the same network, initial weights, pictures, epochs, batch si
   train.py https://raw.githubusercontent.com/huggingface/pytorch-image-models/a6da4da1740cd57eaf864803f9dd65683cbcf6d7/train.py`
   (July 2026; the library beside it is the pinned one).
 
+All but netsmith open and decode a file for every picture, of CIFAR-10 too, which people often hold in memory: that is
+part of what netsmith gains there.
+
 DataLoaders are tried with 0, 1 and 2 workers; the best number is kept. Every measurement is a process of its own;
 subjects take turns, round by round. The clock runs from the first batch asked for to the last update made, over whole
 epochs, so that starting workers counts; building, importing and a few updates on a copy, which build oneDNN's kernels,

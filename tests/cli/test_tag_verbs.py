@@ -163,4 +163,5 @@ def test_fit_races_by_map(table: Path, tmp_path: Path) -> None:
     assert final.metric == "map"
     rows = [json.loads(line) for line in (tmp_path / "run" / "ledger.jsonl").read_text().splitlines()]
     entries = [entry for row in rows if row["stage"] == "race" for entry in row["after"]["entries"]]
+    assert entries
     assert all(set(entry["map"]) == {"value", "low", "high", "n"} for entry in entries)

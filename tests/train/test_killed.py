@@ -22,31 +22,50 @@ def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
-def finish(run: Path, *arguments: str) -> str:
+def step_of(line: str) -> int | None:
+    """The update a line tells of."""
+    return int(line.split()[1]) if line.startswith("step ") else None
+
+
+def finish(run: Path, *arguments: str, least: int = 0) -> str:
+    """To the end, going on from update `least` or later; the last line."""
     done = subprocess.run(command(run, *arguments), env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1]
+    lines = done.stdout.splitlines()
+    assert next((step for line in lines if (step := step_of(line))), least) >= least
+    return lines[-1]
 
 
-def kill_once(run: Path, draw: random.Random, *arguments: str) -> bool:
-    """Start, kill some moments after some step; whether it was killed rather than done."""
+def kill_once(run: Path, draw: random.Random, *arguments: str, least: int = 0) -> tuple[bool, int]:
+    """Start, going on from update `least` or later, and kill some moments after some update.
+
+    Returns:
+        Whether it was killed rather than done, and the last update it told of.
+    """
     process = subprocess.Popen(command(run, *arguments), env=environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    steps = draw.randrange(1, 8)
+    wanted, told = draw.randrange(1, 8), list[int]()
     for line in process.stdout:
-        steps -= line.startswith("step")
-        if steps <= 0:
+        if step := step_of(line):
+            told.append(step)
+        if len(told) == wanted:
             break
     time.sleep(draw.uniform(0.0, 0.02))  # also in the middle of an update, a checkpoint, a row
     process.send_signal(signal.SIGKILL)
+    told += [step for line in process.stdout if line.endswith("\n") and (step := step_of(line))]
     process.stdout.close()
-    return process.wait() == -signal.SIGKILL
+    assert min(told, default=least) >= least  # begun anew, it would come to the same weights
+    return process.wait() == -signal.SIGKILL, max(told, default=least)
 
 
 def killed_until_done(run: Path, draw: random.Random, kills: int, *arguments: str) -> str:
-    killed = sum(kill_once(run, draw, *arguments) for _ in range(kills))
+    killed, reached = 0, 0
+    for _ in range(kills):
+        was_killed, reached = kill_once(run, draw, *arguments, least=reached)
+        killed += was_killed
     assert killed
-    return finish(run, *arguments)
+    assert reached > 1
+    return finish(run, *arguments, least=reached)
 
 
 def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:

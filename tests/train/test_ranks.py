@@ -99,7 +99,7 @@ def test_every_validation_picture_is_answered_once_in_order(pair: Found, alone: 
 
 @pytest.mark.parametrize(
     ("name", "tolerance"),
-    [("mixed", 1e-5), ("rmsprop", 1e-5), ("lamb", 1e-5), ("bfloat16", 1e-2), ("sync", 1e-4), ("auxiliary", 1e-4)],
+    [("mixed", 1e-5), ("rmsprop", 1e-5), ("lamb", 1e-5), ("bfloat16", 3e-3), ("sync", 1e-4), ("auxiliary", 1e-4)],
 )
 def test_a_divided_network_comes_to_the_weights_of_one_process(
     pair: Found, folder: Path, alone: Alone, name: str, tolerance: float
@@ -111,7 +111,9 @@ def test_a_divided_network_comes_to_the_weights_of_one_process(
     kept, expected = (load_file(path / steps) for path in (folder / "sharded" / name, theirs["folder"]))
     assert kept.keys() == expected.keys()  # the optimizer's memory and the averages, whole
     for key, tensor in expected.items():
-        assert close(kept[key], tensor, tolerance), key
+        # Of the largest: most gradients and their squares are smaller than any tolerance of weights.
+        within = 30 * tolerance if key.startswith("optimizer.") else tolerance
+        assert (kept[key] - tensor).abs().max() <= within * tensor.abs().max(), key
     rows, others = (read_jsonl(path / "gradients.jsonl") for path in (folder / "sharded" / name, theirs["folder"]))
     for row, other in zip(rows, others, strict=True):
         for layer, its in zip(row["layers"], other["layers"], strict=True):
