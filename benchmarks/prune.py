@@ -142,7 +142,7 @@ def reference_row(options: argparse.Namespace, cell: str, seed: int) -> Row:
     """Of Torch-Pruning, in a process of its own, made now where it is not there."""
     folder = options.output / f"{cell}-{options.time}-{seed}"
     answer = folder / "answer.json"
-    begun(folder, finished=answer.exists())
+    begun(folder, finished=answer.exists(), asked={"recipe": json.dumps(RECIPE), "round-to": str(ROUND_TO)})
     if not answer.exists():
         command = [sys.executable, str(HERE), "--child", cell, "--seeds", str(seed), "--data", str(options.data), "-o"]
         command += [str(options.output), "--time", options.time]

@@ -43,9 +43,14 @@ def origin(benchmark: str) -> Row:
     return {
         **now(),
         "benchmark": benchmark,
-        "machine": f"{machine().cpu}, {machine().cores_usable} cores",
+        "machine": host(),
         "versions": json.dumps(versions()),
     }
+
+
+def host() -> str:
+    """The machine of a row, without cards."""
+    return f"{machine().cpu}, {machine().cores_usable} cores"
 
 
 def card(device: str) -> str:
@@ -91,6 +96,8 @@ def head_of(checkout: Path) -> str:
 def begun(place: Path, *, finished: bool, asked: Mapping[str, str] | None = None) -> list[Row]:
     """What is known of a kept measurement; the commit checked out joins it where it is still to be made or ended.
 
+    One of another machine is refused: rows name the machine that writes them, and compare what was made on it.
+
     Args:
         place: run folder or file; what is not there is made from the beginning.
         finished: nothing is left to do.
@@ -99,13 +106,14 @@ def begun(place: Path, *, finished: bool, asked: Mapping[str, str] | None = None
     Returns:
         `date` and `commit` of every time it was worked on.
     """
-    conditions = dict(asked or {})
+    conditions = {"machine": host(), **(asked or {})}
     before, known = _known(place) if place.exists() else (conditions, [])
-    if unsaid := [name for name in conditions if name not in before]:
+    if unsaid := [name for name in asked or {} if name not in before]:
         raise SystemExit(
             f"{place} does not say how it was measured ({', '.join(unsaid)}); name another folder, or remove it"
         )
-    if unlike := [f"{name} {before[name]}, not {value}" for name, value in conditions.items() if before[name] != value]:
+    differ = [name for name in conditions if before.get(name, conditions[name]) != conditions[name]]
+    if unlike := [f"{name} {before[name]}, not {conditions[name]}" for name in differ]:
         raise SystemExit(f"{place} was begun with {'; '.join(unlike)}: name another folder, or remove it")
     if not finished and now() not in known:
         known = [*known, now()]

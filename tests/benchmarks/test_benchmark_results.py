@@ -60,6 +60,20 @@ def test_conditions_that_are_not_in_the_name_are_held_against(tmp_path: Path) ->
         begun(tmp_path / "run", finished=True, asked={"batch": "8", "device": "cpu"})
 
 
+def test_what_was_measured_on_another_machine_is_not_reported_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "run"
+    begun(place, finished=False)
+    place.mkdir()
+    monkeypatch.setattr(results, "host", lambda: "Example 9000, 2 cores")
+    for finished in (True, False):
+        with pytest.raises(SystemExit, match="was begun with machine .*, not Example 9000, 2 cores: name another"):
+            begun(place, finished=finished)
+    with pytest.raises(SystemExit, match="Example 9000"):
+        made(place)
+
+
 def test_the_record_that_came_before_records_is_read(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "begun.json").write_text('{"batch": "8", "commits": ["old", "older"]}')
