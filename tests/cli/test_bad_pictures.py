@@ -12,9 +12,10 @@ from pathlib import Path
 
 import bad_input
 import pytest
+from artifact_models import colour_picture, write_colours
 from bad_input import GOOD, check_refused, contents
 from pictures import class_files, encoded, noise, write_files
-from typed import fresh
+from typed import fresh, here
 
 from netsmith.cli import main as cli
 
@@ -142,3 +143,40 @@ def test_ctrl_c_while_reading_leaves_nothing(tmp_path):
     assert "Traceback" not in said
     assert contents(tmp_path) == before
     shutil.rmtree(pictures)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ELOOP])
+def test_a_file_that_the_system_keeps_from_us(number, capsys, monkeypatch):
+    def build(typed):
+        raise OSError(number, os.strerror(number), "runs/pets/ledger.jsonl")
+
+    monkeypatch.setattr(cli, "build", build)
+    assert cli.run(["audit", "digits"]) == 2
+    said = f"runs/pets/ledger.jsonl cannot be used ({os.strerror(number)}); mend that and type the command again"
+    assert capsys.readouterr().err == f"netsmith: {said}\n"
+
+
+def test_other_errors_of_the_system_are_defects(monkeypatch):
+    def build(typed):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "x")
+
+    monkeypatch.setattr(cli, "build", build)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        cli.run(["audit", "digits"])
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    """Of pictures that are predicted, as JSON and as CSV; of what a run would record."""
+    write_colours(tmp_path / "model")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / os.fsdecode(b"caf\xe9.png")).write_bytes(colour_picture("red"))
+    done = fresh("predict", "model", "photos", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"][0]["image"] == os.fsdecode(b"photos/caf\xe9.png")
+    done = fresh("predict", "model", "photos", "--csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].startswith("photos/caf\\udce9.png,1,red,")
+    write_files(tmp_path / os.fsdecode(b"caf\xe9"), GOOD)
+    done = here("fit", os.fsdecode(b"caf\xe9"), "--time", "10m", "-o", "run", cwd=tmp_path)
+    check_refused(done, "caf\\udce9 is no UTF-8", "rename it")
+    assert not (tmp_path / "run").exists()

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from netsmith.cli.console import Console, Output
+from netsmith.cli.console import Console, Output, tell
 from netsmith.run.clock import FakeClock
 
 
@@ -120,3 +120,44 @@ def test_live_bar_on_a_terminal(capsys, monkeypatch):
     assert printed.out == "done\n"
     assert "a [remark]" in printed.err
     assert "top-1 91%" in printed.err
+
+
+HOSTILE = "cat\x1b[31m\x9b2J\r\u202edog\udce9"
+
+
+def test_nothing_that_a_terminal_obeys_is_printed(capsys):
+    with Console(Output(), clock=FakeClock(advance=5)) as console:
+        console.progress(HOSTILE, 1, 2, HOSTILE)
+        console.progress(HOSTILE, 2, 2, HOSTILE)
+        console.say(HOSTILE)
+        console.warn(HOSTILE)
+        console.result({}, f"{HOSTILE}\n\tünï 猫")
+    tell(HOSTILE)
+    printed = capsys.readouterr()
+    for letter in "\x1b\x9b\r\u202e\udce9":
+        assert letter not in printed.out + printed.err
+    assert printed.err.count("cat\\x1b[31m\\x9b2J\\r\\u202edog\\udce9") >= 5
+    assert printed.out.endswith("\n\tünï 猫\n"), "what is harmless stays"
+
+
+def test_what_json_holds_comes_back_and_draws_nothing(capsys):
+    with Console(Output(json=True)) as console:
+        console.result({HOSTILE: [HOSTILE, "\n"]}, "")
+    printed = capsys.readouterr().out
+    assert all(letter.isprintable() or letter == "\n" for letter in printed)
+    assert json.loads(printed) == {HOSTILE: [HOSTILE, "\n"]}
+
+
+def test_what_is_for_programs_is_exact(capsys):
+    with Console(Output()) as console:
+        console.result({}, "a\x1b,b\r", exact=True)
+    assert capsys.readouterr().out == "a\x1b,b\r\n"
+
+
+def test_the_live_bar_obeys_no_names(capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Console(Output(), clock=FakeClock(advance=1)) as console:
+        console.progress("training", 1, 2)
+        console.say("cat\x1b[31m")
+    assert "cat\\x1b[31m" in capsys.readouterr().err

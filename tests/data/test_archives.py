@@ -10,6 +10,7 @@ import pytest
 from pictures import class_files, encoded, noise
 
 from netsmith.data.archives import Limits, read_tar, read_zip
+from netsmith.data.prepare import ImageError
 from netsmith.data.sources import open_source
 from netsmith.errors import InputError
 
@@ -144,3 +145,48 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
             archive.addfile(member, io.BytesIO(picture))
     source = open_source(path, scratch=tmp_path)
     assert source.reader.read("cat/caf\\udce9.png") == picture
+
+
+@pytest.mark.parametrize("size", [-1, -1024])
+def test_a_member_of_less_than_nothing(tmp_path: Path, size: int) -> None:
+    """Reading so much would read all that follows; skipping it would come back to the same header without end."""
+    path = tar_with(tmp_path / "x.tar", entry("cat/9.png", size=20_000))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"cat/9.png\0")
+    content[at + 124 : at + 136] = size.to_bytes(12, "big", signed=True)  # as GNU tar writes what is not octal
+    content[at + 148 : at + 156] = b" " * 8
+    content[at + 148 : at + 156] = b"%06o\0 " % sum(content[at : at + 512])
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match="holds a member of -|not a whole tar archive"):
+        open_source(path, scratch=tmp_path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_headers_without_end(tmp_path: Path, kind: bytes) -> None:
+    path = tar_with(tmp_path / "x.tar", entry("././@LongLink", kind, size=17 << 20))
+    with pytest.raises(InputError, match="a header of an impossible size"):
+        open_source(path, scratch=tmp_path)
+
+
+def test_long_names(tmp_path: Path) -> None:
+    name = f"cat/{'long' * 60}.png"
+    path = tar_with(tmp_path / "x.tar", entry(name))
+    assert name in {each.name for each in open_source(path, scratch=tmp_path).entries}
+
+
+def test_a_damaged_header_is_one_bad_picture(tmp_path: Path) -> None:
+    path = zip_with(tmp_path / "x.zip", "cat/ü.png", encoded(noise(77)))
+    content = path.read_bytes()
+    at = content.index("ü".encode())  # in the member's own header; the list at the end stays
+    path.write_bytes(content[:at] + b"\xff\xff" + content[at + 2 :])
+    source = open_source(path)
+    assert source.reader.read("cat/0.png") == FILES["cat/0.png"]
+    with pytest.raises(ImageError, match="cannot be read from"):
+        source.reader.read("cat/ü.png")
+
+
+def test_a_cache_that_cannot_be_written_is_not_the_archives_fault(tmp_path: Path) -> None:
+    path = tar_with(tmp_path / "x.tar.gz", mode="w:gz")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be unpacked into .*file/scratch .*set NETSMITH_CACHE"):
+        open_source(path, scratch=tmp_path / "file" / "scratch")

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -172,3 +174,24 @@ def test_a_damaged_note_costs_a_new_download(note: str, site: Site, tmp_path: Pa
 def test_downloading_needs_no_torch() -> None:
     code = "import sys, netsmith.data.pretrained; sys.exit('torch' in sys.modules or 'onnxruntime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_a_server_says_cannot_draw_on_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"\x1b[31mFTP " + b"x" * 1000 + b"\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(DownloadError) as caught:
+            download(f"http://127.0.0.1:{server.getsockname()[1]}/file", tmp_path / "a.bin")
+        thread.join()
+    assert "\x1b" not in str(caught.value)
+    assert "FTP xxx" in str(caught.value)
+    assert len(str(caught.value)) < 300

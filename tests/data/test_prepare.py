@@ -9,6 +9,7 @@ import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from pictures import encoded, noise
 from PIL import Image, ImageFile
 
-from netsmith.data.prepare import ImageError, decode, examine, prepare
+from netsmith.data.prepare import ImageError, decode, examine, prepare, read_file, read_stream
 from netsmith.data.shrink import shrink
 from netsmith.errors import InputError
 from netsmith.run.preprocess import Preprocess
@@ -348,3 +349,19 @@ def test_masters_are_close_to_exact_and_never_enlarged(simplejpeg: bool, monkeyp
     assert shrink(encoded(noise(1, 30, 300)), side=20).shape == (20, 40, 3)
     with pytest.raises(ImageError, match="truncated"):
         shrink(encoded(pixels, "JPEG")[:-2000], side=60)
+
+
+def test_files_that_say_less_than_they_hold(tmp_path: Path) -> None:
+    """What /proc says of itself is 0 bytes, and one of its files holds hundreds of gigabytes."""
+    link = tmp_path / "cat.png"
+    link.symlink_to("/proc/self/status")
+    if not link.is_file():
+        pytest.skip("this system has no /proc")
+    assert read_file(link) == b""
+
+
+def test_a_pipe_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netsmith.data.prepare.MAX_BYTES", 5_000_000)
+    assert read_stream(io.BytesIO(bytes(5_000_000))) == bytes(5_000_000)
+    with open("/dev/zero", "rb") as zeros, pytest.raises(ImageError, match="more bytes than the limit of 5,000,000"):
+        read_stream(zeros)

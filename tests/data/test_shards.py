@@ -1,5 +1,6 @@
 """Tar shards are a source like any other: the same pictures as in folders give the same hashes, splits and order."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -169,3 +170,15 @@ def test_limits_and_cut_shards(tmp_path: Path) -> None:
     first.unlink()
     with pytest.raises(InputError, match="put it back"):
         source.reader.read(source.entries[0].name)
+
+
+def test_labels_and_names_that_no_record_can_hold_are_escaped(tmp_path: Path) -> None:
+    """Half a character in JSON, and a file name that is not UTF-8."""
+    half = {f"{number}.json": '{"label": "\\ud800"}' for number in range(3)}
+    cats = {f"{number}.png": content for number, content in enumerate(FILES.values()) if number < 6}
+    whole = {f"{number}.json": '{"label": "dog"}' for number in range(3, 6)}
+    write_tar(tmp_path / os.fsdecode(b"caf\xe9.tar"), {**cats, **half, **whole})
+    source = open_source(f"{tmp_path}/*.tar")
+    assert source.classes == ("\\ud800", "dog")
+    assert source.entries[0].name == "caf\\udce9.tar/0.png"
+    assert source.reader.read(source.entries[0].name) == cats["0.png"]

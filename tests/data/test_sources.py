@@ -6,13 +6,16 @@ import pickle
 import sys
 import tarfile
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pictures import class_files, encoded, noise, write_files
 
+from netsmith.data.archives import Limits
 from netsmith.data.audit import audit
+from netsmith.data.folders import open_folder
 from netsmith.data.items import Source
 from netsmith.data.layout import VAL_IS_TEST
 from netsmith.data.sources import open_source
@@ -312,3 +315,38 @@ def test_real_sets(test_data: Path) -> None:
         source = open_source(test_data / name / f"{name}.zip")
         found = [entry.split for entry in source.entries]
         assert (found.count("train"), found.count("test"), len(source.classes)) == (train, test, classes)
+
+
+@pytest.mark.parametrize("name", ["images", "labels"])
+def test_a_member_that_is_no_array(tmp_path: Path, name: str) -> None:
+    """numpy gives its bytes."""
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for each in ("images", "labels"):
+            content = io.BytesIO()
+            np.save(content, np.zeros((4, 8, 8), np.uint8) if each == "images" else np.arange(4) % 2)
+            archive.writestr(f"{each}.npy", b"no array" if each == name else content.getvalue())
+    with pytest.raises(InputError, match=f"cannot be read \\('{name}' is no array\\); write it again"):
+        open_source(path)
+
+
+def test_links_that_multiply_the_ways(tmp_path: Path) -> None:
+    """Twenty folders of two links each into the next: a million ways to the last."""
+    folders = [tmp_path / f"{level}" for level in range(21)]
+    for folder in folders:
+        folder.mkdir()
+    for folder, into in pairwise(folders):
+        for link in ("a", "b"):
+            (folder / link).symlink_to(into)
+    with pytest.raises(InputError, match="holds more than 500 files and folders; split it"):
+        open_folder(folders[0], limits=Limits(members=500))
+
+
+def test_a_shard_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "x-0.tar")
+
+    (tmp_path / "x-0.tar").write_bytes(b"")
+    monkeypatch.setattr("netsmith.data.sources.open_shards", refused)
+    with pytest.raises(InputError, match=r"x-0\.tar cannot be read \(Permission denied\); change its permissions"):
+        open_source(f"{tmp_path}/x-*.tar")

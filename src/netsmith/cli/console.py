@@ -3,9 +3,13 @@
 Progress is a live bar on a terminal, its note on a line below, and plain lines anywhere else: one every two seconds at
 first, ever fewer as the work grows longer, one a minute in the end. `--quiet` leaves the result, warnings and errors;
 `--json` makes the result one JSON document.
+
+Names of files and classes come from strangers, and so does what their models and runs say of themselves: nothing that a
+terminal obeys, or that no terminal can show, is printed as it is.
 """
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 
 INTERVAL, LONGEST_INTERVAL = 2.0, 60.0  # seconds between plain lines of progress
 LINES = 60  # of one piece of work, about, before the interval is longest
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters other than tab and end of line, what reorders text, and halves of characters."""
 
 
 @Parameter(name="*", group="Output")
@@ -94,15 +100,20 @@ class Console:
         """A warning on stderr, always."""
         self._error(f"warning: {text}")
 
-    def result(self, document: Any, text: str) -> None:
+    def result(self, document: Any, text: str, *, exact: bool = False) -> None:
         """The outcome of the command, on stdout.
 
         Args:
             document: any JSON value without NaN and infinity, printed with `--json`.
-            text: for people, printed without it.
+            text: printed without it.
+            exact: `text` is for programs, which get it as it is; otherwise it is for people.
         """
         self._end()
-        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if self.output.json else text)
+        if self.output.json:
+            shown = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+            print(_OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", shown))  # in JSON they stand in strings only
+        else:
+            print(text if exact and not sys.stdout.isatty() else harmless(text))
 
     def progress(
         self, title: str, done: float, total: float | None, note: str = "", *, left: float | None = None
@@ -111,6 +122,7 @@ class Console:
         if self.output.quiet:
             return
         now = self._clock.now()
+        title, note = harmless(title), harmless(note)
         if title != self._title:
             self._end()
             self._title, self._began, self._shown = title, now, now
@@ -148,16 +160,21 @@ class Console:
 
     def _error(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self._bar.console.print(harmless(text), highlight=False, markup=False, soft_wrap=True)
         else:
             self._tell_line()  # what is said comes after it
             tell(text)
 
 
+def harmless(text: str) -> str:
+    """Text that a terminal shows and does not obey: what it would obey is written as an escape."""
+    return _OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
 def tell(text: str) -> None:
     """A line on stderr; where that is a file on a full disk, the work goes on without."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(harmless(text), file=sys.stderr, flush=True)
     except OSError as error:
         if error.errno not in FULL_DISK:
             raise

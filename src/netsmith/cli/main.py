@@ -10,7 +10,8 @@ then add a row to `VERBS` here. The function parses nothing itself, calls one fu
 through `console.Console`. Several processes of torchrun get no further than here, unless the row says `several`. The
 function returns None, or raises:
 
-    InputError    the user's mistake: one sentence on stderr, exit code 2; a full disk is told the same way
+    InputError    the user's mistake: one sentence on stderr, exit code 2; a full disk, and a file that the system
+                  does not let be read or written, are told the same way
     CheckError    a check or a budget failed: one sentence on stderr, exit code 1
     KeyboardInterrupt(HOW_TO_GO_ON)   exit code 130 after Ctrl-C, 143 after SIGTERM
 
@@ -18,6 +19,7 @@ Everything else is a defect and keeps its traceback. Only the module of the verb
 stays fast; torch, onnxruntime and numpy are imported inside the verb's function, never at the top of its module.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -77,6 +79,8 @@ VERBS = {
 }
 
 FLAGS = ("--help", "-h", "--version")
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ELOOP, errno.ESTALE})
+"""`errno` of an OSError that says that a file is kept from us: by its permissions, its disk, or being a link."""
 EXTRAS = {"torch": "train", "sklearn": "train", "simplejpeg": "train", "tensorboard": "tensorboard"}
 HELP = "From a folder of labelled images and a deployment budget to the most accurate image classifier that fits."
 EXAMPLES = """\
@@ -166,6 +170,8 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
+        if error.errno in _REFUSED and error.filename:
+            return _fail(2, f"{error.filename} cannot be used ({error.strerror}); mend that and type the command again")
         if error.errno not in FULL_DISK:
             raise
         where = f" for {error.filename}" if error.filename else ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -89,7 +89,7 @@ def predict(
         if unreadable:
             console.warn(f"{len(unreadable)} of {len(pictures)} pictures could not be read")
         text = _csv(answers) if csv else _table(answers, top_k)
-        console.result(_document(artifact, answers, unreadable), text)
+        console.result(_document(artifact, answers, unreadable), text, exact=csv)
 
 
 def _listed(list_file: str) -> list[str]:
@@ -113,7 +113,7 @@ def _pictures(names: Sequence[str], console: Console) -> Iterator[tuple[str, "Pi
     for name in names:
         path = Path(name)
         if name == "-":
-            yield "standard input", sys.stdin.buffer.read()
+            yield "standard input", _from_pipe(sys.stdin.buffer)
         elif path.is_dir():
             yield from _below(path, console)
         elif not path.exists() and any(letter in name for letter in "*?["):
@@ -123,6 +123,15 @@ def _pictures(names: Sequence[str], console: Console) -> Iterator[tuple[str, "Pi
             yield from _pictures([item for item in found if item != "-"], console)
         else:
             yield name, path
+
+
+def _from_pipe(stream: IO[bytes]) -> bytes:
+    from netsmith.data.prepare import ImageError, read_stream
+
+    try:
+        return read_stream(stream)
+    except ImageError as error:
+        raise InputError(f"standard input {error}") from None
 
 
 def _below(folder: Path, console: Console) -> Iterator[tuple[str, Path]]:
@@ -185,7 +194,11 @@ def _csv(answers: "Sequence[Prediction]") -> str:
 
 def _inert(text: str) -> str:
     """Text that no spreadsheet carries out: with an apostrophe in front where it begins like a formula, or with an
-    apostrophe, so that taking one away gives the text back (OWASP, "CSV Injection")."""
+    apostrophe, so that taking one away gives the text back (OWASP, "CSV Injection"). Of a name that is not UTF-8 the
+    bytes that are not are escaped, because the file is."""
+    from netsmith.data.items import encodable
+
+    text = encodable(text)
     return f"'{text}" if text.startswith(FORMULA) else text
 
 

@@ -7,25 +7,27 @@ and bombs refuse the whole archive.
 """
 
 import bz2
-import errno
 import gzip
+import io
 import lzma
 import stat
 import tarfile
 import threading
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from netsmith.data.items import printable
 from netsmith.data.prepare import MAX_BYTES, ImageError
-from netsmith.errors import InputError
-from netsmith.run.files import replacing, sha256_file
+from netsmith.errors import InputError, first_line
+from netsmith.run.files import FULL_DISK, replacing, sha256_file
 
 _MAGIC = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _BLOCK = 1 << 20
+_LARGEST_HEADER = 16 << 20  # bytes of a member's header in a tar, with long names and attributes
 
 
 @dataclass(frozen=True)
@@ -60,23 +62,17 @@ class ZipReader:
         self._archive: zipfile.ZipFile | None = None
 
     def read(self, name: str) -> bytes:
-        """Bytes of a member; raises ImageError when its checksum or compression does not hold."""
+        """Bytes of a member; raises ImageError when its header, checksum or compression does not hold."""
         with self._open:
             if self._archive is None:
                 self._archive = open_zip(self.path)
         try:
             return self._archive.read(self.members[name])
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            lzma.LZMAError,
-            EOFError,
-            OSError,
-            RuntimeError,
-            NotImplementedError,
-        ) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # what damaged headers and streams make their parsers raise is not bounded
             raise ImageError(
-                f"cannot be read from {self.path} ({error}); pack the archive again", "unreadable"
+                f"cannot be read from {self.path} ({first_line(error)}); pack the archive again", "unreadable"
             ) from None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -125,8 +121,10 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """Raises InputError for a damaged archive."""
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, UnicodeDecodeError, ValueError, NotImplementedError, EOFError, OSError) as error:
-        raise InputError(f"{path} is not a whole zip archive ({error}); fetch or pack it again") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # as of members
+        raise InputError(f"{path} is not a whole zip archive ({first_line(error)}); fetch or pack it again") from None
 
 
 def read_zip(path: Path, *, limits: Limits = LIMITS) -> tuple[ZipReader, list[str]]:
@@ -162,7 +160,7 @@ def read_tar(path: Path, *, scratch: Path, limits: Limits = LIMITS) -> tuple[Tar
     places: dict[str, tuple[int, int]] = {}
     guard = _Guard(path, limits)
     try:
-        with tarfile.open(plain, "r:") as archive:
+        with _Headers(io.FileIO(plain)) as file, tarfile.open(plain, "r:", fileobj=file) as archive:
             while (member := archive.next()) is not None:
                 vars(archive)["members"].clear()  # or a million of them would pile up
                 name = guard.admit(member.name, member.size if member.isreg() else 0)
@@ -174,11 +172,21 @@ def read_tar(path: Path, *, scratch: Path, limits: Limits = LIMITS) -> tuple[Tar
                         "(tar --dereference --hard-dereference)"
                     )
                 places[name] = (member.offset_data, member.size)
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is not a whole tar archive ({error}); fetch or pack it again") from None
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # as of zip archives
+        raise InputError(f"{path} is not a whole tar archive ({first_line(error)}); fetch or pack it again") from None
     return TarReader(plain, places), list(places)
+
+
+class _Headers(io.BufferedReader):
+    """A tar file of which headers are read: one that claims to be endless would fill the memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next `size` bytes."""
+        if size is None or not 0 <= size <= _LARGEST_HEADER:
+            raise tarfile.ReadError("a header of an impossible size")
+        return super().read(size)
 
 
 class _Guard:
@@ -204,6 +212,10 @@ class _Guard:
         if self.members > self.limits.members:
             raise InputError(
                 f"{self.path} holds more than {self.limits.members:,} members; split it or unpack it into a folder"
+            )
+        if size < 0:
+            raise InputError(
+                f"{self.path} holds a member of {size:,} bytes ({printable(raw)}); it is refused as a whole"
             )
         if size > self.limits.member_bytes:
             raise InputError(
@@ -236,15 +248,26 @@ def _decompressed(path: Path, scratch: Path, limits: Limits) -> Path:
         return plain
     packed, unpacked = path.stat().st_size, 0
     try:
-        with replacing(plain) as temporary, opener(path, "rb") as source, open(temporary, "wb") as target:
-            while block := source.read(_BLOCK):
+        with replacing(plain) as temporary, open(temporary, "wb") as target:
+            for block in _blocks(path, opener):
                 unpacked += len(block)
                 refuse_bomb(path, packed, unpacked, limits)
                 target.write(block)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL_DISK:
             raise InputError(f"no space left in {scratch} to unpack {path}; free some or set NETSMITH_CACHE") from None
-        raise InputError(f"{path} is not a whole compressed tar archive ({error}); fetch or pack it again") from None
-    except (EOFError, zlib.error, lzma.LZMAError) as error:
-        raise InputError(f"{path} is not a whole compressed tar archive ({error}); fetch or pack it again") from None
+        raise InputError(
+            f"{path} cannot be unpacked into {scratch} ({error.strerror}); set NETSMITH_CACHE to a folder that can be "
+            "written"
+        ) from None
     return plain
+
+
+def _blocks(path: Path, opener: Any) -> Iterator[bytes]:
+    """What a compressed file holds, piece by piece."""
+    try:
+        with opener(path, "rb") as source:
+            while block := source.read(_BLOCK):
+                yield block
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise InputError(f"{path} is not a whole compressed tar archive ({error}); fetch or pack it again") from None

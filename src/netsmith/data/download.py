@@ -172,9 +172,9 @@ class _Download:
                 raise _Broken("the server has another file by now, the same command starts again") from error
             raise DownloadError(f"HTTP {error.code}: {_printable(error.reason)}") from error
         except urllib.error.URLError as error:
-            raise _Broken(str(error.reason)) from error
+            raise _Broken(_printable(error.reason)) from error
         except (http.client.HTTPException, OSError, UnicodeError) as error:
-            raise _Broken(str(error) or type(error).__name__) from error
+            raise _Broken(_printable(error) or type(error).__name__) from error
         with response:
             self._receive(response, start)
         return redirects.sha256 or _stated_sha256(response.headers)
@@ -235,14 +235,14 @@ class _Download:
 
 def _printable(reason: object) -> str:
     """What a server says for itself, short and on one line."""
-    return "".join(letter for letter in str(reason) if letter.isprintable())[:80]
+    return "".join(letter for letter in str(reason) if letter.isprintable())[:160]
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
     try:
         return response.read(_BLOCK)
     except (http.client.HTTPException, OSError) as error:
-        raise _Broken(str(error) or type(error).__name__) from error
+        raise _Broken(_printable(error) or type(error).__name__) from error
 
 
 def _stated_sha256(headers: Message) -> str:

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import IO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,9 +120,19 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         if status.st_size > MAX_BYTES:
             raise ImageError(f"has {status.st_size:,} bytes, more than the limit of {MAX_BYTES:,}", "too large")
         with open(path, "rb") as handle:
-            return handle.read()
+            return handle.read(status.st_size)  # no more than it says: some of /proc say 0 and hardly end
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror}); mend it or remove it", "unreadable") from None
+
+
+def read_stream(stream: IO[bytes]) -> bytes:
+    """Bytes of a picture that comes through a pipe, to its end. Raises ImageError when there are too many."""
+    content = bytearray()
+    while block := stream.read(1 << 20):
+        content += block
+        if len(content) > MAX_BYTES:
+            raise ImageError(f"has more bytes than the limit of {MAX_BYTES:,}; store it smaller", "too large")
+    return bytes(content)
 
 
 def decode(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from netsmith.data.archives import Limits, TarReader, is_tar, read_tar
-from netsmith.data.items import Entry, Source, Split, Stray, listed, printable
+from netsmith.data.items import Entry, Source, Split, Stray, encodable, listed, printable
 from netsmith.data.layout import SPLIT_NAMES, is_junk, settle_splits
 from netsmith.data.prepare import EXTENSIONS, ImageError
 from netsmith.errors import InputError
@@ -124,7 +124,7 @@ def open_shards(where: str, paths: Sequence[Path], *, scratch: Path, limits: Lim
     parent = os.path.commonpath([path.parent for path in paths])
     splits = _splits([os.path.relpath(path, parent) for path in paths], where)
     for path, split in zip(paths, splits, strict=True):
-        found.add(os.path.relpath(path, parent), path, split, scratch)
+        found.add(encodable(os.path.relpath(path, parent)), path, split, scratch)
     return found.source()
 
 
@@ -245,7 +245,7 @@ def _label(reader: TarReader, name: str) -> int | str:
     if isinstance(found, str) and re.fullmatch(r"-?[0-9]{1,18}", found):
         return int(found)
     if isinstance(found, str) and found.strip():
-        return found.strip()
+        return encodable(found.strip())
     if isinstance(found, int) and not isinstance(found, bool):
         return found
     raise InputError(f'{where} names no class: it must be a number or a name (in JSON as {{"label": ...}})')

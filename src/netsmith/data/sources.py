@@ -40,7 +40,10 @@ def open_source(path: str | Path, *, scratch: Path | None = None) -> Source:
     if _REMOTE.match(str(path)):
         raise InputError(f"{printable(str(path))} is not on this machine; fetch it and give the path of the file")
     if is_pattern(str(path)) and not os.path.exists(given):
-        return open_shards(str(path), shard_paths(str(path)), scratch=cache, limits=LIMITS)
+        try:
+            return open_shards(str(path), shard_paths(str(path)), scratch=cache, limits=LIMITS)
+        except PermissionError as error:
+            raise InputError(f"{error.filename} cannot be read ({error.strerror}); change its permissions") from None
     if str(path) == "digits" and not os.path.exists(given):
         return open_digits()
     if not os.path.exists(given):  # unlike Path.exists, also for names that no file can have

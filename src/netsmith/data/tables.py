@@ -1,11 +1,7 @@
 """Sources that are arrays: `.npz` files with pictures and labels, and scikit-learn's digits."""
 
 import importlib
-import lzma
 import threading
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netsmith.data.archives import LIMITS, Limits, open_zip, refuse_bomb
+from netsmith.data.arrays import read_arrays
 from netsmith.data.csv_table import read_split
 from netsmith.data.items import Entry, Source, Split, encodable, listed, printable
 from netsmith.data.layout import settle_splits
 from netsmith.data.prepare import ImageError, Pixels
 from netsmith.errors import InputError
-
-_UNREADABLE = (
-    OSError, ValueError, EOFError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, NotImplementedError,
-    tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
-)  # fmt: skip
-"""What numpy raises over damaged or hostile arrays: their headers are Python literals, and may claim any size."""
 
 
 class ArrayReader:
@@ -138,9 +129,8 @@ def open_npz(path: Path, *, limits: Limits = LIMITS) -> Source:
 
 def _arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in names}
-    except _UNREADABLE as error:
+        return read_arrays(path, names)
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read ({error}); write it again with numpy.savez, without Python objects"
         ) from None
