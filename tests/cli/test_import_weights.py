@@ -84,6 +84,7 @@ def test_labels_from_a_file(checkpoint: Path, tmp_path: Path) -> None:
         (["a.th", *MODEL, "--labels", "names.txt"], "--labels names.txt: there is no such file"),
         (["a.th", *MODEL, "--std", "1", "0", "1"], "--std: input should be greater than 0"),
         (["a.th", *MODEL, "--crop", "2"], "--crop: input should be less than or equal to 1"),
+        (["a.th", *MODEL, "--crop", "1e-6"], "--crop is 1e-06, and pictures are resized to size / crop"),
         (["a.th", *MODEL, "--img-size", "2"], "--img-size"),
         (["text.th", *MODEL], "text.th is no checkpoint of torch or safetensors"),
     ],

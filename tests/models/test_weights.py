@@ -250,3 +250,40 @@ def test_timms_efficientnets_keep_torchs_norm_constants() -> None:
     assert convert_weights(weights, layout, where="a.pth").layout.norm_eps == 1e-3
     converted = convert_weights(renamed, layout, where="a.pth")
     assert (converted.source, converted.layout.norm_eps) == ("timm", 1e-5)
+
+
+def test_nothing_but_a_counter_is_no_endless_search(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(saved({"n_averaged": torch.zeros(2, 2)}))
+    assert read_weights(path) == {}
+
+
+def test_a_packed_checkpoint_is_refused(tmp_path: Path) -> None:
+    """A few kilobytes of it may come to gigabytes."""
+    path = tmp_path / "weights.pth"
+    with zipfile.ZipFile(io.BytesIO(saved({"fc.weight": torch.zeros(1000, 1000)}))) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(InputError, match="unpacks to more bytes than it has"):
+        read_weights(path)
+
+
+def test_a_tensor_that_claims_more_than_it_holds_is_not_copied(tmp_path: Path) -> None:
+    """Its shape is wrong, which is said before anything of that size is made."""
+    path = tmp_path / "weights.pth"
+    endless = torch.zeros(1, dtype=torch.float16).expand(1 << 22, 1 << 22)
+    path.write_bytes(saved(state() | {"fc.weight": endless}))
+    with pytest.raises(InputError, match="fc.weight \\(found 4194304x4194304"):
+        convert_weights(read_weights(path), tiny(), where="weights.pth")
+
+
+@pytest.mark.parametrize(
+    "odd", [torch.zeros(3, 4).to_sparse(), torch.zeros(3, 4, device="meta")], ids=("sparse", "meta")
+)
+def test_tensors_without_their_numbers_are_none(odd: torch.Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(saved({"fc.weight": odd}))
+    with pytest.raises(InputError, match="holds no tensors by name"):
+        read_weights(path)

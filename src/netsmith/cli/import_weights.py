@@ -76,6 +76,7 @@ def import_weights(
     from netsmith.arch.layout import at_size
     from netsmith.arch.names import find_layout
     from netsmith.artifact.bundle import Provenance
+    from netsmith.data.items import encodable
     from netsmith.export.network import export_network
     from netsmith.models.build import load_weights
     from netsmith.models.keymaps import convert_weights
@@ -92,7 +93,7 @@ def import_weights(
                 out,
                 labels=names,
                 preprocess=preprocess,
-                provenance=Provenance(weights=file.name, licence=licence),
+                provenance=Provenance(weights=encodable(file.name), licence=licence),
             )
         except OSError as error:
             raise InputError(f"{out} cannot be written ({error.strerror or error}); name another with -o") from error
@@ -147,4 +148,7 @@ def _preprocess(
         return Preprocess(size=size, resize=resize, crop=crop, interpolation=interpolation, mean=mean, std=std)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if not first["loc"]:
+            problem = first["msg"].removeprefix("Value error, ")
+            raise InputError(f"--crop is {crop:g}, and {problem}; give a larger share") from error
         raise InputError(f"--{first['loc'][0]}: {first['msg'].lower()}, not {first['input']}") from error

@@ -129,8 +129,7 @@ def convert_weights(weights: Mapping[str, Tensor], layout: Layout, *, where: str
         InputError: no key map gives the layout's names and shapes; the message lists what differs, or names the
             network that fits.
     """
-    keymap, renamed = _best_match(weights, layout)
-    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in renamed.items()}
+    keymap, state = _best_match(weights, layout)
     layout = _as_held(layout, state)
     for name, _, _ in g.state(layout_graph(layout)):
         if name.endswith(f".{COUNTER}"):
@@ -141,6 +140,8 @@ def convert_weights(weights: Mapping[str, Tensor], layout: Layout, *, where: str
         raise InputError(
             f"{where} does not hold the weights of {layout.name}: {_explain(weights, state, layout) or problems}"
         )
+    # Only now: a tensor of a few bytes may claim any shape, which a copy of it would have.
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     check_weights(state, layout, where=where)
     return Converted(weights=state, layout=layout, source=keymap.source)
 
@@ -159,7 +160,8 @@ def _best_match(weights: Mapping[str, Tensor], layout: Layout) -> tuple[KeyMap, 
     keymap, table = max(tables, key=lambda entry: sum(name in entry[1] for name in weights))
     flat = {f"{layer}.weight" for layer in keymap.pointwise}
     return keymap, {
-        table.get(name, name): tensor.flatten(1) if name in flat else tensor for name, tensor in weights.items()
+        table.get(name, name): tensor[:, :, 0, 0] if name in flat and tensor.shape[2:] == (1, 1) else tensor
+        for name, tensor in weights.items()
     }
 
 

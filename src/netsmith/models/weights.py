@@ -7,9 +7,10 @@ evaluated.
 
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from safetensors import SafetensorError
@@ -78,6 +79,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> Any:
+    if _is_packed(path):
+        raise InputError(
+            f"{path} unpacks to more bytes than it has, which no file of torch.save does, so it was not loaded; save "
+            "the network's state_dict anew, best as safetensors"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about pickles it then refuses
@@ -94,12 +100,31 @@ def _read_torch(path: Path) -> Any:
         ) from error
 
 
+def _is_packed(path: Path) -> bool:
+    """Whether it is a zip file of compressed members, or of several in the same bytes: they may come to any size."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(member.file_size for member in archive.infolist()) > path.stat().st_size
+    except Exception:  # no zip file, or a damaged one, which torch says
+        return False
+
+
+def _is_plain(value: object) -> TypeGuard[Tensor]:
+    """Whether it is a tensor that has its numbers in memory, one by one."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_quantized or value.is_nested)
+    )
+
+
 def _find_state(document: object, *, levels: int = 3) -> dict[str, Tensor] | None:
     """The named tensors of a checkpoint, so many levels down (a document may hold itself)."""
     if not isinstance(document, Mapping) or levels == 0:
         return None
     entries = {key: value for key, value in cast(Mapping[object, object], document).items() if isinstance(key, str)}
-    tensors = {key: value for key, value in entries.items() if isinstance(value, Tensor) and not value.is_sparse}
+    tensors = {key: value for key, value in entries.items() if _is_plain(value)}
     if any(tensor.dim() >= 2 for tensor in tensors.values()):
         return tensors
     below = (_find_state(entries.get(key), levels=levels - 1) for key in STATE_KEYS)
@@ -109,7 +134,7 @@ def _find_state(document: object, *, levels: int = 3) -> dict[str, Tensor] | Non
 def _unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
     # torch's AveragedModel keeps its count beside the network.
     state = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
-    while prefix := next((wrapper for wrapper in WRAPPERS if all(name.startswith(wrapper) for name in state)), None):
+    while state and (prefix := next((each for each in WRAPPERS if all(name.startswith(each) for name in state)), None)):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
 
