@@ -36,12 +36,18 @@ COLOURS = {"red": (200, 40, 60), "green": (50, 190, 30), "blue": (20, 60, 210)}
 
 
 def colour_model(
-    *, size: int = SIZE, temperature: float = 1.0, work: int = 0, order: Sequence[int] = (0, 1, 2)
+    *,
+    size: int = SIZE,
+    temperature: float = 1.0,
+    work: int = 0,
+    order: Sequence[int] = (0, 1, 2),
+    scale: float = 8.0,
 ) -> bytes:
-    """ONNX: logits = 8 * mean of the colour channels `order`, in [0, 1]; `work` adds 64x64 products of no effect."""
+    """ONNX: logits = `scale` * mean of the colour channels `order`, in [0, 1]; `work` adds 64x64 products of no
+    effect."""
     zero = np.zeros((64, 64), np.float32)
     constants = {
-        "scale": np.array(8 / 255, np.float32),
+        "scale": np.array(scale / 255, np.float32),
         "temperature": np.array(temperature, np.float32),
         "zero": zero,
         "axes": np.array([1, 2], np.int64),

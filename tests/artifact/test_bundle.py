@@ -1,5 +1,7 @@
 import json
 import os
+import zipfile
+from contextlib import suppress
 
 import numpy as np
 import onnx
@@ -110,6 +112,7 @@ def test_what_a_killed_writer_left_is_removed(folder):
         (lambda d: d.update(temperature="1"), "temperature"),
         (lambda d: d.update(temperature=0), "temperature"),
         (lambda d: d["preprocess"].update(size=64), "preprocess.size"),
+        (lambda d: d["preprocess"].update(crop=1e-6), "preprocess: pictures are resized to size / crop"),
         (lambda d: d["files"].update({"../secret": "0" * 64}), "plain file name"),
         (lambda d: d["files"].update({"..": "0" * 64}), "plain file name"),
         (lambda d: d["files"].update({"C:x": "0" * 64}), "plain file name"),
@@ -239,3 +242,47 @@ def test_a_damaged_golden_file_is_refused(tmp_path, damage):
         path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(InputError, match=r"golden\.npz is damaged"):
         Golden.load(path)
+
+
+def test_no_flipped_byte_of_a_golden_file_is_a_defect(folder):
+    """Damaged streams, headers and lists each raise something else inside numpy."""
+    whole = (folder / GOLDEN).read_bytes()
+    for at in range(0, len(whole), max(1, len(whole) // 400)):
+        (folder / GOLDEN).write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        with suppress(InputError):
+            Golden.load(folder / GOLDEN)
+
+
+def test_a_golden_array_that_is_none(folder):
+    with zipfile.ZipFile(folder / GOLDEN) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(folder / GOLDEN, "w") as archive:
+        for name, content in (members | {"pixels.npy": b"none"}).items():
+            archive.writestr(name, content)
+    with pytest.raises(InputError, match="'pixels' is no array"):
+        load_bundle(folder).golden()
+
+
+def test_a_link_to_an_artifact_is_replaced_and_its_target_stays(folder, tmp_path):
+    os.rename(folder, tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    write_colours(folder, overwrite=True)
+    assert not folder.is_symlink()
+    assert (tmp_path / "elsewhere" / WEIGHTS).is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "model"]
+
+
+@pytest.mark.parametrize("wrong", ["pixels", "classes", "numbers"])
+def test_golden_examples_of_another_model_are_refused(folder, wrong):
+    golden = load_bundle(folder).golden()
+    pixels, probabilities = golden.pixels, golden.probabilities
+    if wrong == "pixels":
+        pixels = pixels[:, :8, :8]
+    if wrong == "classes":
+        probabilities = probabilities[:, :2]
+    if wrong == "numbers":
+        probabilities = probabilities * np.float32("nan")
+    (folder / GOLDEN).write_bytes(Golden(golden.encoded, pixels, probabilities).to_bytes())
+    says = "its probabilities are no numbers" if wrong == "numbers" else "is not of the model in config.json"
+    with pytest.raises(InputError, match=says):
+        load_bundle(folder).golden()

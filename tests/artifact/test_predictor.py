@@ -13,7 +13,7 @@ import netsmith
 from netsmith.artifact.bundle import Preferred
 from netsmith.artifact.evaluate import evaluate
 from netsmith.artifact.predictor import Prediction, Predictor, Unreadable
-from netsmith.artifact.runtimes import open_model, open_session
+from netsmith.artifact.runtimes import Outputs, held_to, open_model, open_session
 from netsmith.data.prepare import prepare
 from netsmith.errors import InputError
 
@@ -180,3 +180,23 @@ def test_predicting_imports_neither_onnx_nor_torch_nor_arch(folder, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[2] == "red"
+
+
+def test_a_model_that_does_not_answer_is_told_in_one_sentence(tmp_path):
+    """Such a file opens: what it says of itself is right, and what it does is not."""
+    with pytest.raises(InputError, match=r"the ONNX model fails on pictures .*export the artifact again") as caught:
+        open_model(colour_model(order=(0, 1, 7))).run(np.zeros((1, SIZE, SIZE, 3), np.uint8))
+    assert "\n" not in str(caught.value)
+    write_colours(tmp_path / "model", model=colour_model(scale=float("nan")))
+    predictor = Predictor(tmp_path / "model")
+    for answer in (predictor.predict, predictor.predict_proba):
+        with pytest.raises(InputError, match="model answers with what is no number"):
+            answer(colour_picture("red"))
+
+
+def test_answers_of_another_shape_are_refused():
+    rows = np.zeros((2, 3), np.float32)
+    assert held_to(Outputs(rows, rows), (2, 3), where="m").logits is rows
+    for outputs in (Outputs(rows[:1], rows), Outputs(rows, rows[:, :2])):
+        with pytest.raises(InputError, match=r"m answers 2 pictures with .*and says \[2, 3\]"):
+            held_to(outputs, (2, 3), where="m")

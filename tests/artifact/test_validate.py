@@ -4,9 +4,10 @@ import json
 import shutil
 
 import pytest
-from artifact_models import write_colour_run
+from artifact_models import colour_model, write_colour_run, write_colours
 from test_verify import MEASURED
 
+from netsmith.artifact.bundle import load_bundle
 from netsmith.artifact.validate import validate
 from netsmith.errors import InputError
 from netsmith.run.files import write_json
@@ -50,3 +51,23 @@ def test_pictures_of_a_run_that_are_elsewhere_now_can_be_given(unfinished, tmp_p
     assert validate(tmp_path / "run", data=str(unfinished / "data")).split == "val"
     monkeypatch.chdir(unfinished)
     assert validate(tmp_path / "run").split == "val"
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, b""])
+def test_a_record_of_the_pictures_that_is_damaged(unfinished, tmp_path, content):
+    shutil.copytree(unfinished / "run", tmp_path / "run")
+    (tmp_path / "run" / "data.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"data\.json cannot be read .*restore it or make the run again"):
+        validate(tmp_path / "run")
+    with pytest.raises(InputError, match=r"data\.json cannot be read"):
+        validate(tmp_path / "run", data=str(unfinished / "data"))
+
+
+def test_answers_that_are_no_numbers(unfinished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(unfinished / "run", run)
+    labels = load_bundle(run).config.labels
+    shutil.rmtree(run / "model")
+    write_colours(run / "model", model=colour_model(scale=float("nan")), labels=labels)
+    with pytest.raises(InputError, match="answers with what is no number"):
+        validate(run)

@@ -431,3 +431,11 @@ def test_a_fresh_process_measures_and_agrees(tmp_path):
     assert {"latency p50 ms", "latency p90 ms"} <= {check.name for check in found.failed}
     with pytest.raises(InputError, match="there is no"):
         verify_fresh(tmp_path / "nothing")
+
+
+def test_predictions_that_are_no_numbers(root):
+    path = root / "run" / "predictions" / "val.npz"
+    whole = Predictions.load(path)
+    np.savez(path, hash=np.array(whole.keys, "S64"), target=whole.targets, logits=whole.logits * np.float32("nan"))
+    with pytest.raises(InputError, match="it holds logits that are no numbers"):
+        Predictions.load(path)

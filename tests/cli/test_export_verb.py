@@ -197,3 +197,24 @@ def test_the_newest_checkpoint_of_a_fit_is_of_the_candidate_in_front(
     ledger.add("diverged", verdict="refused", reason="", after={"id": "one"})
     assert run([*command, "--overwrite"]) == 2
     assert "but other is in front now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kept", ["notes.txt", ".git"])
+def test_what_lies_beside_an_artifact_is_not_replaced_with_it(
+    trained: Path, capsys: pytest.CaptureFixture[str], kept: str
+) -> None:
+    assert run(["export", "run", "-o", "copy"]) == 0
+    (Path("copy") / kept).mkdir() if kept == ".git" else (Path("copy") / kept).write_text("years of work")
+    assert run(["export", "run", "-o", "copy", "--overwrite", "--no-weights"]) == 2
+    assert f"copy holds '{kept}' beside an artifact, so it is not overwritten" in capsys.readouterr().err
+    assert (Path("copy") / kept).exists()
+    assert (Path("copy") / WEIGHTS).exists()
+
+
+def test_a_folder_with_some_config_is_no_artifact(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("site").mkdir()
+    (Path("site") / "config.json").write_text("{}")
+    (Path("site") / "thesis.txt").write_text("years of work")
+    assert run(["export", "run", "-o", "site", "--overwrite"]) == 2
+    assert "site is not an artifact, so it is not overwritten" in capsys.readouterr().err
+    assert sorted(os.listdir("site")) == ["config.json", "thesis.txt"]

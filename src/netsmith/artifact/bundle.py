@@ -189,9 +189,13 @@ class Bundle:
         """The examples of `golden.npz`.
 
         Raises:
-            InputError: the file is damaged.
+            InputError: the file is damaged, or of another model.
         """
-        return Golden.load(self.folder / GOLDEN)
+        found = Golden.load(self.folder / GOLDEN)
+        size, classes = self.config.preprocess.size, len(self.config.labels)
+        if (found.pixels.shape[1:], found.probabilities.shape[1]) != ((size, size, 3), classes):
+            raise InputError(f"{self.folder / GOLDEN} is not of the model in {CONFIG}; export the artifact again")
+        return found
 
 
 def write_bundle(
@@ -302,6 +306,8 @@ def _move(temporary: Path, folder: Path) -> None:
     else:
         os.replace(temporary, folder)
     sync_folder(folder.parent)
+    if temporary.is_symlink():  # the artifact was there by a link, whose target stays
+        temporary.unlink()
     shutil.rmtree(temporary, ignore_errors=True)
 
 

@@ -216,12 +216,14 @@ def compare(
         progress: is told which runtime has its turn.
 
     Raises:
-        InputError: `seconds` out of range; ONNX Runtime refuses the artifact.
+        InputError: `seconds` out of range; ONNX Runtime refuses the artifact, or gets no numbers from it.
     """
     refuse_seconds(seconds)
     sizes = sorted(set(batches))
     golden = bundle.golden()
     reference = answer_one_by_one(open_session(bundle, runtime=REFERENCE, threads=1), golden.pixels)
+    if not np.isfinite(reference.logits).all():
+        raise InputError(f"{bundle.folder} answers with what is no number; export the artifact again")
     answered = _Answers(reference, golden.others, bundle.config.thresholds)
     turns = [_Turns(each, count) for each in contenders if each.obstacle is None for count in threads]
     with tempfile.TemporaryDirectory(prefix="netsmith-compare-") as scratch:
@@ -263,8 +265,10 @@ class _Answers:
     thresholds: tuple[float, ...] | None
 
     def held_against(self, entry: Entry, found: Outputs) -> Entry:
-        """The entry with what it says about answers."""
+        """The entry with what it says about answers; as it is where they are no numbers."""
         mine = self.reference
+        if not np.isfinite(found.logits).all():
+            return entry
         same = np.all(self._answered(found.probabilities) == self._answered(mine.probabilities), axis=1)
         expected = self.judged.get(entry.runtime, mine.probabilities)
         return replace(

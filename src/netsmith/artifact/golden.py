@@ -9,7 +9,6 @@ pictures are PNG, because decoders of JPEG differ in the last bit and PNG is exa
 """
 
 import io
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from netsmith.data.arrays import read_arrays
 from netsmith.data.prepare import prepare
 from netsmith.errors import InputError
 from netsmith.run.preprocess import Preprocess
@@ -80,15 +80,12 @@ class Golden:
             InputError: the file is missing, damaged, too large, or its arrays do not agree.
         """
         try:
-            with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-                if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
-                    raise ValueError(f"more than {_MAX_BYTES} bytes when unpacked")
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                joined, offsets = arrays["bytes"], arrays["offsets"]
-                pixels, probabilities = arrays["pixels"], arrays["probabilities"]
-                others = {name.removeprefix(_OTHERS): arrays[name] for name in arrays if name.startswith(_OTHERS)}
+            arrays = read_arrays(path, largest=_MAX_BYTES)
+            joined, offsets = arrays["bytes"], arrays["offsets"]
+            pixels, probabilities = arrays["pixels"], arrays["probabilities"]
+            others = {name.removeprefix(_OTHERS): arrays[name] for name in arrays if name.startswith(_OTHERS)}
             _check(joined, offsets, pixels, probabilities, others)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} is damaged ({error}); export the artifact again") from error
         bounds = offsets.tolist()
         encoded = tuple(joined[a:b].tobytes() for a, b in pairwise(bounds))
@@ -109,6 +106,8 @@ def _check(
         raise ValueError("its arrays do not agree in their number of examples")
     if any((each.dtype.name, each.shape) != ("float32", probabilities.shape) for each in others.values()):
         raise ValueError("its probabilities of other runtimes are not like those of ONNX Runtime")
+    if not all(np.isfinite(each).all() for each in (probabilities, *others.values())):
+        raise ValueError("its probabilities are no numbers")
     bounds = [0, *offsets.tolist(), len(joined)]
     if offsets[0] != 0 or offsets[-1] != len(joined) or bounds != sorted(bounds):
         raise ValueError("its offsets do not fit its bytes")

@@ -6,7 +6,6 @@ float32 [N,C]; and `runtime`, a string that names what answered.
 """
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from netsmith.data.arrays import read_arrays
 from netsmith.data.items import Targets
 from netsmith.errors import InputError
 from netsmith.run.files import write_bytes
@@ -51,14 +51,14 @@ class Predictions:
             InputError: it is missing, damaged, or its arrays do not agree.
         """
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                hashes, targets, logits = arrays["hash"], arrays["target"], arrays["logits"]
-                runtime = str(arrays["runtime"]) if "runtime" in arrays else None
+            arrays = read_arrays(path)
+            hashes, targets, logits = arrays["hash"], arrays["target"], arrays["logits"]
+            runtime = str(arrays["runtime"]) if "runtime" in arrays else None
             _check(hashes, targets, logits)
             return cls(tuple(hashes.astype(str).tolist()), targets, logits, runtime)
         except FileNotFoundError as error:
             raise InputError(f"{path} is missing; restore it from a copy of the run") from error
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} is damaged ({error}); restore it from a copy of the run") from error
 
 
@@ -70,6 +70,8 @@ def _check(hashes: NDArray[np.bytes_], targets: Targets, logits: NDArray[np.floa
         )
     if not len(hashes) == len(targets) == len(logits) > 0:
         raise ValueError("its arrays do not agree in their number of pictures")
+    if not np.isfinite(logits).all():
+        raise ValueError("it holds logits that are no numbers")
     if are_tags(targets):
         if targets.shape != logits.shape:
             raise ValueError("its tags and its logits are not of the same number of classes")

@@ -86,7 +86,7 @@ class Predictor:
             batch_size: pictures per call of the model.
 
         Raises:
-            InputError: a picture cannot be read; names it.
+            InputError: a picture cannot be read, which it names; the model does not answer with numbers.
         """
         answers: list[Prediction] = []
         for answer in self.stream(_pictures(images), top_k=top_k, batch_size=batch_size):
@@ -140,9 +140,15 @@ class Predictor:
                 batch, ahead = ahead, next_batch()
                 prepared = [(name, future.result()) for name, future in batch]
                 readable = [pixels for _, pixels in prepared if not isinstance(pixels, InputError)]
-                rows = iter(self.session.run(np.stack(readable)).probabilities if readable else ())
+                rows = iter(self._probabilities(np.stack(readable)) if readable else ())
                 for name, pixels in prepared:
                     yield name, pixels if isinstance(pixels, InputError) else next(rows)
+
+    def _probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found = self.session.run(images).probabilities
+        if not np.isfinite(found).all():
+            raise InputError(f"{self.bundle.folder} answers with what is no number; export the artifact again")
+        return found
 
     def _pixels(self, name: str, image: Picture) -> NDArray[np.uint8] | InputError:
         try:

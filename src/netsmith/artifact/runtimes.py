@@ -89,14 +89,19 @@ class OnnxRuntimeSession:
             raise InputError(
                 f"{where} is refused by ONNX Runtime ({first_line(error)}); export the artifact again"
             ) from error
+        self._where = where
         tensors = (*self._session.get_inputs(), *self._session.get_outputs())
         self.size, self.classes = signature([(each.name, each.type, each.shape) for each in tensors], where=where)
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Classify images uint8 [N,R,R,3], N >= 1."""
         assert (images.dtype, images.shape[1:]) == (np.uint8, (self.size, self.size, 3)), (images.dtype, images.shape)
-        probabilities, logits = self._session.run(["probabilities", "logits"], {"image": images})
-        return Outputs(cast(NDArray[np.float32], probabilities), cast(NDArray[np.float32], logits))
+        try:
+            probabilities, logits = self._session.run(["probabilities", "logits"], {"image": images})
+        except Exception as error:  # as above
+            raise failed(self._where, error) from error
+        outputs = Outputs(cast(NDArray[np.float32], probabilities), cast(NDArray[np.float32], logits))
+        return held_to(outputs, (len(images), self.classes), where=self._where)
 
 
 def signature(tensors: Sequence[tuple[str, str, Sequence[int | str | None]]], *, where: str) -> tuple[int, int]:
@@ -123,6 +128,25 @@ def signature(tensors: Sequence[tuple[str, str, Sequence[int | str | None]]], *,
                 f"{where} has {shown}; a classifier takes image uint8 [N,R,R,3] and gives probabilities and logits "
                 "float32 [N,C]"
             )
+
+
+def failed(where: str, error: Exception) -> InputError:
+    """What is said of a model that opens and does not answer; `where` names it."""
+    return InputError(f"{where} fails on pictures ({first_line(error)}); export the artifact again")
+
+
+def held_to(outputs: Outputs, shape: tuple[int, int], *, where: str) -> Outputs:
+    """Answers, of the shape that the model promised; what a file says of its outputs binds no runtime.
+
+    Raises:
+        InputError: they have another.
+    """
+    if outputs.probabilities.shape != shape or outputs.logits.shape != shape:
+        raise InputError(
+            f"{where} answers {shape[0]} pictures with probabilities {list(outputs.probabilities.shape)} and logits "
+            f"{list(outputs.logits.shape)}, and says {list(shape)}; export the artifact again"
+        )
+    return outputs
 
 
 @dataclass(frozen=True)

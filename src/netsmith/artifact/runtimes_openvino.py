@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netsmith.artifact.bundle import external_files
-from netsmith.artifact.runtimes import REFERENCE, Outputs, signature
+from netsmith.artifact.runtimes import REFERENCE, Outputs, failed, held_to, signature
 from netsmith.errors import InputError, first_line
 
 _NAMES = {"float32": ("openvino", "f32"), "bfloat16": ("openvino-bf16", "bf16")}
@@ -74,6 +74,7 @@ class OpenVinoSession:
             compiled: Any = core.compile_model(network, "CPU", settings)
         except Exception as error:  # RuntimeError, and whatever its readers raise
             raise InputError(f"{where} is refused by OpenVINO ({_reason(error)}); export the artifact again") from error
+        self._where = where
         tensors = [_described(port) for port in (*compiled.inputs, *compiled.outputs)]
         self.size, self.classes = signature(tensors, where=where)
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
@@ -83,9 +84,12 @@ class OpenVinoSession:
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Classify images uint8 [N,R,R,3], N >= 1."""
         assert (images.dtype, images.shape[1:]) == (np.uint8, (self.size, self.size, 3)), (images.dtype, images.shape)
-        with self._turn:
-            found = self._request.infer({"image": images}, share_inputs=True)
-        return Outputs(found["probabilities"], found["logits"])
+        try:
+            with self._turn:
+                found = self._request.infer({"image": images}, share_inputs=True)
+        except Exception as error:  # RuntimeError, and whatever its kernels raise
+            raise failed(self._where, error) from error
+        return held_to(Outputs(found["probabilities"], found["logits"]), (len(images), self.classes), where=self._where)
 
 
 @contextmanager

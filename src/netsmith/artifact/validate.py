@@ -4,10 +4,11 @@ Nothing is written. The test split of an unfinished run stays sealed: reading it
 enters it in the ledger.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from netsmith.artifact.bundle import Bundle, load_bundle
 from netsmith.artifact.evaluate import Evaluation, evaluate
@@ -16,7 +17,7 @@ from netsmith.data.audit import audit
 from netsmith.data.cache import prepared
 from netsmith.data.items import Dataset, Item, Targets, listed, targets_of
 from netsmith.data.items import Progress as Counting
-from netsmith.data.record import from_data_json, read_data_json
+from netsmith.data.record import from_data_json, parse_data_json, read_data_json
 from netsmith.data.sources import open_source, refuse_elsewhere
 from netsmith.errors import InputError
 from netsmith.run.folder import RunFolder
@@ -67,15 +68,15 @@ def validate(
         progress: told how far it is.
 
     Raises:
-        InputError: no artifact, one that cannot be opened, no data, no pictures in the split, or classes that the
-            artifact does not know.
+        InputError: no artifact, one that cannot be opened or does not answer with numbers, no data, no pictures in the
+            split, or classes that the artifact does not know.
     """
     bundle = load_bundle(path)
     session = open_session(bundle, runtime=runtime, threads=threads, warn=warn)
     run = run_of(path)
     if run is None and data is None:
         raise InputError(f"{path} is a model without its run; say with --data on which pictures")
-    record = json.loads(run.data.read_text(encoding="utf-8")) if run is not None and run.data.exists() else None
+    record = parse_data_json(run.data) if run is not None and run.data.exists() else None
     source = data if data is not None else read_data_json(record, where=str(run.data)).source if run else ""
     if run is not None and data is None:
         refuse_elsewhere(source, of=run.path)
@@ -96,6 +97,8 @@ def validate(
     targets = _targets(bundle, dataset, items)
     pictures = prepared(dataset, items, bundle.config.preprocess, progress=_counted(progress, "preparing pictures"))
     found = evaluate(session, pictures.pixels, targets, thresholds=bundle.config.thresholds, progress=progress)
+    if not np.isfinite(found.logits).all():
+        raise InputError(f"{bundle.folder} answers with what is no number; export the artifact again")
     notes = list(dataset.notes)
     if left_out := audited.listed - len(audited.dataset.items):
         notes.append(f"{left_out:,} of {audited.listed:,} pictures are left out; `netsmith audit {source}` says which")

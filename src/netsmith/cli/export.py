@@ -71,7 +71,7 @@ def export(
         pretrained_dir: Folder of weights files, looked at before the cache and the net.
         num_classes: Outputs, for a name only.
         img_size: Side of the input in pixels, for a name only.
-        overwrite: Replace what is there.
+        overwrite: Replace what is there: a file, or a folder that holds an artifact and nothing else.
     """
     from netsmith.arch.names import is_layout_file
     from netsmith.run.files import write_bytes
@@ -93,6 +93,8 @@ def export(
     if format != "artifact" and out.is_dir():
         example = "model.onnx" if format == "onnx" else "model.safetensors"
         raise InputError(f"{out} is a folder; name a file such as {out / example} with -o")
+    if format == "artifact" and out.exists():
+        _refuse_replacing(out)
     if format in ("torchvision", "timm") and (no_weights or golden != "real" or checkpoint != "best"):
         raise InputError(f"--no-weights, --golden and --checkpoint do not go with --format {format}; leave them out")
     network = _Named(
@@ -128,6 +130,22 @@ def export(
             raise InputError(f"{out} cannot be written ({error.strerror or error}); name another with -o") from error
         rows = [f"{out}", *(f"  {name:<18} {size / 1e6:9.3f} MB" for name, size in content.items())]
         console.result({"output": str(out), "files": content}, "\n".join(rows))
+
+
+def _refuse_replacing(folder: Path) -> None:
+    """Refuse to put an artifact in the place of a folder that holds anything else, which would be gone with it."""
+    from netsmith.artifact.bundle import CONFIG, GOLDEN, MODEL, WEIGHTS
+
+    if not all((folder / name).is_file() for name in (CONFIG, MODEL)):
+        raise InputError(f"{folder} is not an artifact, so it is not overwritten; choose another folder")
+    own = {CONFIG, MODEL, GOLDEN, WEIGHTS}
+    others = sorted(entry.name for entry in folder.iterdir() if entry.name not in own or not entry.is_file())
+    if others:
+        more = f" and {len(others) - 1} more" if others[1:] else ""
+        raise InputError(
+            f"{folder} holds {others[0]!r}{more} beside an artifact, so it is not overwritten; move what is yours "
+            "away or choose another folder"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,16 @@ Format 1 is of pictures with one class each, format 2 of tags; both are read, an
 that records of classifiers are what they always were.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netsmith.data.items import Dataset, Item, Split, fingerprint, label_text, listed, printable
-from netsmith.errors import InputError
+from netsmith.errors import InputError, first_line
 from netsmith.run.scores import Task
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -112,6 +114,18 @@ def to_data_json(dataset: Dataset, *, seed: int) -> dict[str, Any]:
         "seed": seed,
         "items": items,
     }
+
+
+def parse_data_json(path: Path) -> Any:
+    """What a `data.json` holds, not checked yet.
+
+    Raises:
+        InputError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({first_line(error)}); restore it or make the run again") from error
 
 
 def read_data_json(document: Any, *, where: str = "data.json") -> DataRecord:

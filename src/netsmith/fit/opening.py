@@ -1,14 +1,13 @@
 """The first stages of a run: what the pictures are and which of them are for what, written down once and obeyed on
 resume."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset
 from netsmith.data.masters import Masters, encoding_that_fits, masters
-from netsmith.data.record import from_data_json, to_data_json
+from netsmith.data.record import from_data_json, parse_data_json, to_data_json
 from netsmith.data.splits import split
 from netsmith.errors import InputError
 from netsmith.run.files import write_json
@@ -50,8 +49,7 @@ def record_split(
         InputError: pictures that the run knows are gone or have another class, or a class has too few pictures.
     """
     if run.data.exists():
-        recorded = json.loads(run.data.read_text(encoding="utf-8"))
-        dataset = from_data_json(recorded, audited.dataset, where=str(run.data))
+        dataset = from_data_json(parse_data_json(run.data), audited.dataset, where=str(run.data))
     else:
         dataset = dataset or split(audited.dataset, seed=seed)
         write_json(run.data, to_data_json(dataset, seed=seed))

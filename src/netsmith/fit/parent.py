@@ -4,7 +4,6 @@ Pictures that the model's run knows keep their splits, so nothing that it was tr
 it; others are split anew. Where several models are gone on with or learned from, the runs of all of them count.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +20,7 @@ from netsmith.artifact.validate import refuse_other_task, run_of
 from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset, listed
 from netsmith.data.lineage import add_lineage, most_used, read_lineage
-from netsmith.data.record import read_data_json
+from netsmith.data.record import parse_data_json, read_data_json
 from netsmith.data.sources import refuse_elsewhere
 from netsmith.data.splits import split
 from netsmith.errors import InputError
@@ -62,7 +61,7 @@ class Parent:
         """
         if self.run is None or not self.run.data.exists():
             return ""
-        source = read_data_json(self._record(self.run), where=str(self.run.data)).source
+        source = read_data_json(parse_data_json(self.run.data), where=str(self.run.data)).source
         refuse_elsewhere(source, of=self.run.path)
         return source
 
@@ -71,7 +70,7 @@ class Parent:
         without a label among them; empty where it has no run."""
         if self.run is None or not self.run.data.exists():
             return {}
-        rows = read_data_json(self._record(self.run), where=str(self.run.data)).items.values()
+        rows = read_data_json(parse_data_json(self.run.data), where=str(self.run.data)).items.values()
         return most_used({row.group: row.split for row in rows}, read_lineage(self.run.lineage))
 
     def continued(self, run: RunFolder, session: Session) -> Ledger:
@@ -241,13 +240,6 @@ class Parent:
             for item in dataset.items
         )
         return replace(dataset, classes=labels, items=items)
-
-    @staticmethod
-    def _record(run: RunFolder) -> object:
-        try:
-            return json.loads(run.data.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{run.data} cannot be read ({error}); restore it or make the run again") from error
 
 
 def keeping_splits(dataset: Dataset, parents: Sequence[Parent], *, seed: int) -> Dataset:

@@ -108,13 +108,13 @@ def quantize_run(job: QuantizeJob, session: Session) -> Result:
         raise InputError(f"--calibration-size is {job.pictures}; at least one picture is needed, 256 are usual")
     if outside := external_files(parent.bundle.model_path):
         raise InputError(f"{parent.path} keeps tensors in {outside[0]}; export it again with all of them in model.onnx")
+    parent.refuse_not_running(session.warn)  # before anything walks a graph that may not be one
     graph = Graph(parent.bundle.model_path.read_bytes())
     if not graph.layers():
         raise InputError(f"{parent.path} has no convolution or linear layer that could be rounded")
     halved: Made | None = None
     if job.precision in ("float16", "bfloat16"):
         halved = Made(model=halve(graph, job.precision), precision=job.precision)
-    parent.refuse_not_running(session.warn)
 
     def work(stage: Stage) -> Result:
         held = _as_begun(job, stage)

@@ -6,14 +6,13 @@ threads and precision of every training. With the same pictures, seed and versio
 weights come out equal to the bit, and `compare` demands it.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from netsmith.artifact.bundle import WEIGHTS, Bundle, load_bundle
 from netsmith.data.items import Dataset
-from netsmith.data.record import read_data_json
+from netsmith.data.record import parse_data_json, read_data_json
 from netsmith.errors import CheckError, InputError
 from netsmith.run.budget import Budget, format_duration
 from netsmith.run.files import write_bytes
@@ -102,11 +101,7 @@ class Replay:
         Raises:
             InputError: they differ, or the run's record of them is damaged.
         """
-        try:
-            document = json.loads(self.run.data.read_bytes())
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.run.data} cannot be read ({error}); replay a run that is whole") from error
-        recorded = read_data_json(document, where=str(self.run.data))
+        recorded = read_data_json(parse_data_json(self.run.data), where=str(self.run.data))
         if dataset.fingerprint != recorded.fingerprint:
             raise InputError(
                 f"{dataset.source} does not hold the pictures, labels and splits of --replay {self.run.path} "
