@@ -6,8 +6,11 @@ import pytest
 
 from netsmith.errors import CheckError
 from netsmith.fit.field import HEADROOM, choose_field, fits
+from netsmith.fit.stopwatch import Stopwatch
 from netsmith.run.budget import Budget
+from netsmith.run.clock import FakeClock
 from netsmith.run.plan import Plan
+from netsmith.run.progress import silent
 from netsmith.search.candidates import Pictures
 from netsmith.search.choose import Outlook, Timing
 
@@ -98,3 +101,11 @@ def test_the_nearest_point_is_feasible(tmp_path):
         choose(tmp_path, "size=1kB")
     size = str(caught.value).split("size=")[2].split(" ")[0]
     assert choose(tmp_path / "again", f"size={size}").entries
+
+
+def test_a_damaged_memory_of_timings_is_begun_anew(tmp_path):
+    stopwatch = Stopwatch(tmp_path, threads=1, limit_ms=None, label_bytes=0, clock=FakeClock(), progress=silent)
+    stopwatch.path.parent.mkdir()
+    stopwatch.path.write_text('{"key": "a"\n')
+    assert stopwatch.times([], seconds=1.0) == {}
+    assert not stopwatch.path.exists()

@@ -15,6 +15,7 @@ from made_runs import fit_run
 from netsmith.errors import InputError
 from netsmith.report.page import write_report
 from netsmith.run.folder import RunFolder
+from netsmith.run.plan import Plan
 
 Rows = list[dict[str, Any]]
 
@@ -139,3 +140,42 @@ def test_a_budget_row_without_a_name(copy: RunFolder) -> None:
 def test_charts_are_imported_when_one_is_drawn() -> None:
     code = "import sys, netsmith.report.page; sys.exit('matplotlib' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_numbers_beyond_any_count(copy: RunFolder) -> None:
+    edit(copy.ledger, after_of("audit", pictures=10**400, shorter_side={"min": 10**400}))
+    edit(copy.metrics, lambda rows: rows[0].update(step=10**400))
+    document = json.loads(copy.results.read_text())
+    document["final"]["macs"] = 10**400
+    copy.results.write_text(json.dumps(document))
+    shown = page(copy)
+    for name in ("ledger.jsonl", "metrics.jsonl", "results.json"):
+        assert f"{name} is left out: " in shown
+
+
+def test_values_nested_deeper_than_anything_recorded(copy: RunFolder) -> None:
+    """Read they can be; whoever writes them out must not go as deep."""
+    deep: object = []
+    for _ in range(600):
+        deep = [deep]
+
+    def change(rows: Rows) -> None:
+        rows[-1].update(verdict="refused", before={"x": deep}, after={"x": deep})
+
+    edit(copy.ledger, change)
+    assert "…" in page(copy)
+
+
+def test_a_candidate_that_diverged_without_a_name(copy: RunFolder) -> None:
+    copy.metrics.unlink()
+    edit(copy.ledger, lambda rows: rows.append(rows[-1] | {"stage": "diverged", "after": {"id": [1]}}))
+    assert "</html>" in page(copy)
+
+
+def test_what_happened_in_training_draws_nothing(copy: RunFolder) -> None:
+    Plan(copy.plan).add("grad_accum", "\x1b[31m" + "9" * 1000, at=1, why="x")
+    run = RunFolder(copy.path)
+    run.marker.write_text('{"format": 1, "command": ["train", "x"]}')
+    shown = page(run)
+    assert "\x1b" not in shown
+    assert "9" * 30 not in shown[shown.index("memory: ") :][:100], "what a chart has no room for is cut"

@@ -1,12 +1,13 @@
 """Two processes that measure on one machine take turns, and neither waits for ever."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 from netsmith.run import alone as module
-from netsmith.run.alone import alone
+from netsmith.run.alone import alone, lock_path
 from netsmith.run.clock import FakeClock, SystemClock
 from netsmith.run.progress import silent
 
@@ -74,3 +75,18 @@ def test_it_is_free_afterwards_and_while_nobody_measures():
             assert held
             with alone(wait_s=0.0, clock=FakeClock(), progress=silent) as second:
                 assert not second
+
+
+def test_a_pipe_in_the_place_of_the_lock_holds_nobody_up(monkeypatch):
+    """Anybody may put one into a shared folder for temporary files; one that may only be read has no writer."""
+    os.mkfifo(lock_path())
+    opened = os.open
+
+    def for_reading(path, flags, *mode):
+        if flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(module.os, "open", for_reading)
+    with alone(wait_s=5.0, clock=FakeClock(), progress=silent) as held:
+        assert held

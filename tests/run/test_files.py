@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from netsmith.errors import InputError
 from netsmith.run.files import append_jsonl, read_jsonl, replacing, sha256_file, write_json, write_text
 
 
@@ -75,3 +76,29 @@ def test_sha256(tmp_path):
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_file(tmp_path / "a", progress=counted.append) == digest
     assert counted == [3]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("nonsense", "is not JSON"),
+        ("[1]", "is no JSON object"),
+        ("[" * 100_000, "is nested too deeply"),
+        ('{"n": ' + "9" * 400 + "}", "a number of 400 digits"),
+        ("\x00" * 40, "is not JSON"),
+    ],
+    ids=("word", "list", "deep", "long", "zeros"),
+)
+def test_a_damaged_row_is_named(tmp_path, line, says):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"n": -9223372036854775808}\n{"n": 18446744073709551615}\n' + line + "\n")
+    with pytest.raises(InputError, match=f"^line 3 of .*{says}.*restore it from a copy"):
+        read_jsonl(path)
+
+
+def test_rows_are_not_appended_through_a_link(tmp_path):
+    (tmp_path / "mine.txt").write_text("years of work")
+    (tmp_path / "rows.jsonl").symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(OSError, match="rows.jsonl"):
+        append_jsonl(tmp_path / "rows.jsonl", {"n": 1})
+    assert (tmp_path / "mine.txt").read_text() == "years of work"

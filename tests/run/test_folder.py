@@ -137,3 +137,22 @@ def test_a_stop_says_how_to_go_on(tmp_path):
         RunFolder.create(tmp_path / "other", command=["train", "digits"]),
     ):
         raise KeyboardInterrupt("step 5 was saved")
+
+
+def test_a_link_for_a_lock_is_not_written_through(tmp_path):
+    """A run folder from elsewhere may hold one."""
+    (tmp_path / "mine.txt").write_text("years of work")
+    run = tmp_path / "run"
+    with RunFolder.create(run, command=COMMAND):
+        pass
+    (run / ".lock").unlink()
+    (run / ".lock").symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(InputError, match="cannot be written"):
+        RunFolder.create(run, command=COMMAND, resume=True)
+    assert (tmp_path / "mine.txt").read_text() == "years of work"
+
+
+def test_words_that_no_file_can_record_are_refused_before_a_folder_is_made(tmp_path):
+    with pytest.raises(InputError, match=r"caf\\udce9 is no UTF-8, so a run cannot record it; rename it"):
+        RunFolder.create(tmp_path / "run", command=["train", os.fsdecode(b"caf\xe9")])
+    assert not list(tmp_path.iterdir())

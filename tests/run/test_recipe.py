@@ -100,3 +100,16 @@ def test_frozen():
     with pytest.raises(ValidationError):
         recipe.lr = 1.0
     assert json.loads(recipe.model_dump_json())["crop_scale"] == [0.35, 1.0]
+
+
+def test_aliases_are_refused(tmp_path):
+    """Ten lines of them are a value of a billion parts, which a message about it would write out."""
+    levels = "".join(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 10))
+    with pytest.raises(InputError, match=r"recipe\.yaml, line 2 is not YAML: aliases .* write the value out"):
+        load(tmp_path, f"a0: &a0 [x]\n{levels}model: *a9\n")
+
+
+@pytest.mark.parametrize("value", ["2024-13-01", "!!bool maybe", "!!int many", "!!timestamp soon", "9" * 5000])
+def test_values_that_are_not_what_they_say(tmp_path, value):
+    with pytest.raises(InputError, match=r"recipe\.yaml holds a value that is not what it says"):
+        load(tmp_path, f"model: {value}\n")

@@ -210,3 +210,22 @@ def test_the_record_names_what_it_belongs_to(tmp_path: Path) -> None:
     assert record["format"] == 1
     assert record["identity"]["recipe"] == OURS.recipe
     assert record["bytes"] == (tmp_path / "step-00000004.safetensors").stat().st_size
+
+
+def test_one_that_the_disk_does_not_give_back_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    read = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.name == "step-00000002.safetensors":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    said: list[str] = []
+    found = load_checkpoint(tmp_path, identity=OURS, shapes=SHAPES, warn=said.append)
+    assert found is not None
+    assert found.step == 1
+    assert len(said) == 1
+    assert "step-00000002.json is damaged (it cannot be read, Input/output error) and is passed over" in said[0]

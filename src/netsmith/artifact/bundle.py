@@ -191,11 +191,7 @@ class Bundle:
         Raises:
             InputError: the file is damaged, or of another model.
         """
-        found = Golden.load(self.folder / GOLDEN)
-        size, classes = self.config.preprocess.size, len(self.config.labels)
-        if (found.pixels.shape[1:], found.probabilities.shape[1]) != ((size, size, 3), classes):
-            raise InputError(f"{self.folder / GOLDEN} is not of the model in {CONFIG}; export the artifact again")
-        return found
+        return Golden.load(self.folder / GOLDEN, of=(self.config.preprocess.size, len(self.config.labels)))
 
 
 def write_bundle(
@@ -306,9 +302,8 @@ def _move(temporary: Path, folder: Path) -> None:
     else:
         os.replace(temporary, folder)
     sync_folder(folder.parent)
-    if temporary.is_symlink():  # the artifact was there by a link, whose target stays
-        temporary.unlink()
-    shutil.rmtree(temporary, ignore_errors=True)
+    # The artifact may have been there by a link, whose target stays.
+    temporary.unlink() if temporary.is_symlink() else shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _exchange(first: Path, second: Path) -> None:

@@ -73,11 +73,15 @@ class Golden:
         return content.getvalue()
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, *, of: tuple[int, int] | None = None) -> Self:
         """Read `golden.npz`.
 
+        Args:
+            path: of the file.
+            of: R and C of the model that they must be of; None takes those of any.
+
         Raises:
-            InputError: the file is missing, damaged, too large, or its arrays do not agree.
+            InputError: the file is missing, damaged, too large, of another model, or its arrays do not agree.
         """
         try:
             arrays = read_arrays(path, largest=_MAX_BYTES)
@@ -87,6 +91,8 @@ class Golden:
             _check(joined, offsets, pixels, probabilities, others)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} is damaged ({error}); export the artifact again") from error
+        if of is not None and (pixels.shape[1:], probabilities.shape[1]) != ((of[0], of[0], 3), of[1]):
+            raise InputError(f"{path} is not of the model in config.json; export the artifact again")
         bounds = offsets.tolist()
         encoded = tuple(joined[a:b].tobytes() for a, b in pairwise(bounds))
         return cls(encoded, pixels, probabilities, others)

@@ -46,7 +46,7 @@ def read_lineage(path: Path) -> dict[str, Split]:
         return {}
     try:
         splits = _Record.model_validate(json.loads(path.read_text(encoding="utf-8"))).splits
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}); restore it or make the run again") from error
     found: dict[str, Split] = {}
     for side in reversed(SPLITS):  # the last word is that of what was used the most

@@ -314,8 +314,9 @@ def trained_before(parent: Parent) -> tuple[float, float] | None:
     """Seconds and epochs of the parent's own training, where its run tells them."""
     if parent.run is None or not parent.run.metrics.exists():
         return None
-    rows = [row for row in read_jsonl(parent.run.metrics) if "seconds" in row and "epoch" in row]
-    return (float(rows[-1]["seconds"]), float(rows[-1]["epoch"])) if rows else None
+    rows = ((row.get("seconds"), row.get("epoch")) for row in read_jsonl(parent.run.metrics))
+    told = [(float(a), float(b)) for a, b in rows if isinstance(a, int | float) and isinstance(b, int | float)]
+    return told[-1] if told else None
 
 
 def _length(parent: Parent, training: Training, rounds: Sequence[Round], *, macs: int) -> tuple[dict[str, float], str]:

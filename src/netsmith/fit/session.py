@@ -117,5 +117,5 @@ def _times_in_training(run: RunFolder) -> Iterator[float]:
     for path in run.path.rglob(f"{run.checkpoints.name}/step-*.json"):
         try:
             yield float(json.loads(path.read_bytes())["state"]["time"])
-        except (ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             continue  # damaged: whoever loads it passes it over and says so

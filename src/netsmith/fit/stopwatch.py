@@ -9,10 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from netsmith.arch.layout import Layout, layout_to_json
 from netsmith.artifact.latency import Measurement
 from netsmith.artifact.measure import measure_many
+from netsmith.errors import InputError
 from netsmith.run.clock import Clock
 from netsmith.run.files import append_jsonl, read_jsonl
 from netsmith.run.machine import machine, versions
@@ -62,7 +64,7 @@ class Stopwatch:
         from netsmith.export.probe import probe_onnx
 
         until = self.clock.now() + seconds
-        known = {row["key"]: row for row in read_jsonl(self.path)}
+        known = self._remembered()
         found: dict[str, Timing] = {}
         fresh: list[tuple[Candidate, str, bytes]] = []
         for candidate in candidates:
@@ -78,6 +80,14 @@ class Stopwatch:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             found |= self._measure(fresh, seconds=max(until - self.clock.now(), 1.0))
         return found
+
+    def _remembered(self) -> dict[str, dict[str, Any]]:
+        """Rows of earlier runs by their key; a damaged file is begun anew."""
+        try:
+            return {row["key"]: row for row in read_jsonl(self.path)}
+        except InputError:
+            self.path.unlink(missing_ok=True)
+            return {}
 
     def _measure(self, fresh: Sequence[tuple[Candidate, str, bytes]], *, seconds: float) -> dict[str, Timing]:
         found: dict[str, Timing] = {}

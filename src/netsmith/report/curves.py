@@ -13,6 +13,7 @@ from netsmith.errors import InputError
 from netsmith.report.charts import Series, lines, stacked, standalone
 from netsmith.report.evidence import Evidence, Mark
 from netsmith.report.markup import Markup, visible
+from netsmith.report.wording import brief
 from netsmith.run.files import FULL_DISK, write_text
 from netsmith.run.gradients import GradientRow
 from netsmith.run.metrics import wilson
@@ -85,9 +86,9 @@ def _events(evidence: Evidence | None, marks: Sequence[Mark]) -> tuple[tuple[int
     events: list[tuple[int, str]] = []
     for row in evidence.plan if evidence is not None else ():
         if row.kind == "grad_accum":
-            events.append((row.at, f"memory: {row.value} parts"))
+            events.append((row.at, f"memory: {brief(row.value, longest=20)} parts"))
         elif row.kind == "lr_factor":
-            events.append((row.at, f"rewound, rate × {row.value}"))
+            events.append((row.at, f"rewound, rate × {brief(row.value, longest=20)}"))
     for before, after in pairwise(mark for mark in marks if mark.side is not None):
         if before.side != after.side:
             events.append((before.step, f"{before.side} → {after.side} pixels"))

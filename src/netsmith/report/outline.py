@@ -354,9 +354,14 @@ def _path(steps: list[Step]) -> Path:
 
     def reach(at: int, stop: int) -> frozenset[int]:
         """Steps from `at` on before `stop`."""
-        if at == stop:
-            return frozenset()
-        return frozenset({at}).union(*(reach(reader, stop) for reader in readers[at]))
+        found: set[int] = set()
+        waiting = [at]
+        while waiting:
+            step = waiting.pop()
+            if step != stop and step not in found:
+                found.add(step)
+                waiting += readers[step]
+        return frozenset(found)
 
     path = walk(-1, len(steps))
     assert count_ops(path) == sum(1 + len(step.after) for step in steps), "branches of a block cross"

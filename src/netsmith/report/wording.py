@@ -104,15 +104,18 @@ def moment(iso: str) -> str:
     return f"{head} {clock} UTC" if separator and utc else iso
 
 
-def brief(value: Any, *, longest: int = 160) -> str:
-    """Any JSON value on one line; a long one is cut."""
+def brief(value: Any, *, longest: int = 160, deepest: int = 20) -> str:
+    """Any JSON value on one line; a long one is cut, and so is what nests deeper than anything that is recorded."""
     match value:
         case float():
             text = f"{value:.6g}"
+        case dict() | list() if deepest == 0:
+            text = "…"
         case dict():
-            text = ", ".join(f"{key}: {brief(item, longest=longest)}" for key, item in value.items())
+            parts = ((key, brief(item, longest=longest, deepest=deepest - 1)) for key, item in value.items())
+            text = ", ".join(f"{key}: {part}" for key, part in parts)
         case list():
-            text = ", ".join(brief(item, longest=longest) for item in value)
+            text = ", ".join(brief(item, longest=longest, deepest=deepest - 1) for item in value)
         case _:
             text = str(value)
     text = visible(text)

@@ -48,13 +48,14 @@ def alone(*, wait_s: float, clock: Clock, progress: Progress) -> Generator[bool]
 
 
 def _open(path: Path) -> int:
-    """Another user's file is opened for reading, which is all that flock needs."""
+    """Another user's file is opened for reading, which is all that flock needs; opening a pipe would wait for ever."""
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        return os.open(path, os.O_RDWR | flags)
     except FileNotFoundError:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o644)
     except PermissionError:
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        return os.open(path, os.O_RDONLY | flags)
 
 
 def _acquire(handle: int, *, wait_s: float, clock: Clock, progress: Progress) -> bool:

@@ -14,8 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from netsmith.errors import InputError, first_line
+
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 """`errno` of an OSError that says that the disk, or a user's part of it, is full."""
+_MOST_DIGITS = 20  # of 2**64, and of -2**63 with its sign
 
 
 def sync_folder(folder: Path) -> None:
@@ -80,7 +83,7 @@ def append_jsonl(path: Path, row: dict[str, Any], *, sync: bool = True) -> None:
     """
     created = not path.exists()
     line = json.dumps(row, allow_nan=False, ensure_ascii=False).encode() + b"\n"
-    with open(path, "ab+") as handle:
+    with open(path, "ab+", opener=_no_link) as handle:
         end = handle.seek(0, os.SEEK_END)
         if end:
             handle.seek(end - 1)
@@ -95,6 +98,11 @@ def append_jsonl(path: Path, row: dict[str, Any], *, sync: bool = True) -> None:
         sync_folder(path.parent)
 
 
+def _no_link(path: str, flags: int) -> int:
+    """Open a file itself: a link, in a folder from elsewhere, would have rows written to wherever it leads."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def sync_file(path: Path) -> None:
     """Wait until what was written to a file, and its name, are on the disk."""
     with open(path, "rb") as handle:
@@ -105,12 +113,31 @@ def sync_file(path: Path) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON-lines file, oldest first; an absent file has none; a torn last line is ignored.
 
-    Raises ValueError when a complete line is not JSON.
+    Raises InputError when a complete line is no JSON object, or holds a whole number of more than 64 bits, which
+    nothing here writes and no float can hold.
     """
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")
-    return [json.loads(line) for line in lines[:-1]]  # what follows the last newline is torn or empty
+    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn or empty
+    return [_row(line, where=f"line {number} of {path}") for number, line in enumerate(lines, start=1)]
+
+
+def _row(line: bytes, *, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line, parse_int=_whole)
+    except RecursionError:
+        raise InputError(f"{where} is nested too deeply; restore it from a copy") from None
+    except ValueError as error:
+        raise InputError(f"{where} is not JSON ({first_line(error)}); restore it from a copy") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where} is no JSON object; restore it from a copy")
+    return row
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits):,} digits")
+    return int(digits)
 
 
 def sha256_file(path: Path, *, progress: Callable[[int], None] | None = None) -> str:

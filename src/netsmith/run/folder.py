@@ -36,6 +36,16 @@ def make_output(path: Path) -> None:
         raise InputError(f"the folder {path} cannot be made ({error.strerror}); name another one with -o") from error
 
 
+def _refuse_unwritable_words(command: Sequence[str]) -> None:
+    """Refuse what no JSON file can hold, before a folder is made: names that are not UTF-8."""
+    for word in command:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = word.encode(errors="backslashreplace").decode()
+            raise InputError(f"{shown} is no UTF-8, so a run cannot record it; rename it") from None
+
+
 class RunFolder:
     """Names of everything in `runs/NAME`. Reading needs no lock; `create` gives a locked one to write in.
 
@@ -60,9 +70,11 @@ class RunFolder:
             The locked folder; `state` tells what it held. Use it in a `with` statement.
 
         Raises:
-            InputError: the folder holds another run or other files, is in use, or cannot be written.
+            InputError: the folder holds another run or other files, is in use, or cannot be written; the command has
+                words that cannot be recorded.
         """
         folder = cls(path)
+        _refuse_unwritable_words(command)
         make_output(path)
         folder._refuse_foreign()
         folder._acquire()
@@ -86,7 +98,9 @@ class RunFolder:
 
     def _acquire(self) -> None:
         try:
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            # A link in a folder from elsewhere would have its target overwritten, opening a pipe would wait for ever.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            handle = os.open(self.path / ".lock", flags, 0o644)
         except OSError as error:
             raise InputError(
                 f"the folder {self.path} cannot be written ({error.strerror}); name another one with -o"

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from netsmith.errors import InputError
+from netsmith.errors import InputError, first_line
 from netsmith.run.clock import Clock
 from netsmith.run.files import append_jsonl, read_jsonl, write_text
 
@@ -66,9 +66,10 @@ class Ledger:
         self._clock = clock
         try:
             self._rows = [LedgerRow.model_validate(row) for row in read_jsonl(path)]
-        except (ValidationError, ValueError) as error:
+        except ValueError as error:  # of read_jsonl too
             raise InputError(
-                f"{path} is not a ledger ({str(error).splitlines()[0]}); restore it from a copy or run again elsewhere"
+                f"{path} is not a ledger ({first_line(error).partition('; ')[0]}); restore it from a copy or run again "
+                "elsewhere"
             ) from error
 
     @classmethod
@@ -152,7 +153,7 @@ def in_front(rows: Sequence[LedgerRow]) -> str | None:
     Args:
         rows: the ledger's, oldest first.
     """
-    gone = {row.after.get("id") for row in rows if row.stage == "diverged"}
+    gone = {str(row.after.get("id")) for row in rows if row.stage == "diverged"}
     rungs = [row.after.get("entries") for row in reversed(rows) if row.stage == "race"]
     # The newest rung lists those kept first, best first; of the others, who went later was better.
     for place, entries in enumerate(rungs):

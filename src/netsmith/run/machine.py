@@ -49,7 +49,7 @@ class Machine(BaseModel):
     cores_physical: int = Field(ge=1)
     cores_logical: int = Field(ge=1)
     cores_usable: int = Field(ge=1)
-    memory_bytes: int = Field(ge=0)
+    memory_bytes: int = Field(ge=0, lt=2**63)
     os: str
     flags: list[str]
 

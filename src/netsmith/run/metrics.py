@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     Flags = NDArray[np.bool_]
 
 
+LARGEST = 2**63 - 1
+"""Of counts in records: of more no float is sure to be made, and nothing is counted that far."""
+
+
 class Interval(BaseModel):
     """A measured value, its confidence interval and the number of observations behind it.
 
@@ -33,7 +37,7 @@ class Interval(BaseModel):
     value: float
     low: float
     high: float
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, le=LARGEST)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

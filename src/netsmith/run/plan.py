@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from netsmith.errors import InputError, first_line
 from netsmith.run.files import append_jsonl, read_jsonl
@@ -55,9 +55,10 @@ class Plan:
     def _read(self) -> list[PlanRow]:
         try:
             return [PlanRow.model_validate(row) for row in read_jsonl(self.path)]
-        except (ValidationError, ValueError) as error:
+        except ValueError as error:  # of read_jsonl too
             raise InputError(
-                f"{self.path} is not a plan ({first_line(error)}); start the run again in another folder"
+                f"{self.path} is not a plan ({first_line(error).partition('; ')[0]}); start the run again in another "
+                "folder"
             ) from error
 
     @property

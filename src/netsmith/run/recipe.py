@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
+from yaml.composer import ComposerError
 
-from netsmith.errors import InputError, near
+from netsmith.errors import InputError, first_line, near
 from netsmith.run.files import write_text
 from netsmith.run.machine import MOST_THREADS
 from netsmith.run.preprocess import LARGEST_SIZE
@@ -310,7 +311,17 @@ def _problem(error: ValidationError, field: FieldInfo | None) -> str:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice and reads 1e-4 as a number, as YAML 1.2 does."""
+    """Safe YAML that refuses a key given twice and reads 1e-4 as a number, as YAML 1.2 does.
+
+    Aliases are refused: a recipe has nothing to repeat, and a few lines of them stand for values without end.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next node of the document."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise ComposerError(None, None, "aliases (*name) are not read, write the value out", mark)
+        return super().compose_node(parent, index)
 
 
 def _construct_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -348,6 +359,8 @@ def read_fields(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}{where} is not YAML: {getattr(error, 'problem', None) or error}") from error
     except RecursionError as error:
         raise InputError(f"{path} is nested too deeply; it must hold `key: value` lines") from error
+    except (ValueError, KeyError, AttributeError) as error:  # a date such as 2024-13-01, or !!bool maybe
+        raise InputError(f"{path} holds a value that is not what it says ({first_line(error)}); mend it") from error
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise InputError(f"{path} must hold `key: value` lines, such as `model: resnet18`")
     return value

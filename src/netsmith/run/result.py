@@ -20,7 +20,7 @@ from netsmith.errors import InputError
 from netsmith.run.budget import BudgetRow
 from netsmith.run.files import write_text
 from netsmith.run.machine import Machine
-from netsmith.run.metrics import Interval
+from netsmith.run.metrics import LARGEST, Interval
 from netsmith.run.scores import Metric
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -78,11 +78,11 @@ class Final(BaseModel):
     model: str
     precision: Literal["float32", "float16", "bfloat16", "int8"]
     runtime: str
-    threads: int = Field(ge=1)
-    params: int = Field(ge=0)
-    macs: int = Field(ge=0)
-    size_bytes: int = Field(gt=0)
-    memory_bytes: int | None = Field(default=None, gt=0)
+    threads: int = Field(ge=1, le=LARGEST)
+    params: int = Field(ge=0, le=LARGEST)
+    macs: int = Field(ge=0, le=LARGEST)
+    size_bytes: int = Field(gt=0, le=LARGEST)
+    memory_bytes: int | None = Field(default=None, gt=0, le=LARGEST)
     latency_ms: Latency
     top1: Top1 | None = None
     map: Top1 | None = None
@@ -154,6 +154,8 @@ class Result(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
             raise InputError(f"there is no {path}; the run did not finish, go on with --resume") from error
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}); restore it from a copy") from error
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "the file"

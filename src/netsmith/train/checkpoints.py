@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -153,7 +153,9 @@ def _read(path: Path) -> tuple[_Record, dict[str, Tensor]]:
         content = path.with_suffix(".safetensors").read_bytes()
     except FileNotFoundError as error:
         raise _Damaged("its tensors are missing") from error
-    except (ValueError, ValidationError) as error:
+    except OSError as error:
+        raise _Damaged(f"it cannot be read, {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise _Damaged("its JSON is not that of a checkpoint") from error
     if len(content) != record.bytes:
         raise _Damaged(f"{len(content)} of {record.bytes} bytes")

@@ -198,7 +198,7 @@ def _rows(teacher: Teacher) -> np.dtype[np.void]:
 def _opened(path: Path, teacher: Teacher, count: int) -> NDArray[np.void] | None:
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):  # absent, or cut short
+    except (OSError, ValueError, EOFError):  # absent, cut short, or empty
         return None
     return found if (found.dtype, found.shape) == (_rows(teacher), (count,)) else None
 
