@@ -65,6 +65,7 @@ def _record(audited: Audit, dataset: Dataset, ledger: Ledger) -> None:
         if finding.left_out
         for names in finding.files
     ]
+    copies = [names for finding in audited.findings if finding.kind == "duplicates" for names in finding.files]
     ledger.add(
         "audit",
         verdict="done",
@@ -74,6 +75,7 @@ def _record(audited: Audit, dataset: Dataset, ledger: Ledger) -> None:
             "pictures": len(dataset.items),
             "classes": audited.counts,
             "skipped": skipped,
+            "duplicates": sum(map(len, copies)) - len(copies),
             "shorter_side": {
                 name: min(getattr(audited.widths, name), getattr(audited.heights, name))
                 for name in ("min", "median", "max")

@@ -43,8 +43,8 @@ def _data_facts(evidence: Evidence, audit: Mapping[str, Any]) -> Iterable[tuple[
             yield "Labels of a picture", f"{each:.2f} on average; {plural(empty, 'picture')} without any"
     if isinstance(audit.get("pictures"), int):
         yield "Read in the audit", plural(audit["pictures"], "picture")
-    if isinstance(audit.get("duplicates"), int):
-        yield "Duplicates", f"{audit['duplicates']:,}"
+    if isinstance(copies := audit.get("duplicates"), int) and copies:
+        yield "Duplicates", f"{copies:,} extra copies, each in the split of its original"
     sides = audit.get("shorter_side")
     if isinstance(sides, dict):
         known = [key for key in ("min", "median", "max") if isinstance(sides.get(key), int | float)]
