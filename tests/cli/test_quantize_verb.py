@@ -60,10 +60,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("int8", "stripes.npz", [], "is int8 already; quantize the float32 model that it was made from"),
         ("unlike", "stripes.npz", [], "does not hold the weights of resnet20_cifar@0.25"),
-        ("damaged", "stripes.npz", [], "model.onnx is not an ONNX file"),
+        ("damaged", "stripes.npz", [], "model.onnx is refused by ONNX Runtime"),
         ("unheard", "stripes.npz", [], "is refused by ONNX Runtime"),
         ("nan", "stripes.npz", [], "fc has weights that are not finite numbers; export or train the model again"),
-        ("cut", "stripes.npz", [], "model.onnx is damaged in fc.weight"),
+        ("cut", "stripes.npz", [], "model.onnx is refused by ONNX Runtime"),
         ("nowhere", "stripes.npz", [], "there is no"),
         ("model", "others.npz", [], "has classes that the model does not know (cat, dog, fox and 1 more)"),
         ("model", "fewer.npz", [], "lacks classes of the model (steep, up)"),
