@@ -173,7 +173,7 @@ def killed_until_done(command, folder, *, kills, seed):
         while process.poll() is None and not folder.exists():
             time.sleep(0.02)
         try:
-            process.wait(timeout=dice.uniform(0.0, 9.0))
+            process.wait(timeout=dice.uniform(0.0, 5.0))
             break
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
