@@ -1,7 +1,7 @@
 """How the threads of a parallel loop wait for each other: for a moment on their core, then asleep.
 
 A step of a small network has thousands of loops, and waking a thread may cost as much as one of them, in a virtual
-machine above all: threads that sleep at once made a step of ResNet-20 1.2 to 1.4 times as long. Threads that never
+machine above all: threads that sleep at once made a step of ResNet-20 1.1 to 1.7 times as long. Threads that never
 sleep make everything many times slower as soon as anything else wants a core, and something does: the thread that
 prepares batches.
 
