@@ -168,7 +168,7 @@ def _are_for_training_once_labelled(
         assert {item.split for item in parted if item.group in seen} == {"train"}
     (later / "lineage.json").write_text('{"format": 1, "splits": {"train": ["x"]}}')
     with pytest.raises(InputError, match=r"lineage\.json cannot be read"):
-        open_parent(later).splits()
+        _ = open_parent(later).splits
 
 
 def test_a_student_below_its_twin_is_refused_with_both_numbers(

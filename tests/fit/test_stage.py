@@ -194,7 +194,7 @@ def test_what_a_model_knew_stays_known_behind_runs_on_other_pictures(ground, tmp
     assert {(row["split"], Path(row["name"]).name.split("-")[0]) for row in rows} == {
         (side, side) for side in ("train", "val", "test")
     }
-    assert set(open_parent(grandchild).splits()) > {row["group"] for row in rows}, "and those of others"
+    assert set(open_parent(grandchild).splits) > {row["group"] for row in rows}, "and those of others"
     opened(ground / "run", "alike", ground / "data")
     assert not (tmp_path / "alike" / "lineage.json").exists()
 

@@ -86,18 +86,23 @@ def tensors_a_pickle(folder: Path) -> None:
 DAMAGE = [tensors_cut_short, tensors_flipped, tensors_missing, record_cut_short, tensors_a_pickle]
 
 
+def said_of_going_on_from_the_first(folder: Path) -> str:
+    said: list[str] = []
+    found = load_checkpoint(folder, identity=OURS, shapes=SHAPES, warn=said.append)
+    assert found is not None
+    assert found.step == 1
+    assert len(said) == 1
+    return said[0]
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_one_is_passed_over_with_a_word(tmp_path: Path, damage: object) -> None:
     save(tmp_path, 1)
     save(tmp_path, 2)
     damage(tmp_path)  # pyright: ignore
-    said: list[str] = []
-    found = load_checkpoint(tmp_path, identity=OURS, shapes=SHAPES, warn=said.append)
-    assert found is not None
-    assert found.step == 1
-    assert len(said) == 1
-    assert "step-00000002" in said[0]
-    assert "damaged" in said[0]
+    said = said_of_going_on_from_the_first(tmp_path)
+    assert "step-00000002" in said
+    assert "damaged" in said
 
 
 def test_tensors_without_a_record_were_never_a_checkpoint(tmp_path: Path) -> None:
@@ -223,9 +228,5 @@ def test_one_that_the_disk_does_not_give_back_is_passed_over(tmp_path: Path, mon
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", failing)
-    said: list[str] = []
-    found = load_checkpoint(tmp_path, identity=OURS, shapes=SHAPES, warn=said.append)
-    assert found is not None
-    assert found.step == 1
-    assert len(said) == 1
-    assert "step-00000002.json is damaged (it cannot be read, Input/output error) and is passed over" in said[0]
+    said = said_of_going_on_from_the_first(tmp_path)
+    assert "step-00000002.json is damaged (it cannot be read, Input/output error) and is passed over" in said

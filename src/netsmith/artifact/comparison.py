@@ -24,7 +24,7 @@ from netsmith.artifact import process
 from netsmith.artifact.bundle import Bundle, Preferred
 from netsmith.artifact.latency import ALIKE, Measurement, alike, measurement_of, refuse_seconds
 from netsmith.artifact.measure import call_alone
-from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, Outputs, open_session, precision_in
+from netsmith.artifact.runtimes import REFERENCE, RUNTIMES, Outputs, open_session, precision_in, refuse_no_numbers
 from netsmith.artifact.timing import answer_one_by_one
 from netsmith.artifact.verify import PROBABILITY_TOLERANCE
 from netsmith.errors import CheckError, InputError
@@ -222,8 +222,7 @@ def compare(
     sizes = sorted(set(batches))
     golden = bundle.golden()
     reference = answer_one_by_one(open_session(bundle, runtime=REFERENCE, threads=1), golden.pixels)
-    if not np.isfinite(reference.logits).all():
-        raise InputError(f"{bundle.folder} answers with what is no number; export the artifact again")
+    refuse_no_numbers(reference.logits, of=bundle.folder)
     answered = _Answers(reference, golden.others, bundle.config.thresholds)
     turns = [_Turns(each, count) for each in contenders if each.obstacle is None for count in threads]
     with tempfile.TemporaryDirectory(prefix="netsmith-compare-") as scratch:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from netsmith.artifact.bundle import load_bundle
-from netsmith.artifact.runtimes import Warn, open_session
+from netsmith.artifact.runtimes import Warn, open_session, refuse_no_numbers
 from netsmith.data.prepare import prepare, read_file
 from netsmith.errors import InputError
 from netsmith.run.machine import machine
@@ -146,8 +146,7 @@ class Predictor:
 
     def _probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         found = self.session.run(images).probabilities
-        if not np.isfinite(found).all():
-            raise InputError(f"{self.bundle.folder} answers with what is no number; export the artifact again")
+        refuse_no_numbers(found, of=self.bundle.folder)
         return found
 
     def _pixels(self, name: str, image: Picture) -> NDArray[np.uint8] | InputError:

@@ -149,6 +149,20 @@ def held_to(outputs: Outputs, shape: tuple[int, int], *, where: str) -> Outputs:
     return outputs
 
 
+def refuse_no_numbers(answers: NDArray[np.float32], *, of: Path) -> None:
+    """Refuse what a model answers where it is not finite.
+
+    Args:
+        answers: logits or probabilities [N,C].
+        of: folder of the artifact.
+
+    Raises:
+        InputError: some are no numbers.
+    """
+    if not np.isfinite(answers).all():
+        raise InputError(f"{of} answers with what is no number; export the artifact again")
+
+
 @dataclass(frozen=True)
 class Runtime:
     """A way to run a model.

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from netsmith.artifact.bundle import Bundle, load_bundle
 from netsmith.artifact.evaluate import Evaluation, evaluate
-from netsmith.artifact.runtimes import Warn, open_session
+from netsmith.artifact.runtimes import Warn, open_session, refuse_no_numbers
 from netsmith.data.audit import audit
 from netsmith.data.cache import prepared
 from netsmith.data.items import Dataset, Item, Targets, listed, targets_of
@@ -97,8 +95,7 @@ def validate(
     targets = _targets(bundle, dataset, items)
     pictures = prepared(dataset, items, bundle.config.preprocess, progress=_counted(progress, "preparing pictures"))
     found = evaluate(session, pictures.pixels, targets, thresholds=bundle.config.thresholds, progress=progress)
-    if not np.isfinite(found.logits).all():
-        raise InputError(f"{bundle.folder} answers with what is no number; export the artifact again")
+    refuse_no_numbers(found.logits, of=bundle.folder)
     notes = list(dataset.notes)
     if left_out := audited.listed - len(audited.dataset.items):
         notes.append(f"{left_out:,} of {audited.listed:,} pictures are left out; `netsmith audit {source}` says which")

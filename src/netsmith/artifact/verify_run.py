@@ -27,7 +27,7 @@ from netsmith.artifact.measure import measure
 from netsmith.artifact.runtimes import Session, open_session
 from netsmith.artifact.verify import Check, Report
 from netsmith.artifact.verify_accuracy import check_accuracy
-from netsmith.data.record import DataRecord, parse_data_json, read_data_json
+from netsmith.data.record import DataRecord, load_data_json
 from netsmith.errors import CheckError, InputError
 from netsmith.run.budget import Budget
 from netsmith.run.folder import RunFolder
@@ -129,7 +129,7 @@ def _typed_budget(command: Sequence[str]) -> Budget | None:
 
 def _read_record(run: RunFolder, bundle: Bundle | None, report: Report) -> DataRecord | None:
     try:
-        record = read_data_json(parse_data_json(run.data), where=str(run.data))
+        record = load_data_json(run.data)
     except InputError as error:
         report(Check("data.json", "the splits", "damaged", False, str(error)))
         return None

@@ -128,6 +128,15 @@ def parse_data_json(path: Path) -> Any:
         raise InputError(f"{path} cannot be read ({first_line(error)}); restore it or make the run again") from error
 
 
+def load_data_json(path: Path) -> DataRecord:
+    """The record of a `data.json`.
+
+    Raises:
+        InputError: it cannot be read, or is not such a record.
+    """
+    return read_data_json(parse_data_json(path), where=str(path))
+
+
 def read_data_json(document: Any, *, where: str = "data.json") -> DataRecord:
     """Check a parsed `data.json`.
 

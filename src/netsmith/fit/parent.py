@@ -20,7 +20,7 @@ from netsmith.artifact.validate import refuse_other_task, run_of
 from netsmith.data.audit import Audit
 from netsmith.data.items import Dataset, listed
 from netsmith.data.lineage import add_lineage, most_used, read_lineage
-from netsmith.data.record import parse_data_json, read_data_json
+from netsmith.data.record import load_data_json
 from netsmith.data.sources import refuse_elsewhere
 from netsmith.data.splits import split
 from netsmith.errors import InputError
@@ -61,16 +61,17 @@ class Parent:
         """
         if self.run is None or not self.run.data.exists():
             return ""
-        source = read_data_json(parse_data_json(self.run.data), where=str(self.run.data)).source
+        source = load_data_json(self.run.data).source
         refuse_elsewhere(source, of=self.run.path)
         return source
 
+    @cached_property
     def splits(self) -> dict[str, Split]:
         """The split that its run had each group of equal pictures in, or the runs of those that it comes from, pictures
         without a label among them; empty where it has no run."""
         if self.run is None or not self.run.data.exists():
             return {}
-        rows = read_data_json(parse_data_json(self.run.data), where=str(self.run.data)).items.values()
+        rows = load_data_json(self.run.data).items.values()
         return most_used({row.group: row.split for row in rows}, read_lineage(self.run.lineage))
 
     def continued(self, run: RunFolder, session: Session) -> Ledger:
@@ -255,7 +256,7 @@ def keeping_splits(dataset: Dataset, parents: Sequence[Parent], *, seed: int) ->
     Raises:
         InputError: nothing is left to train on, of a class or at all, or to validate on.
     """
-    known = most_used(*(parent.splits() for parent in parents))
+    known = most_used(*(parent.splits for parent in parents))
     here = [item for item in dataset.items if item.group in known]
     told = sum(item.split != known[item.group] for item in here)
     if len(here) < len(dataset.items):
@@ -287,7 +288,7 @@ def record_lineage(run: RunFolder, dataset: Dataset, parents: Sequence[Parent]) 
         InputError: a record cannot be read.
     """
     here = {item.group for item in dataset.items}
-    known = most_used(*(parent.splits() for parent in parents))
+    known = most_used(*(parent.splits for parent in parents))
     add_lineage(run.lineage, {group: side for group, side in known.items() if group not in here})
 
 

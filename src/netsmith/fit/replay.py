@@ -12,7 +12,7 @@ from typing import Self
 
 from netsmith.artifact.bundle import WEIGHTS, Bundle, load_bundle
 from netsmith.data.items import Dataset
-from netsmith.data.record import parse_data_json, read_data_json
+from netsmith.data.record import load_data_json
 from netsmith.errors import CheckError, InputError
 from netsmith.run.budget import Budget, format_duration
 from netsmith.run.files import write_bytes
@@ -101,7 +101,7 @@ class Replay:
         Raises:
             InputError: they differ, or the run's record of them is damaged.
         """
-        recorded = read_data_json(parse_data_json(self.run.data), where=str(self.run.data))
+        recorded = load_data_json(self.run.data)
         if dataset.fingerprint != recorded.fingerprint:
             raise InputError(
                 f"{dataset.source} does not hold the pictures, labels and splits of --replay {self.run.path} "
