@@ -44,7 +44,7 @@ def _data_facts(evidence: Evidence, audit: Mapping[str, Any]) -> Iterable[tuple[
     if isinstance(audit.get("pictures"), int):
         yield "Read in the audit", plural(audit["pictures"], "picture")
     if isinstance(copies := audit.get("duplicates"), int) and copies:
-        yield "Duplicates", f"{copies:,} extra copies, each in the split of its original"
+        yield "Duplicates", f"{copies:,}, each in the split of its original"
     sides = audit.get("shorter_side")
     if isinstance(sides, dict):
         known = [key for key in ("min", "median", "max") if isinstance(sides.get(key), int | float)]
