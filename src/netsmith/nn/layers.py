@@ -2,7 +2,8 @@
 
 Deliberate choices: convolutions are padded by half their kernel unless asked otherwise (odd kernels keep the size at
 stride 1) and have no bias before a norm; sequences are plain `nn.Sequential`, so parameter names end in 0, 1, 2 as
-torchvision's do. ReLU and ReLU6 work in place, their gradients need the output alone; the others' need the input.
+torchvision's do. Activations whose gradient needs the output alone work in place (`rectifiers`); the others' need the
+input.
 """
 
 from collections.abc import Callable
@@ -15,38 +16,14 @@ from torch.nn import functional as F
 from netsmith.arch.blocks.draft import Padding
 from netsmith.arch.graph import Activation
 from netsmith.nn.positions import every, mean_over_positions
+from netsmith.nn.rectifiers import ReLU, ReLU6
 from netsmith.nn.windows import window_conv
 
 Norm = Callable[[int], nn.Module]
 """Makes a normalisation layer over a number of channels."""
 
-
-class ReLU6(nn.Module):
-    """max(0, min(x, 6)) in place: torch's own in-place form keeps a copy of the input for the gradient.
-
-    A compiler decides itself where results go, and would break its graph at an input that is changed.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Change x of any shape."""
-        return F.relu6(x) if torch.compiler.is_compiling() else _ReLU6.apply(x)
-
-
-class _ReLU6(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.mark_dirty(x.clamp_(0.0, 6.0))
-        ctx.save_for_backward(x)
-        return x
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (result,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(grads[0], result, 0.0, 6.0)  # nothing where it is 0 or 6
-
-
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
-    "relu": lambda: nn.ReLU(inplace=True),
+    "relu": ReLU,
     "relu6": ReLU6,
     "silu": nn.SiLU,
     "hard_swish": nn.Hardswish,
