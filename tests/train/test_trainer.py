@@ -151,6 +151,23 @@ def test_a_timed_run_keeps_to_its_time_and_replays_to_the_same_bits(tmp_path: Pa
     assert (tmp_path / "a/plan.jsonl").read_bytes() == (tmp_path / "b/plan.jsonl").read_bytes()
 
 
+def test_a_machine_that_becomes_twenty_times_slower_between_two_marks_is_noticed(tmp_path: Path) -> None:
+    clock = FakeClock()
+    costs = [0.1] * 560 + [2.0] * 1000
+    trainer = make(tmp_path / "a", network=Costly(clock, costs), clock=clock, epochs=None, time_s=100.0)
+    trainer.advance()
+    trainer.evaluate()
+    assert clock.now() <= 105.0
+    assert trainer.progress == 1.0
+    (tmp_path / "b").mkdir()
+    shutil.copy(tmp_path / "a/plan.jsonl", tmp_path / "b/plan.jsonl")
+    other = FakeClock(advance=0.01)
+    replayed = make(tmp_path / "b", network=Costly(other, [3.0]), clock=other, epochs=None, time_s=100.0)
+    replayed.advance()
+    assert weights_hash(replayed.network) == weights_hash(trainer.network)
+    assert (tmp_path / "a/plan.jsonl").read_bytes() == (tmp_path / "b/plan.jsonl").read_bytes()
+
+
 def test_a_first_measurement_that_was_far_off_does_not_end_training(tmp_path: Path) -> None:
     """A few pictures take thirty times as long as a whole batch, as where the machine was busy just then."""
     clock = FakeClock()
@@ -380,8 +397,8 @@ def test_a_signal_after_the_last_look_for_one_is_not_lost(tmp_path: Path, monkey
     trainer = make(tmp_path)
     at_marks = Planner.at_marks
 
-    def shot(self: Planner, step: int) -> None:
-        at_marks(self, step)
+    def shot(self: Planner, step: int, **more: Any) -> None:
+        at_marks(self, step, **more)
         if step == 4:
             os.kill(os.getpid(), signal.SIGINT)
 

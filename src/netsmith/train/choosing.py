@@ -28,11 +28,13 @@ class Choice:
     Attributes:
         precision: dtype and layout of the activations.
         threads: of the CPU; torch has them.
+        counts: of threads that may be worth a measurement, the default first.
         measure: times updates in that precision with numbers of threads.
     """
 
     precision: Precision
     threads: int
+    counts: Sequence[int]
     measure: Measure[int]
 
 
@@ -101,4 +103,4 @@ def choose(
             f"--threads {recipe.threads} is not heeded: this run computes with {threads}, as {planner.plan.path} says, "
             "so that it comes to the weights it would have come to"
         )
-    return Choice(precision, threads, measure)
+    return Choice(precision, threads, counts, measure)

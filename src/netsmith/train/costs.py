@@ -53,6 +53,9 @@ class Costs:
 
     Args:
         phases: ascending, the first from 0 on.
+
+    Attributes:
+        slowdown: how many times slower the machine has become since this was last set to 1.
     """
 
     def __init__(self, phases: Sequence[Phase] = EVEN) -> None:
@@ -63,6 +66,7 @@ class Costs:
         self._priors = {phase.kind: phase.prior for phase in phases}
         self._measured: dict[str, float] = {}
         self._newest = ""  # the kind that was measured last
+        self.slowdown = 1.0
 
     @property
     def marks(self) -> tuple[float, ...]:
@@ -100,6 +104,7 @@ class Costs:
         before = self._measured.get(kind)
         if before:
             self._measured = {each: value * (seconds / before) for each, value in self._measured.items()}
+            self.slowdown *= seconds / before
         self._measured[kind] = seconds
         self._newest = kind
 

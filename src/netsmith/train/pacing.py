@@ -12,6 +12,8 @@ CHECKPOINT_SHARE = 0.05  # of the time, at most
 EVALUATION_SHARE = 0.05  # of the time, at most, before the last evaluation
 NEWEST = 50  # updates whose pace is shown
 PRIOR_STEPS = 2  # the weight of the pace so far against that of a new stretch
+LATE = 2.0  # times the seconds planned with that updates have to take
+LATE_UPDATES, LATE_SHARE = 10, 0.01  # as many of them at least, and of the time: fewer say nothing
 PLENTY = 0.1  # of the time: with more left, training does not end for a pace that its newest updates do not have
 
 
@@ -58,6 +60,7 @@ class Pacing:
         self._settled: float | None = None  # seconds of an update of the newest stretch that ended
         self.last_evaluations = 1.0
         self._newest: deque[float] = deque(maxlen=NEWEST)
+        self._block = (0.0, 0)  # seconds and number of the newest updates, until they are enough to say something
 
     @property
     def elapsed(self) -> float:
@@ -105,16 +108,35 @@ class Pacing:
         new = kind != self._kind and not self.costs.is_measured(kind) and self.per_step > 0.0
         if kind != self._kind:
             self._newest.clear()
+        if kind != self._kind or self._block_is_whole:
+            self._block = (0.0, 0)
         self._kind = kind
         if not new:  # the first of another kind prepares its kernels, and counts where nothing else is known
             total, steps = self._stretch.get(kind, (0.0, 0))
             self._stretch[kind] = total + seconds, steps + 1
             self._newest.append(seconds)
+            self._block = self._block[0] + seconds, self._block[1] + 1
 
     @property
     def recent(self) -> float:
         """Seconds of one of the newest updates, or else the pace; 0 while unknown."""
         return sum(self._newest) / len(self._newest) if self._newest else self.per_step
+
+    @property
+    def _block_is_whole(self) -> bool:
+        seconds, updates = self._block
+        return self.seconds is not None and updates >= LATE_UPDATES and seconds >= LATE_SHARE * self.seconds
+
+    @property
+    def late(self) -> bool:
+        """Whether the newest updates took far longer than those were thought to that the length was planned with."""
+        seconds, updates = self._block
+        return self._block_is_whole and seconds > LATE * updates * self.per_step > 0.0
+
+    def forget_all_but_the_newest(self) -> None:
+        """Of the stretch since the newest mark, where the newest updates tell what is to come."""
+        if self._block[1]:
+            self._stretch = {self._kind: self._block}
 
     def left(self, steps: int, *, evaluations: float) -> float | None:
         """Seconds to the end: what the time leaves, or else what so many updates and evaluations will take; None while
@@ -135,6 +157,7 @@ class Pacing:
             prior = PRIOR_STEPS if self.costs.is_measured(kind) else 0
             self.costs.measure(kind, (total + prior * self.costs.seconds(kind)) / (steps + prior))
         self._stretch.clear()
+        self._block = (0.0, 0)
 
     def evaluated(self, seconds: float) -> None:
         """Enter an evaluation."""

@@ -1,8 +1,9 @@
 """What the machine decides about a run, each choice a row of the plan that is obeyed where it is found.
 
-Kinds: "threads", "depthwise", "dtype", "channels_last", "rendering" (where pictures are, on accelerators),
-"compile" (where it is wanted) and "sync_bn" (with several processes) at step 0; "total_steps" at step 0 and, in a timed
-run, at every mark of progress; "train_size" at every step from which on pictures have another side, where they grow.
+Kinds: "depthwise", "dtype", "channels_last", "rendering" (where pictures are, on accelerators), "compile" (where it is
+wanted) and "sync_bn" (with several processes) at step 0; "total_steps" at step 0 and, in a timed run, at every mark of
+progress; "threads" at step 0 and, in a timed run, at marks at which another number has become faster; "train_size" at
+every step from which on pictures have another side, where they grow.
 Accidents make rows too, which may come in any order and of which the strictest holds: "grad_accum" (parts of a batch,
 from the step that memory was too small for), "lr_factor" (of every rate, from the checkpoint that a run whose loss was
 not finite went back to).
@@ -99,6 +100,14 @@ class Planner:
         """CPU threads of the computation; arguments as `precision`."""
         return self._decide("threads", 0, lambda: self._fastest(ways, measure, part=0.5), why=self._why())
 
+    def threads_at(self, step: int) -> int:
+        """CPU threads of the update of a step."""
+        return self.plan.value("threads", step)
+
+    def change_threads(self, step: int, threads: int, *, why: str) -> None:
+        """Compute with so many CPU threads from a step on."""
+        self._add("threads", threads, at=step, why=why)
+
     def synchronised(self, choose: Callable[[], bool]) -> bool:
         """Whether batch norm's statistics are those of all processes' pictures; asked where there are several."""
         return self._decide("sync_bn", 0, choose, why="the recipe, or how many pictures each process has at once")
@@ -106,7 +115,7 @@ class Planner:
     def _fastest(self, ways: Sequence[Way], measure: Measure[Way], *, part: float) -> Way:
         if not self.timed or (len(ways) == 1 and self.pacing.per_step):
             return ways[0]
-        best = fastest(measure(ways, part * self._measuring_seconds()))
+        best = fastest(measure(ways, part * self.measuring_seconds))
         self.pacing.per_step = best.seconds
         return best.way
 
@@ -120,7 +129,7 @@ class Planner:
             if not self.timed:
                 return max(1, steps_of_epochs())
             if not self.pacing.per_step:  # all else was found in the plan and not measured
-                self.pacing.per_step = measure([threads], self._measuring_seconds())[0].seconds
+                self.pacing.per_step = measure([threads], self.measuring_seconds)[0].seconds
             return self.pacing.total_steps(0, progress=0.0, evaluations=EVALUATIONS - 1)
 
         self._lengthen(
@@ -129,12 +138,26 @@ class Planner:
             why="the time at the pace measured, where one could be" if self.timed else "the epochs of the recipe",
         )
 
-    def at_marks(self, step: int) -> None:
-        """At a mark of progress in a timed run: plan again how many steps the time that is left allows.
+    def late(self, step: int) -> bool:
+        """Whether a timed run, of which nothing is planned beyond `step`, has become much slower than it was planned
+        with, so that its time would be over before the next mark."""
+        planned = not self.timed or self.lengths[-1].at >= step or self.progress(step) >= MARKS[-1]
+        return not planned and self.pacing.late
 
-        Where pictures grow, the side that begins at this step.
+    def at_marks(self, step: int, *, late: bool = False, before: Callable[[int], None] | None = None) -> None:
+        """At a mark of progress in a timed run, or where it is late: plan again how many steps the time that is left
+        allows. Where pictures grow, the side that begins at this step.
+
+        Args:
+            step: that begins.
+            late: see above; of several processes the leading one knows.
+            before: called with the step where nothing was planned at it yet.
         """
-        if self.timed and marks_passed(step, self.lengths, (*MARKS, *self.pacing.costs.marks)):
+        if late or (self.timed and marks_passed(step, self.lengths, (*MARKS, *self.pacing.costs.marks))):
+            if late:
+                self.pacing.forget_all_but_the_newest()
+            if before is not None and all(length.at != step for length in self.lengths):
+                before(step)
             self._by_time(step)
         side = self.side(step)
         if side is not None and side != self._planned_side(step):
@@ -211,7 +234,9 @@ class Planner:
         """Share of training before `step`."""
         return progress(step, self.lengths)
 
-    def _measuring_seconds(self) -> float:
+    @property
+    def measuring_seconds(self) -> float:
+        """For precision, and twice what threads may take."""
         assert self.pacing.seconds is not None, "only a timed run measures"
         return min(MEASURING_SECONDS, MEASURING_SHARE * self.pacing.seconds)
 

@@ -20,7 +20,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from netsmith.errors import CheckError, Diverged, InputError
@@ -56,6 +55,7 @@ from netsmith.train.rewinding import Rewinding
 from netsmith.train.shortage import enough_memory
 from netsmith.train.sides import Sides
 from netsmith.train.state import State
+from netsmith.train.threads import Threads
 from netsmith.train.together import peers_of
 from netsmith.train.trials import Trials
 from netsmith.train.updates import Updates
@@ -153,7 +153,7 @@ class Trainer:
             warn=self.warn,
             processes=ranks.world.local_size,
         )
-        self.precision, self._threads = chosen.precision, chosen.threads
+        self.precision = chosen.precision
         self.state = State(network, recipe, self.precision, beside=self.objective.beside, division=division)
         compile_where_asked(
             self.objective,
@@ -207,7 +207,14 @@ class Trainer:
             check=self._updates.refuse_non_finite,
             forget=self._watching.forget,
         )
-        self._planner.first_length(self._steps_of_epochs, threads=self._threads, measure=chosen.measure)
+        self._planner.first_length(self._steps_of_epochs, threads=chosen.threads, measure=chosen.measure)
+        self._threads = Threads(
+            chosen.counts[:1] if ranks.several else chosen.counts,
+            measure=chosen.measure,
+            planner=self._planner,
+            pacing=self._pacing,
+            warn=self.warn,
+        )
 
     def _first_batch(self) -> Batch:
         return self.feed.delivered(0)
@@ -272,7 +279,6 @@ class Trainer:
             InputError: a picture cannot be read any more; a checkpoint was written.
             Interrupted: Ctrl-C or SIGTERM came; the step was finished and a checkpoint written.
         """
-        torch.set_num_threads(self._threads)
         self._keeping.begin()
         with Interrupts() as interrupts:
             while True:
@@ -288,7 +294,7 @@ class Trainer:
     def _advance(self, until: int | None, interrupts: Interrupts) -> None:
         self.objective.train()
         with closing(self.feed.batches(self.step, workers=self.recipe.workers, side=self._planner.side)) as batches:
-            self._planner.at_marks(self.step)
+            self._plan_on()
             while not self.finished and (until is None or self.step < until):
                 began = self._clock.now()
                 try:
@@ -298,10 +304,15 @@ class Trainer:
                     raise
                 self._metrics.add(self._updates.make(batch), batch)
                 self._pacing.stepped(self._clock.now() - began, progress=self._planner.progress(self.step - 1))
-                self._heed(self._between_updates(interrupts), interrupts)
-                self._planner.at_marks(self.step)
+                signal, late = self._between_updates(interrupts)
+                self._heed(signal, interrupts)
+                self._plan_on(late=late)
         if self.finished:
             self._updates.refuse_non_finite()
+
+    def _plan_on(self, *, late: bool = False) -> None:
+        self._planner.at_marks(self.step, late=late, before=self._threads.reconsider)
+        self._threads.set(self.step)
 
     def _heed(self, signal: int, interrupts: Interrupts) -> None:
         if signal:
@@ -309,18 +320,23 @@ class Trainer:
             interrupts.received = signal
             interrupts.pass_on(self._records.how_to_go_on(self.step))
 
-    def _between_updates(self, interrupts: Interrupts) -> int:
-        """Look and save as time says, that of the leading process; gives the signal that any process was sent, or 0."""
+    def _between_updates(self, interrupts: Interrupts) -> tuple[int, bool]:
+        """Look and save as time says, that of the leading process.
+
+        Returns:
+            The signal that any process was sent, or 0, and whether the run is late.
+        """
         self._watching.look()
         leads = self._ranks.leads
         evaluation, due = self._watching.evaluation_due and leads, self._keeping.due and leads
-        evaluation, due, signal = self._ranks.most([evaluation, due, interrupts.received or 0])
+        late = self._planner.late(self.step) and leads
+        evaluation, due, late, signal = self._ranks.most([evaluation, due, late, interrupts.received or 0])
         if evaluation:
             self._updates.refuse_non_finite()  # on a GPU losses are looked at now and then
             self.evaluate()
         if due:
             self.save()
-        return signal
+        return signal, bool(late)
 
     # What is seen and kept
 

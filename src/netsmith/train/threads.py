@@ -1,0 +1,88 @@
+"""How many CPU threads a training computes with: measured before its first update, and again where its updates have
+become much slower, because another program wants the cores.
+
+Threads that share a loop wait for the slowest of them in every one, so a core that is half taken costs far more than
+half: an update of ResNet-20 that takes 110 ms on two free cores and 169 on one takes 330 to 470 beside one busy program
+with two threads and 183 with one; beside another training with two threads seconds and 192 (benchmarks/LOG.md).
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from netsmith.train.pacing import Pacing
+from netsmith.train.planning import Measure, Planner
+from netsmith.train.precision import Timing, fastest
+
+SLOWER = 1.5  # times what updates took when threads were last measured: then they are again
+AGAIN = 0.1  # of progress: how often it is looked whether the cores are free again
+EACH, SHARE = 0.01, 0.05  # of the time, for a measurement after the first update, and for all of them
+WARM = 10  # updates after which their pace says something
+
+
+class Threads:
+    """The threads of one training.
+
+    Args:
+        counts: worth trying, the default first; with a single one nothing is measured.
+        measure: times updates with them.
+        planner, pacing: of the run.
+        warn: told when the number changes.
+    """
+
+    def __init__(
+        self,
+        counts: Sequence[int],
+        *,
+        measure: Measure[int],
+        planner: Planner,
+        pacing: Pacing,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._counts, self._measure = counts, measure
+        self._planner, self._pacing, self._warn = planner, pacing, warn
+        self._measured_at = 0.0  # progress
+        self._spent = 0.0  # seconds, on measuring after the first update
+        pacing.costs.slowdown = 1.0
+
+    def set(self, step: int) -> None:
+        """Let torch compute the update of a step as the plan says."""
+        planned = self._planner.threads_at(step)
+        if torch.get_num_threads() != planned:
+            torch.set_num_threads(planned)
+
+    def reconsider(self, step: int) -> None:
+        """Where the length of the run is planned again: measure threads too if there is a reason to, and plan what is
+        faster from this step on."""
+        now = self._planner.threads_at(step)
+        if step < WARM or len(self._counts) == 1 or now not in self._counts:
+            return
+        self._pacing.settle()
+        taken = self._planner.threads_at(0) > now and self._planner.progress(step) - self._measured_at >= AGAIN
+        if self._pacing.costs.slowdown < SLOWER and not taken:
+            return
+        timings = self._timed(step)
+        self._pacing.costs.slowdown = 1.0
+        if len(timings) < len(self._counts):
+            return
+        best, seconds = fastest(timings), {each.way: each.seconds for each in timings}
+        if best.way == now:
+            return
+        why = f"{1e3 * best.seconds:.3g} ms an update with {best.way}, {1e3 * seconds[now]:.3g} with {now}"
+        self._planner.change_threads(step, best.way, why=why)
+        self._pacing.per_step *= best.seconds / seconds[now]
+        self._pacing.costs.slowdown = 1.0
+        what = "cores are free again" if best.way > now else "other programs want the cores"
+        self._warn(f"{what}: CPU threads of training from step {step} on: {best.way}, not {now} ({why})")
+
+    def _timed(self, step: int) -> list[Timing[int]]:
+        """Updates with every number of threads; fewer where the time for it is spent."""
+        assert self._pacing.seconds is not None, "only a timed run has marks"
+        whole = self._pacing.seconds
+        seconds = min(self._planner.measuring_seconds / 2, EACH * whole, SHARE * whole - self._spent)
+        if seconds <= 0.0:
+            return []
+        began, self._measured_at = self._pacing.elapsed, self._planner.progress(step)
+        timings = self._measure(self._counts, seconds)
+        self._spent += self._pacing.elapsed - began
+        return timings
