@@ -169,7 +169,7 @@ def test_a_network_that_no_memory_holds_is_one_sentence_and_begins_nothing(
     assert run(["train", *ONE_EPOCH, "-o", str(out), "-q"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("netsmith: there is no memory for the network and what is held beside it to train it (")
-    assert "; take a smaller --model or --img-size" in err
+    assert "; take a smaller network or --img-size" in err
     assert len(err.strip().splitlines()) == 1
     assert not out.exists()
 

@@ -51,7 +51,7 @@ class Stub:
     def __init__(self, entry, track, *, seconds):
         self.entry, self.id = entry, entry.candidate.id
         if self.id in self.too_large:
-            raise NoMemory("there is no memory for the network; take a smaller --model")
+            raise NoMemory("there is no memory for the network; take a smaller one")
         self.trainer = Counter(track.clock, diverges=self.diverging.get(self.id))
         self.trainer.plan_time(seconds)
         self.folder = track.finisher.run.candidates / self.id

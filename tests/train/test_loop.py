@@ -66,7 +66,7 @@ def test_a_time_in_which_one_update_does_not_fit_is_said_with_what_would_do(
     assert trained.seconds == place.clock.seconds == 15.0  # two updates to measure by, and one that counts
     assert place.overruns == [
         "training took 15s, and 3.0s were given: one update and the answers at its end are the least that a training "
-        "makes; give --time 18s or more, or a smaller --model, --img-size or --batch-size"
+        "makes; give --time 18s or more, or a smaller network, --img-size or --batch-size"
     ]
     again = place.train()  # killed after its end, and gone on with
     assert again.steps == 1
@@ -88,7 +88,7 @@ def test_memory_that_does_not_suffice_to_begin_is_one_sentence(
         raise error
 
     monkeypatch.setattr(module, "State", short)
-    with pytest.raises(CheckError, match=r"^there is no memory for the network .*; take a smaller --model") as caught:
+    with pytest.raises(CheckError, match=r"^there is no memory for the network .*; take a smaller network") as caught:
         Place(tmp_path / "run", monkeypatch, lambda now: 0.01).train()
     assert "Advice" not in str(caught.value)
 

@@ -32,7 +32,7 @@ class ReLU(nn.ReLU):
 
     def forward(self, input: Tensor) -> Tensor:
         """Change x of any shape."""
-        return _ReLU.apply(input) if _as_whole_numbers(input) else super().forward(input)
+        return _ReLU.apply(input) if by_bits(input) else super().forward(input)
 
 
 class ReLU6(nn.Module):
@@ -43,7 +43,8 @@ class ReLU6(nn.Module):
         return F.relu6(x) if torch.compiler.is_compiling() else _ReLU6.apply(x)
 
 
-def _as_whole_numbers(x: Tensor) -> bool:
+def by_bits(x: Tensor) -> bool:
+    """Whether x is computed by its bits."""
     return (
         x.dtype == torch.bfloat16
         and x.device.type == "cpu"
@@ -75,7 +76,7 @@ class _ReLU(torch.autograd.Function):
 class _ReLU6(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        if _as_whole_numbers(x) and _bits(x).amax() <= INFINITY:
+        if by_bits(x) and _bits(x).amax() <= INFINITY:
             torch.threshold_(_bits(x), NEGATIVE, 0).clamp_max_(SIX)
         else:
             x.clamp_(0.0, 6.0)

@@ -59,7 +59,7 @@ class Parts:
         if more <= parts:
             raise NoMemory(
                 f"memory ran out at step {step} with {self._pictures(parts)} at once, the fewest that can be "
-                f"({error}); take a smaller --img-size or --model"
+                f"({error}); take a smaller --img-size or network"
             )
         why = f"memory ran out with {self._pictures(parts)} at once"
         if self._planner is None:

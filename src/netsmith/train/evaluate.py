@@ -157,8 +157,8 @@ def _fewer(pictures: int, *, jointly: bool) -> int:
     if jointly:
         raise CheckError(
             f"memory ran out while the processes answered {pictures} pictures each, and as they exchange weights "
-            "meanwhile they cannot try again with fewer; take a smaller --img-size or --model"
+            "meanwhile they cannot try again with fewer; take a smaller --img-size or network"
         )
     if pictures == 1:
-        raise CheckError("memory is too small to evaluate one picture; take a smaller --img-size or --model")
+        raise CheckError("memory is too small to evaluate one picture; take a smaller --img-size or network")
     return pictures // 2

@@ -113,5 +113,5 @@ def _overrun(spent: float, given: float, steps: int) -> str:
     mend = "give more --time, and look for other work on the machine"
     if steps == 1:
         why = "one update and the answers at its end are the least that a training makes"
-        mend = f"give --time {format_duration(1.2 * spent)} or more, or a smaller --model, --img-size or --batch-size"
+        mend = f"give --time {format_duration(1.2 * spent)} or more, or a smaller network, --img-size or --batch-size"
     return f"training took {format_duration(spent)}, and {format_duration(given)} were given: {why}; {mend}"

@@ -12,7 +12,7 @@ CHECKPOINT_SHARE = 0.05  # of the time, at most
 EVALUATION_SHARE = 0.05  # of the time, at most, before the last evaluation
 NEWEST = 50  # updates whose pace is shown
 PRIOR_STEPS = 2  # the weight of the pace so far against that of a new stretch
-LATE = 2.0  # times the seconds planned with that updates have to take
+LATE = 3.0  # times the seconds planned with that updates have to take: less a mark notices in time
 LATE_UPDATES, LATE_SHARE = 10, 0.01  # as many of them at least, and of the time: fewer say nothing
 PLENTY = 0.1  # of the time: with more left, training does not end for a pace that its newest updates do not have
 

@@ -76,7 +76,7 @@ def enough_memory(
         raise NoMemory(f"there is no memory for {of} ({first_line(error)}); {mend}") from error
 
 
-def enough_to_begin(make: Callable[[], Result], *, mend: str = "take a smaller --model or --img-size") -> Result:
+def enough_to_begin(make: Callable[[], Result], *, mend: str = "take a smaller network or --img-size") -> Result:
     """What `make` gives of all that a training holds before its first update.
 
     Args:

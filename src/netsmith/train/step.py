@@ -139,7 +139,7 @@ def update(
             raise
         raise NoMemory(
             f"there is no memory for the optimizer's step ({first_line(error)}); "
-            "take a smaller --model, or --opt sgd, which remembers least"
+            "take a smaller network, or --opt sgd, which remembers least"
         ) from error
     optimizer.zero_grad(set_to_none=True)
     flush(batch.images.device)

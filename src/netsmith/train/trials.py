@@ -96,7 +96,7 @@ class Trials:
         return enough_memory(
             lambda: self._timed(ways, seconds, first=first, turn_to=turn_to, tell=tell),
             of="a copy of the network, on which ways to compute are timed",
-            mend="take a smaller --model or --batch-size",
+            mend="take a smaller network or --batch-size",
         )
 
     def _timed(

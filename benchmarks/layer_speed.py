@@ -1,13 +1,18 @@
-"""What folded batch norm is worth: `python benchmarks/norm_speed.py [--repeats 9]`.
+"""What this project's own layers are worth: `python benchmarks/layer_speed.py [--layers norm] [--repeats 9]`.
 
 Forward and backward passes of whole networks on one made-up batch, as a training step makes them (channels_last,
-bfloat16 autocast or float32, the allocator settings of training), with netsmith's batch norm and with torch's in turn;
-medians. Networks of published widths, and scaled ones whose widths end within a line of the cache.
+bfloat16 autocast or float32, the allocator settings of training), with netsmith's layers and with torch's in turn;
+medians.
+
+- `norm`: batch norm that folds maps whose rows end within a line of the cache: networks of published widths, and scaled
+  ones;
+- `rectifiers`: ReLU and ReLU6 of bfloat16 maps by their bits.
 
 Nothing else may run on the machine: threads that wait for each other's lines are what is measured.
 """
 
 import argparse
+import itertools
 import os
 import statistics
 from collections.abc import Callable
@@ -23,7 +28,7 @@ from torch import nn
 
 from netsmith.arch.names import find_layout
 from netsmith.models.build import build
-from netsmith.nn import norm
+from netsmith.nn import norm, rectifiers
 from netsmith.run.clock import SystemClock
 from netsmith.train.memory import keep_large_blocks
 
@@ -37,7 +42,15 @@ NETWORKS = {
     "efficientnet_b0": (224, 32),
 }
 """Side of the pictures and their number in a batch, by network."""
-WAYS: dict[str, Callable[[torch.Tensor], int]] = {"netsmith": norm.fold, "torch": lambda _: 1}
+OURS = {"norm": norm.fold, "rectifiers": rectifiers.by_bits}
+DTYPES = {"norm": (torch.bfloat16, torch.float32), "rectifiers": (torch.bfloat16,)}
+WAYS = ("netsmith", "torch")
+
+
+def use(layer: str, way: str) -> None:
+    """Let networks compute with netsmith's layers but, where the way says so, with torch's form of one."""
+    norm.fold = (lambda _: 1) if (layer, way) == ("norm", "torch") else OURS["norm"]
+    rectifiers.by_bits = (lambda _: False) if (layer, way) == ("rectifiers", "torch") else OURS["rectifiers"]
 
 
 def pass_over(name: str, dtype: torch.dtype) -> Callable[[], None]:
@@ -56,13 +69,13 @@ def pass_over(name: str, dtype: torch.dtype) -> Callable[[], None]:
     return work
 
 
-def measured(name: str, dtype: torch.dtype, repeats: int) -> dict[str, list[float]]:
+def measured(layer: str, name: str, dtype: torch.dtype, repeats: int) -> dict[str, list[float]]:
     """Seconds of a pass by way, in turn."""
     clock, work = SystemClock(), pass_over(name, dtype)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for turn in range(-2, repeats):
         for way in WAYS if turn % 2 else reversed(WAYS):  # whoever comes second has warmer memory
-            norm.fold = WAYS[way]
+            use(layer, way)
             began = clock.now()
             work()
             if turn >= 0:  # the first build and cache kernels
@@ -72,26 +85,26 @@ def measured(name: str, dtype: torch.dtype, repeats: int) -> dict[str, list[floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", nargs="+", choices=list(OURS), default=list(OURS))
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--results", type=Path, default=RESULTS, help="CSV file to append a row per network to")
     options = parser.parse_args()
     keep_large_blocks()
     rows: list[Row] = []
-    for name in options.networks:
-        for dtype in (torch.bfloat16, torch.float32):
-            seconds = measured(name, dtype, options.repeats)
+    for layer, name in itertools.product(options.layers, options.networks):
+        for dtype in DTYPES[layer]:
+            seconds = measured(layer, name, dtype, options.repeats)
             ours, torchs = (1e3 * statistics.median(found) for found in seconds.values())
             kind = str(dtype).removeprefix("torch.")
-            note = (
-                f"forward and backward {ours:.1f} ms, with torch's batch norm {torchs:.1f}: {torchs / ours:.2f} times"
-            )
+            note = f"forward and backward {ours:.1f} ms, with torch's {layer} {torchs:.1f}: {torchs / ours:.2f} times"
             print(f"{name}, {kind}: {note}", flush=True)
             side, batch = NETWORKS[name]
+            asked = f"--layers {layer} --networks {name} --repeats {options.repeats}"
             rows.append(
-                origin("norm_speed") | {
+                origin("layer_speed") | {
                     "subject": kind, "model": f"{name} r{side} b{batch}", "note": f"{note}; {options.repeats} in turn",
-                    "command": f"python benchmarks/norm_speed.py --networks {name} --repeats {options.repeats}",
+                    "command": f"python benchmarks/layer_speed.py {asked}",
                 }
             )  # fmt: skip
     append(options.results, rows)
