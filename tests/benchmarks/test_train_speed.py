@@ -116,6 +116,26 @@ def test_rates_are_medians_and_goals_are_judged_by_them(
     assert json.dumps(lines)
 
 
+def test_numbers_of_workers_near_each_other_are_tried_again(
+    options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = {0: [10.0, 9.0, 9.5], 1: [20.0], 2: [9.6, 12.0, 11.0]}
+    asked: list[int] = []
+
+    def child(name: str, subject: str, seed: int, options: object, workers: int = 0) -> dict[str, Any]:
+        asked.append(workers)
+        return {"seconds": seconds[workers][asked.count(workers) - 1]}
+
+    monkeypatch.setattr(train_speed, "child", child)
+    monkeypatch.setattr(train_speed, "WORKERS", (0, 1, 2))
+    assert train_speed.best_workers("tiny", "plain", options) == 0  # a lucky first try of 2 does not decide
+    assert asked == [0, 1, 2, 2, 0, 0, 2]
+    assert "0 workers 10.0 9.0 9.5 s, 1 workers 20.0 s, 2 workers 9.6 12.0 11.0 s" in capsys.readouterr().out
+    asked.clear()
+    seconds[2][0] = 15.0
+    assert (train_speed.best_workers("tiny", "plain", options), asked) == (0, [0, 1, 2])
+
+
 def test_another_train_script_is_refused(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     with pytest.raises(argparse.ArgumentTypeError, match="there is no file"):
