@@ -41,12 +41,13 @@ def said(
     rewinds: int = 0,
     recipe: dict[str, Any] | None = None,
     verb: str = "train",
+    every: int = 40,
 ) -> list[tuple[str, str]]:
     losses = losses or [2.3 * math.exp(-place / 8) + 0.7 for place in range(50)]
     count = len(losses)
     marks = [
         Mark(
-            step=40 * (place + 1),
+            step=every * (place + 1),
             progress=(place + 1) / count,
             epoch=epochs * (place + 1) / count,
             lr=0.05,
@@ -130,6 +131,10 @@ def test_rates_too_high_and_too_low(evidence: Evidence) -> None:
     assert "could change the weights by 1.0% of their size" in text
     [(kind, _)] = said(evidence, train=0.2, val=0.2, losses=slow, gradients=(row(*[1e-2] * 12),))
     assert kind == "nothing learned"
+    # Where there were few updates it is not the rate that was wrong.
+    [(kind, text)] = said(evidence, train=0.2, val=0.2, losses=slow[:20], gradients=still, every=1, epochs=20.0)
+    assert kind == "too short"
+    assert "20.0 epochs of 20 updates together are short; try --epochs 60" in text
     # A bump that mended itself is no fault.
     assert said(evidence, train=0.97, val=0.95, losses=[2.3, 1.0, 2.6, *[0.9] * 47]) == []
 

@@ -7,6 +7,7 @@ Choices made on purpose:
 - Nothing is said that chance explains: shares are compared by the interval of their difference (Newcombe 1998, method
   10, from Wilson's intervals), and a difference below five points is not worth a word.
 - A rate is called too high or too low only where the network also fits badly: a bump that mended itself is no fault.
+  Where there were few updates, it is these that are called too few, and not the rate too low.
 - What to try is what the verb has: `fit` is told where the flags are that it does not have.
 """
 
@@ -30,6 +31,7 @@ Kind = Literal[
 GAP = 0.05  # between training and validation pictures, beyond chance, from which on it is worth a word
 FITTED = 0.9  # share of its training pictures that a network which fits them answers
 SHORT_EPOCHS = 10.0  # fewer are short for any network from scratch
+FEW_UPDATES = 100  # fewer say little about their rate
 STILL_FALLING = 0.03  # share by which the loss of the last fifth lies below the fifth before
 ROSE = 1.25  # times the lowest loss before
 LEARNED = 0.03  # share of its first loss that a training which learned anything took off
@@ -142,10 +144,12 @@ def _underfitting(
     before, after = _fifths(marks)
     falling = before is not None and after is not None and after < (1 - STILL_FALLING) * before
     what = f"underfitting: the network gets right only {_answers(seen, unseen)}"
-    if epochs is not None and (epochs < SHORT_EPOCHS or falling):
+    few = marks[-1].step < FEW_UPDATES
+    if epochs is not None and (epochs < SHORT_EPOCHS or falling or few):
+        length = f"{figures(epochs)} epochs" + (f" of {marks[-1].step} updates together" if few else "")
         fell = f", and the loss still fell from {figures(before or 0)} to {figures(after or 0)}" if falling else ""
         ways = [f"--epochs {_more(epochs)} or as much more --time", *weights]
-        return Lesson("too short", f"{what}; {figures(epochs)} epochs are short{fell}; try {_or(ways)}")
+        return Lesson("too short", f"{what}; {length} are short{fell}; try {_or(ways)}")
     ways = []
     if recipe is not None:
         strong = [
@@ -193,6 +197,8 @@ def _rate(
             f"at step {high_at.step:,}, and {fits}; try --lr {recipe.lr / 4:.1g}, --clip-grad 1, or netsmith train "
             "--find-lr, which suggests one",
         )
+    if marks[-1].step < FEW_UPDATES:
+        return None
     moved = _moved(marks, gradients, recipe)
     if moved is not None and moved < MOVED:
         return Lesson(

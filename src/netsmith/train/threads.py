@@ -1,5 +1,5 @@
 """How many CPU threads a training computes with: measured before its first update, and again where its updates have
-become much slower, because another program wants the cores.
+become much slower, because another program wants the cores, or may become faster, because it has gone.
 
 Threads that share a loop wait for the slowest of them in every one, so a core that is half taken costs far more than
 half: an update of ResNet-20 that takes 110 ms on two free cores and 169 on one takes 330 to 470 beside one busy program
@@ -43,6 +43,7 @@ class Threads:
         self._planner, self._pacing, self._warn = planner, pacing, warn
         self._measured_at = 0.0  # progress
         self._spent = 0.0  # seconds, on measuring after the first update
+        self._suits = False  # fewer threads are best though the cores are free: the network is small
         pacing.costs.slowdown = 1.0
 
     def set(self, step: int) -> None:
@@ -58,14 +59,16 @@ class Threads:
         if step < WARM or len(self._counts) == 1 or now not in self._counts:
             return
         self._pacing.settle()
-        taken = self._planner.threads_at(0) > now and self._planner.progress(step) - self._measured_at >= AGAIN
-        if self._pacing.costs.slowdown < SLOWER and not taken:
+        slower = self._pacing.costs.slowdown >= SLOWER
+        taken = now < self._counts[0] and not self._suits
+        if not slower and not (taken and self._planner.progress(step) - self._measured_at >= AGAIN):
             return
         timings = self._timed(step)
         self._pacing.costs.slowdown = 1.0
         if len(timings) < len(self._counts):
             return
         best, seconds = fastest(timings), {each.way: each.seconds for each in timings}
+        self._suits = best.way == now and seconds[self._counts[0]] < SLOWER * best.seconds
         if best.way == now:
             return
         why = f"{1e3 * best.seconds:.3g} ms an update with {best.way}, {1e3 * seconds[now]:.3g} with {now}"
