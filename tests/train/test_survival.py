@@ -178,7 +178,7 @@ def test_memory_for_nothing_is_one_sentence(tmp_path: Path, batch_norm: bool, fe
     assert fewest in text
     assert "CUDA out of memory. Tried to allocate 20.00 MiB." in text
     assert "advice" not in text
-    assert "--model" in text
+    assert "smaller --img-size or network" in text
     assert trainer.step == 0
 
 

@@ -27,6 +27,7 @@ from netsmith.train.checkpoints import steps_saved
 from netsmith.train.interrupt import Interrupted
 from netsmith.train.loop import train
 from netsmith.train.planning import Planner
+from netsmith.train.timing import MARKS
 from netsmith.train.trainer import Trainer
 
 
@@ -166,6 +167,35 @@ def test_a_machine_that_becomes_twenty_times_slower_between_two_marks_is_noticed
     replayed.advance()
     assert weights_hash(replayed.network) == weights_hash(trainer.network)
     assert (tmp_path / "a/plan.jsonl").read_bytes() == (tmp_path / "b/plan.jsonl").read_bytes()
+
+
+def test_one_update_that_waits_long_changes_nothing(tmp_path: Path) -> None:
+    clock = FakeClock()
+    trainer = make(
+        tmp_path, network=Costly(clock, [0.1] * 560 + [5.0] + [0.1] * 1000), clock=clock, epochs=None, time_s=100.0
+    )
+    trainer.advance()
+    trainer.evaluate()
+    assert clock.now() <= 105.0
+    assert trainer.step > 900
+    assert len(trainer._planner.lengths) == 1 + len(MARKS), "planned at marks alone"
+
+
+@pytest.mark.parametrize("replayed", [True, False])
+def test_a_replay_that_is_slow_plans_nothing_that_its_run_did_not(tmp_path: Path, *, replayed: bool) -> None:
+    clock = FakeClock()
+    first = make(tmp_path / "a", network=Costly(clock, [0.1]), clock=clock, epochs=None, time_s=100.0)
+    first.advance(560)  # between two marks, as the loser of a race
+    (tmp_path / "b").mkdir()
+    shutil.copy(tmp_path / "a/plan.jsonl", tmp_path / "b/plan.jsonl")
+    other = FakeClock(advance=0.01)
+    again = make(
+        tmp_path / "b", network=Costly(other, [0.1] * 530 + [3.0] * 1000), clock=other, epochs=None, time_s=100.0
+    )
+    again._planner.plan.replayed = replayed
+    again.advance(560)
+    same = (tmp_path / "a/plan.jsonl").read_bytes() == (tmp_path / "b/plan.jsonl").read_bytes()
+    assert same == replayed
 
 
 def test_a_first_measurement_that_was_far_off_does_not_end_training(tmp_path: Path) -> None:

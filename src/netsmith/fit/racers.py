@@ -89,7 +89,7 @@ class Racer:
                 build(entry.candidate.layout, seed=self.recipe.seed),
                 TrainingData.of(track.masters, validation, self.preprocess),
                 self.recipe,
-                plan=Plan(self.folder / "plan.jsonl"),
+                plan=Plan(self.folder / "plan.jsonl", replayed=track.finisher.replay is not None),
                 clock=track.clock,
                 seconds=max(seconds, 1.0),
                 checkpoints=self.folder / "checkpoints",

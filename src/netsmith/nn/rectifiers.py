@@ -46,10 +46,10 @@ class ReLU6(nn.Module):
 def by_bits(x: Tensor) -> bool:
     """Whether x is computed by its bits."""
     return (
-        x.dtype == torch.bfloat16
+        not torch.compiler.is_compiling()
+        and x.dtype == torch.bfloat16
         and x.device.type == "cpu"
         and x.numel() >= LARGE
-        and not torch.compiler.is_compiling()
     )
 
 

@@ -42,13 +42,16 @@ class Plan:
     Args:
         path: the file; absent means no choice was made yet.
         share: where several processes train together: the leading one reads, chooses and writes, all have the rows.
+        replayed: the rows are those of a finished run, which made no choices but these at instants that a clock alone
+            decided.
 
     Raises:
         InputError: a complete line is not a plan row.
     """
 
-    def __init__(self, path: Path, *, share: Share = alone) -> None:
+    def __init__(self, path: Path, *, share: Share = alone, replayed: bool = False) -> None:
         self.path = path
+        self.replayed = replayed
         self._share = share
         self._rows = share(self._read)
 

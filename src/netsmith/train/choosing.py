@@ -29,7 +29,8 @@ class Choice:
         precision: dtype and layout of the activations.
         threads: of the CPU; torch has them.
         counts: of threads that may be worth a measurement, the default first.
-        measure: times updates in that precision with numbers of threads.
+        measure: times updates in that precision with numbers of threads; without memory for it those of the first
+            alone, of which nothing is said.
     """
 
     precision: Precision
@@ -73,14 +74,14 @@ def choose(
     ways = [replace(way, depthwise=depthwise) for way in ways]
     said: list[str] = []
 
-    def or_first(measure: Measure[Way]) -> Measure[Way]:
+    def or_first(measure: Measure[Way], *, aloud: bool = True) -> Measure[Way]:
         def found(ways: Sequence[Way], seconds: float) -> list[Timing[Way]]:
             try:
                 return measure(ways, seconds)
             except NoMemory as error:
                 why = cause(error)
             release(device)
-            if len(ways) > 1 and not said:
+            if aloud and len(ways) > 1 and not said:
                 said.append(why)
                 warn(
                     f"{why}, beside the network itself: dtype, layout and threads are the first of each and not the "
@@ -95,12 +96,11 @@ def choose(
     def time_threads(ways: Sequence[int], seconds: float) -> list[Timing[int]]:
         return trials.threads(ways, seconds, precision=precision)
 
-    measure = or_first(time_threads)
-    threads = planner.threads(counts, measure)
+    threads = planner.threads(counts, or_first(time_threads))
     torch.set_num_threads(threads)
     if recipe.threads not in (None, threads):
         warn(
             f"--threads {recipe.threads} is not heeded: this run computes with {threads}, as {planner.plan.path} says, "
             "so that it comes to the weights it would have come to"
         )
-    return Choice(precision, threads, counts, measure)
+    return Choice(precision, threads, counts, or_first(time_threads, aloud=False))

@@ -55,7 +55,7 @@ class Costs:
         phases: ascending, the first from 0 on.
 
     Attributes:
-        slowdown: how many times slower the machine has become since this was last set to 1.
+        slowdown: how many times slower the machine is than it was at its fastest since this was last set to 1.
     """
 
     def __init__(self, phases: Sequence[Phase] = EVEN) -> None:
@@ -104,7 +104,7 @@ class Costs:
         before = self._measured.get(kind)
         if before:
             self._measured = {each: value * (seconds / before) for each, value in self._measured.items()}
-            self.slowdown *= seconds / before
+            self.slowdown = max(1.0, self.slowdown * seconds / before)
         self._measured[kind] = seconds
         self._newest = kind
 

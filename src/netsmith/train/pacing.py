@@ -3,6 +3,7 @@ changes no weight."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from statistics import median
 
 from netsmith.run.clock import Clock
 from netsmith.train.costs import Costs
@@ -13,7 +14,7 @@ EVALUATION_SHARE = 0.05  # of the time, at most, before the last evaluation
 NEWEST = 50  # updates whose pace is shown
 PRIOR_STEPS = 2  # the weight of the pace so far against that of a new stretch
 LATE = 3.0  # times the seconds planned with that updates have to take: less a mark notices in time
-LATE_UPDATES, LATE_SHARE = 10, 0.01  # as many of them at least, and of the time: fewer say nothing
+LATE_UPDATES, LATE_SHARE = 10, 0.01  # as many of them at least, and of the time: fewer say nothing; half are late
 PLENTY = 0.1  # of the time: with more left, training does not end for a pace that its newest updates do not have
 
 
@@ -31,6 +32,7 @@ class Pacing:
     Attributes:
         per_checkpoint: seconds of a coming one, 0 while unknown.
         evaluating: seconds spent in evaluations.
+        measuring: seconds spent on finding faster ways to compute after the first update.
         last_evaluations: what is evaluated at the end, in evaluations.
     """
 
@@ -55,12 +57,13 @@ class Pacing:
         self.costs = costs or Costs()
         self._kind = self.costs.kind(1.0)  # of the newest update, or of what is measured before the first
         self.per_checkpoint = 0.0
-        self.evaluating = 0.0
+        self.evaluating = self.measuring = 0.0
         self._stretch: dict[str, tuple[float, int]] = {}  # seconds and number of updates by kind, since the newest mark
         self._settled: float | None = None  # seconds of an update of the newest stretch that ended
         self.last_evaluations = 1.0
         self._newest: deque[float] = deque(maxlen=NEWEST)
-        self._block = (0.0, 0)  # seconds and number of the newest updates, until they are enough to say something
+        self._block: list[float] = []  # seconds of the newest updates, until they are enough to say something
+        self._block_seconds = 0.0
 
     @property
     def elapsed(self) -> float:
@@ -87,7 +90,7 @@ class Pacing:
     def numbers(self) -> dict[str, float]:
         """The books, for a checkpoint."""
         known = {} if self._evaluation is None else {"per_evaluation": self._evaluation}
-        spent = {"elapsed": self.elapsed, "evaluating": self.evaluating, **known}
+        spent = {"elapsed": self.elapsed, "evaluating": self.evaluating, "measuring": self.measuring, **known}
         return {**spent, "per_step": self.per_step, **self.costs.numbers()}
 
     def go_on(self, numbers: Mapping[str, float], *, progress: float) -> None:
@@ -95,6 +98,7 @@ class Pacing:
         evaluations."""
         self._before = numbers["elapsed"]
         self.evaluating, self._evaluation = numbers.get("evaluating", 0.0), numbers.get("per_evaluation")
+        self.measuring = numbers.get("measuring", 0.0)
         self._kind = self.costs.kind(progress)
         self.costs.load(numbers, progress=progress, per_step=numbers["per_step"])
 
@@ -109,34 +113,41 @@ class Pacing:
         if kind != self._kind:
             self._newest.clear()
         if kind != self._kind or self._block_is_whole:
-            self._block = (0.0, 0)
+            self._begin_block()
         self._kind = kind
         if not new:  # the first of another kind prepares its kernels, and counts where nothing else is known
             total, steps = self._stretch.get(kind, (0.0, 0))
             self._stretch[kind] = total + seconds, steps + 1
             self._newest.append(seconds)
-            self._block = self._block[0] + seconds, self._block[1] + 1
+            self._block.append(seconds)
+            self._block_seconds += seconds
 
     @property
     def recent(self) -> float:
         """Seconds of one of the newest updates, or else the pace; 0 while unknown."""
         return sum(self._newest) / len(self._newest) if self._newest else self.per_step
 
+    def _begin_block(self) -> None:
+        self._block.clear()
+        self._block_seconds = 0.0
+
     @property
     def _block_is_whole(self) -> bool:
-        seconds, updates = self._block
-        return self.seconds is not None and updates >= LATE_UPDATES and seconds >= LATE_SHARE * self.seconds
+        enough = len(self._block) >= LATE_UPDATES
+        return self.seconds is not None and enough and self._block_seconds >= LATE_SHARE * self.seconds
 
     @property
     def late(self) -> bool:
-        """Whether the newest updates took far longer than those were thought to that the length was planned with."""
-        seconds, updates = self._block
-        return self._block_is_whole and seconds > LATE * updates * self.per_step > 0.0
+        """Whether the newest updates took far longer than those were thought to that the length was planned with.
+
+        Half of them did: one that waited for a disk says nothing of the others.
+        """
+        return self._block_is_whole and median(self._block) > LATE * self.per_step > 0.0
 
     def forget_all_but_the_newest(self) -> None:
         """Of the stretch since the newest mark, where the newest updates tell what is to come."""
-        if self._block[1]:
-            self._stretch = {self._kind: self._block}
+        if self._block:
+            self._stretch = {self._kind: (len(self._block) * median(self._block), len(self._block))}
 
     def left(self, steps: int, *, evaluations: float) -> float | None:
         """Seconds to the end: what the time leaves, or else what so many updates and evaluations will take; None while
@@ -157,7 +168,7 @@ class Pacing:
             prior = PRIOR_STEPS if self.costs.is_measured(kind) else 0
             self.costs.measure(kind, (total + prior * self.costs.seconds(kind)) / (steps + prior))
         self._stretch.clear()
-        self._block = (0.0, 0)
+        self._begin_block()
 
     def evaluated(self, seconds: float) -> None:
         """Enter an evaluation."""

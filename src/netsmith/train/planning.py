@@ -2,8 +2,9 @@
 
 Kinds: "depthwise", "dtype", "channels_last", "rendering" (where pictures are, on accelerators), "compile" (where it is
 wanted) and "sync_bn" (with several processes) at step 0; "total_steps" at step 0 and, in a timed run, at every mark of
-progress; "threads" at step 0 and, in a timed run, at marks at which another number has become faster; "train_size" at
-every step from which on pictures have another side, where they grow.
+progress and where updates become far slower than it was planned with; "threads" at step 0 and, in a timed run, where
+the length is planned again and another number has been found faster; "train_size" at every step from which on pictures
+have another side, where they grow.
 Accidents make rows too, which may come in any order and of which the strictest holds: "grad_accum" (parts of a batch,
 from the step that memory was too small for), "lr_factor" (of every rate, from the checkpoint that a run whose loss was
 not finite went back to).
@@ -141,8 +142,8 @@ class Planner:
     def late(self, step: int) -> bool:
         """Whether a timed run, of which nothing is planned beyond `step`, has become much slower than it was planned
         with, so that its time would be over before the next mark."""
-        planned = not self.timed or self.lengths[-1].at >= step or self.progress(step) >= MARKS[-1]
-        return not planned and self.pacing.late
+        planned = self.plan.replayed or self.lengths[-1].at >= step or self.progress(step) >= MARKS[-1]
+        return self.timed and not planned and self.pacing.late
 
     def at_marks(self, step: int, *, late: bool = False, before: Callable[[int], None] | None = None) -> None:
         """At a mark of progress in a timed run, or where it is late: plan again how many steps the time that is left

@@ -10,13 +10,16 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from netsmith.errors import CheckError, InputError
 from netsmith.train.pacing import Pacing
 from netsmith.train.planning import Measure, Planner
 from netsmith.train.precision import Timing, fastest
 
 SLOWER = 1.5  # times what updates took when threads were last measured: then they are again
 AGAIN = 0.1  # of progress: how often it is looked whether the cores are free again
-EACH, SHARE = 0.01, 0.05  # of the time, for a measurement after the first update, and for all of them
+EACH, SHARE = 0.01, 0.05  # of the time, for a measurement after the first update; of the time so far, for all of them
+WORTH = 10.0  # times what a measurement takes: with less time left it cannot pay
+FASTER = 1.25  # times: updates that became so much faster say that the machine is another one
 WARM = 10  # updates after which their pace says something
 
 
@@ -42,8 +45,7 @@ class Threads:
         self._counts, self._measure = counts, measure
         self._planner, self._pacing, self._warn = planner, pacing, warn
         self._measured_at = 0.0  # progress
-        self._spent = 0.0  # seconds, on measuring after the first update
-        self._suits = False  # fewer threads are best though the cores are free: the network is small
+        self._suits: float | None = None  # seconds of an update for which fewer were best though more are little slower
         pacing.costs.slowdown = 1.0
 
     def set(self, step: int) -> None:
@@ -60,17 +62,22 @@ class Threads:
             return
         self._pacing.settle()
         slower = self._pacing.costs.slowdown >= SLOWER
-        taken = now < self._counts[0] and not self._suits
+        if self._suits is not None and self._pace * FASTER < self._suits:
+            self._suits = None
+        taken = now < self._counts[0] and self._suits is None
         if not slower and not (taken and self._planner.progress(step) - self._measured_at >= AGAIN):
             return
         timings = self._timed(step)
+        if not timings:
+            return
         self._pacing.costs.slowdown = 1.0
         if len(timings) < len(self._counts):
             return
         best, seconds = fastest(timings), {each.way: each.seconds for each in timings}
-        self._suits = best.way == now and seconds[self._counts[0]] < SLOWER * best.seconds
         if best.way == now:
+            self._suits = self._pace if seconds[self._counts[0]] < SLOWER * best.seconds else None
             return
+        self._suits = None
         why = f"{1e3 * best.seconds:.3g} ms an update with {best.way}, {1e3 * seconds[now]:.3g} with {now}"
         self._planner.change_threads(step, best.way, why=why)
         self._pacing.per_step *= best.seconds / seconds[now]
@@ -78,14 +85,24 @@ class Threads:
         what = "cores are free again" if best.way > now else "other programs want the cores"
         self._warn(f"{what}: CPU threads of training from step {step} on: {best.way}, not {now} ({why})")
 
+    @property
+    def _pace(self) -> float:
+        """Seconds of an update as the last ones are."""
+        costs = self._pacing.costs
+        return costs.seconds(costs.kind(1.0))
+
     def _timed(self, step: int) -> list[Timing[int]]:
-        """Updates with every number of threads; fewer where the time for it is spent."""
+        """Updates with every number of threads; nothing where there is no time for it, or a picture is gone, of which
+        training itself will speak; fewer where memory or time are short."""
         assert self._pacing.seconds is not None, "only a timed run has marks"
-        whole = self._pacing.seconds
-        seconds = min(self._planner.measuring_seconds / 2, EACH * whole, SHARE * whole - self._spent)
-        if seconds <= 0.0:
+        whole, spent, began = self._pacing.seconds, self._pacing.measuring, self._pacing.elapsed
+        seconds = min(self._planner.measuring_seconds / 2, EACH * whole, SHARE * began - spent)
+        if seconds <= 0.0 or whole - began < WORTH * seconds:
             return []
-        began, self._measured_at = self._pacing.elapsed, self._planner.progress(step)
-        timings = self._measure(self._counts, seconds)
-        self._spent += self._pacing.elapsed - began
-        return timings
+        self._measured_at = self._planner.progress(step)
+        try:
+            return self._measure(self._counts, seconds)
+        except (InputError, CheckError):
+            return []
+        finally:
+            self._pacing.measuring += self._pacing.elapsed - began

@@ -1,13 +1,13 @@
 """From a time to a number of steps, and from steps to progress: pure functions, no clock.
 
-The number of steps of a timed run is planned from a first measurement and planned again at fixed marks of progress,
-and each plan is a row (step at which it was made, total steps). Progress is a pure function of the step and those
-rows: piecewise linear, each row aiming from where it stands at 1 in its last step (one that leaves no step ends
-training where it stands). It is continuous but for two cases, in which it goes back to the share of the new length that
-is done: training that had come to its end and is lengthened, because at 1 it would learn nothing; and the first
-updates, because a first measurement of a few pictures may think them ten times slower than they are, and a schedule
-that had run down by then would never come back. So a run that is replayed from its rows follows the same learning rates
-whatever the clock says.
+The number of steps of a timed run is planned from a first measurement and planned again at fixed marks of progress, and
+between two of them where updates become far slower; each plan is a row (step at which it was made, total steps).
+Progress is a pure function of the step and those rows: piecewise linear, each row aiming from where it stands at 1 in
+its last step (one that leaves no step ends training where it stands). It is continuous but for two cases, in which it
+goes back to the share of the new length that is done: training that had come to its end and is lengthened, because at 1
+it would learn nothing; and the first updates, because a first measurement of a few pictures may think them ten times
+slower than they are, and a schedule that had run down by then would never come back. So a run that is replayed from its
+rows follows the same learning rates whatever the clock says.
 
 The marks lie closer towards the end, where there is less left to correct with: what a stretch between two marks can
 overrun is bounded by its own length times the change in speed within it.

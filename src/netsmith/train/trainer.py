@@ -155,7 +155,7 @@ class Trainer:
         )
         self.precision = chosen.precision
         self.state = State(network, recipe, self.precision, beside=self.objective.beside, division=division)
-        compile_where_asked(
+        compiled = compile_where_asked(
             self.objective,
             self.state,
             self._first_batch,
@@ -209,7 +209,7 @@ class Trainer:
         )
         self._planner.first_length(self._steps_of_epochs, threads=chosen.threads, measure=chosen.measure)
         self._threads = Threads(
-            chosen.counts[:1] if ranks.several else chosen.counts,
+            chosen.counts[:1] if ranks.several or compiled else chosen.counts,  # kernels hold their number of threads
             measure=chosen.measure,
             planner=self._planner,
             pacing=self._pacing,
