@@ -84,7 +84,7 @@ class Pacing:
     def per_evaluation(self) -> float:
         """Seconds of a coming evaluation."""
         if self._evaluation is None:
-            return self._evaluation_steps * self.costs.seconds(self.costs.kind(1.0))
+            return self._evaluation_steps * self.costs.ahead(1.0)
         return self._evaluation
 
     def numbers(self) -> dict[str, float]:

@@ -88,8 +88,7 @@ class Threads:
     @property
     def _pace(self) -> float:
         """Seconds of an update as the last ones are."""
-        costs = self._pacing.costs
-        return costs.seconds(costs.kind(1.0))
+        return self._pacing.costs.ahead(1.0)
 
     def _timed(self, step: int) -> list[Timing[int]]:
         """Updates with every number of threads; nothing where there is no time for it, or a picture is gone, of which

@@ -113,8 +113,7 @@ class Trials:
         few = min(FEWEST, batch_size)
         copied = _Copy(self._objective, self._recipe, first)
         parts = {way: Parts(self._objective.network, self._recipe, batch_size=batch_size) for way in ways}
-        costs = self._pacing.costs
-        per_picture = costs.seconds(costs.kind(1.0)) / batch_size or self._seconds_per_picture(
+        per_picture = self._pacing.costs.ahead(1.0) / batch_size or self._seconds_per_picture(
             copied, _some(whole, few), parts[ways[0]]
         )
         for several in (ways, ways[:2]):
